@@ -1,0 +1,1 @@
+"""Feature-rich session-based recommendation with parallel recurrent networks (p-RNN)."""

@@ -1,0 +1,40 @@
+"""The most frequent items of the session so far, ties by overall popularity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+State = tuple[Tensor, ...]
+
+
+class SessionPopularity:
+    """score_j = events of j in this session + support_j / (largest support + 1).
+
+    A `Ranker` whose state is the history [B, events so far], -1 where a session had none.
+    """
+
+    def __init__(self, support: NDArray[Any], device: torch.device) -> None:
+        """`support`: [N] training events per item."""
+        popularity = torch.from_numpy(support).to(device, torch.float64)
+        self.popularity = popularity / (popularity.max() + 1)  # below 1: only breaks ties
+        self.num_items = len(support)
+
+    def begin(self, batch: int) -> State:
+        return (torch.zeros(batch, 0, dtype=torch.int64, device=self.popularity.device),)
+
+    def step(self, items: Tensor, state: State, active: Tensor) -> State:
+        return (torch.cat([state[0], torch.where(active, items, -1)[:, None]], dim=1),)
+
+    def scores(self, state: State, items: slice | Tensor) -> Tensor:
+        history = state[0]
+        popularity = self.popularity[items]
+        scores = popularity.repeat(len(history), 1)
+        if isinstance(items, Tensor):
+            return scores + (history[:, :, None] == items).sum(dim=1)
+        column = history - (items.start or 0)
+        inside = (column >= 0) & (column < len(popularity))
+        return scores.scatter_add_(1, torch.where(inside, column, 0), inside.double())

@@ -1,0 +1,135 @@
+"""Glue between Hydra and the typed settings; one clear line for every mistake of a user."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverrideParseException
+from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from p_rnn.errors import UserError
+from p_rnn.registry import suggest
+from p_rnn.resolve import leaves
+
+C = TypeVar("C")
+CONF = Path(__file__).resolve().parent.parent / "conf"
+LONGEST_NAME = 120  # of a job's folder, well below the 255 bytes that file systems allow
+log = logging.getLogger("p_rnn")
+
+
+def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], Callable[[], None]]:
+    """Turn `main(config)` into a script composed from conf/<name>.yaml and typed by `schema`.
+
+    User errors are printed as one line and exit with status 2; everything else keeps its
+    traceback. In a multirun one failed job does not stop the others.
+    """
+
+    def decorate(function: Callable[[C], Any]) -> Callable[[], None]:
+        ConfigStore.instance().store(name="schema", node=schema)
+        for resolver, of in (("first", first), ("shorten", shorten)):
+            OmegaConf.register_new_resolver(resolver, of, replace=True)
+
+        failed: list[str] = []
+
+        def job(tree: DictConfig) -> Any:
+            try:
+                return function(typed(tree, schema))
+            except (UserError, OmegaConfBaseException) as error:
+                log.error("error: %s", one_line(error, schema))
+                failed.append(str(error))
+                if HydraConfig.get().mode == RunMode.MULTIRUN:
+                    raise  # the sweeper must know; it goes on with the other jobs
+                return None
+
+        main = hydra.main(config_path=str(CONF), config_name=name, version_base="1.3")(job)
+
+        def script() -> None:
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # hand us the exception instead of printing it
+            try:
+                main()
+            except (HydraException, OmegaConfBaseException) as error:
+                print(f"error: {one_line(error, schema)}", file=sys.stderr)
+                sys.exit(2)
+            except UserError:
+                log.error("error: %d jobs of the sweep failed", len(failed))
+            if failed:
+                sys.exit(2)
+
+        return script
+
+    return decorate
+
+
+def typed(tree: DictConfig, schema: type[C]) -> C:
+    """The composed settings as dataclasses.
+
+    Raises:
+        OmegaConfBaseException: a key that the schema does not have (Hydra lets "+key" through).
+    """
+    plain = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
+    assert isinstance(config, schema)
+    return config
+
+
+def one_line(error: BaseException, schema: type[Any]) -> str:
+    """What is wrong and what to do, without Hydra's paragraphs."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, MissingMandatoryValue):
+        key = str(getattr(error, "full_key", "") or str(error).split(":")[-1]).strip()
+        return f"{key} must be given ({key}=...)"
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        return f"unknown {group} '{choice}'{suggest(choice, error.options)}"
+    if isinstance(error, OverrideParseException):
+        return f"cannot read '{error.override}': {str(error).splitlines()[0]}"
+    text, cause = str(error), error.__cause__
+    unknown = re.search(r"Key '([^']*)' (?:is )?not in", f"{text}\n{cause}")
+    if unknown:
+        override = re.match(r"(?:Could not override|Error merging override) '?\+*([^'\n=]+)", text)
+        full = re.search(r"full_key: (\S+)", f"{text}\n{cause}")
+        key = override[1].strip() if override else full[1] if full else unknown[1]
+        return f"unknown setting '{key}'{_nearest(key, schema)}"
+    first = str(cause).splitlines()[0] if cause is not None else ""
+    lead = text.splitlines()[0]
+    return f"{lead}: {first}" if first and first not in lead else lead
+
+
+def _nearest(key: str, schema: type[Any]) -> str:
+    """Settings whose name is close, compared whole and by the last part."""
+    known = [k for k, _, _ in leaves(schema())]
+    close = difflib.get_close_matches(key, known, n=2, cutoff=0.7)
+    last = difflib.get_close_matches(key.split(".")[-1], [k.split(".")[-1] for k in known], n=1)
+    close += [k for k in known if k.split(".")[-1] in last and k not in close]
+    hint = f"; did you mean {' or '.join(close[:3])}?" if close else ";"
+    return f"{hint} --cfg job prints all settings"
+
+
+def first(*values: Any) -> Any:
+    """The first value that is given: ${first:${a},${b}}."""
+    return next((value for value in values if value is not None), None)
+
+
+def shorten(overrides: str) -> str:
+    """The folder name of a job from its overrides: last parts of the keys, no slashes, bounded."""
+    text = re.sub(r"(^|,)\+*(?:[\w@/]+\.)*(\w+)=", r"\1\2=", overrides)
+    text = re.sub(r"[^\w=,.\-\[\]]+", "_", text) or "defaults"
+    if len(text) > LONGEST_NAME:
+        digest = hashlib.sha256(overrides.encode()).hexdigest()[:8]
+        text = f"{text[:LONGEST_NAME]}-{digest}"
+    return text

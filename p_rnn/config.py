@@ -1,0 +1,251 @@
+"""The typed tree of settings: the only place where a setting and its range are declared.
+
+The same tree serves Hydra (as a schema), Python callers (`train(Config(...))`) and checkpoints (as
+plain dicts). Everywhere, null means "not given": the model's own default, or a rule that is off.
+`p_rnn.resolve` fills the nulls, and refuses what is impossible or would have no effect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from omegaconf import MISSING
+
+# ruff: noqa: UP045  (OmegaConf reads Optional[...] on every Python that we support)
+
+
+def number(default: Any, low: float | None = None, high: float | None = None, **more: Any) -> Any:
+    """A numeric setting within low <= value <= high; `above` and `below` are the open bounds."""
+    return field(default=default, metadata={"low": low, "high": high, **more})
+
+
+def choice(default: str | None, *options: str) -> Any:
+    """A setting that takes one of a few words."""
+    return field(default=default, metadata={"options": options})
+
+
+# --- data ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class ColumnsConfig:
+    """Names of the columns of an event table."""
+
+    session: str = "session"  # of the session, or of the visitor whose stream session_gap_s cuts
+    item: str = "item"
+    time: Optional[str] = "time"  # null: the order of the lines is the order in time
+    event_type: Optional[str] = None
+
+
+@dataclass
+class ItemTableConfig:
+    """A table of items: one column of item ids, the others are properties."""
+
+    path: Optional[str] = None  # relative to paths.raw; null: there is no such table
+    item: str = "item"
+    columns: Optional[list[str]] = None  # null: all others
+    list_separator: Optional[str] = None  # splits the values of multi-valued columns
+    list_columns: Optional[list[str]] = None  # the multi-valued columns
+
+
+@dataclass
+class SyntheticConfig:
+    """The embedded world (p_rnn/data/synthetic.py)."""
+
+    num_events: int = number(200_000, low=1000, high=1_000_000_000)
+    num_items: int = number(10_000, low=100)
+    seed: int = number(0, low=0)
+
+
+@dataclass
+class ReaderConfig:
+    """Settings of the readers; each reader takes some and refuses the others."""
+
+    path: Optional[str] = None  # file, folder or zip of the events, relative to paths.raw
+    columns: Optional[ColumnsConfig] = None
+    separator: Optional[str] = None  # null: "," for .csv, a tab for .tsv
+    time_unit: Optional[str] = choice(None, "s", "ms", "us", "ns", "iso")
+    item_table: Optional[ItemTableConfig] = None
+    download: Optional[bool] = None  # fetch the public files when they are missing
+    synthetic: Optional[SyntheticConfig] = None
+
+
+@dataclass
+class DatasetConfig(ReaderConfig):
+    """Where events come from, and the rules of `prepare`, in the order in which they act."""
+
+    name: str = "unnamed"
+    reader: str = "table"
+    source: str = ""  # where a person gets the raw files; printed when they are missing
+    duplicates: str = choice("error", "error", "drop", "keep")  # same session, item, time and type
+    event_types: Optional[list[str]] = None  # keep only these
+    time_range: Optional[list[str]] = (
+        None  # [from, to) in UTC; of a session, its first event counts
+    )
+    session_gap_s: Optional[float] = number(
+        None, above=0
+    )  # cut a visitor's stream at longer pauses
+    drop_repeats: bool = False  # immediate repeats of an item
+    min_session_length: Optional[int] = number(2, low=1)
+    min_item_support: Optional[int] = number(5, low=1)
+    max_session_length: Optional[int] = number(None, low=2)  # longer sessions are dropped (bots)
+    split: str = choice("time", "time", "leave_one_out")
+    validation: bool = True  # set a validation split aside as well
+    test_days: Optional[float] = number(None, above=0)  # split=time only
+    straddling: Optional[str] = choice(None, "whole", "truncate")  # split=time only
+
+
+# --- model and training -------------------------------------------------------------------------
+
+
+@dataclass
+class LossConfig:
+    """A loss and its parameters; a parameter that the loss does not take must stay null."""
+
+    name: Optional[str] = None  # null: the model's own
+    elu_param: Optional[float] = number(None, low=0)
+    bpreg: Optional[float] = number(None, low=0)
+    logq: Optional[float] = number(None, low=0)
+    output: Optional[str] = choice(None, "linear", "tanh")
+
+
+@dataclass
+class OptimizerConfig:
+    """An optimizer and its parameters."""
+
+    name: Optional[str] = None  # null: the model's own
+    momentum: Optional[float] = number(None, low=0, below=1)
+    beta1: Optional[float] = number(None, low=0, below=1)
+    beta2: Optional[float] = number(None, low=0, below=1)
+    eps: Optional[float] = number(None, above=0)
+
+
+@dataclass
+class Hyperparameters:
+    """What people sweep, under RecBole's names; null = the model's own default."""
+
+    learning_rate: Optional[float] = number(None, above=0)
+    num_layers: Optional[int] = number(None, low=1)
+    hidden_size: Optional[int] = number(None, low=1)
+    embedding_size: Optional[int] = number(None, low=1)  # null: hidden_size
+    dropout_prob: Optional[float] = number(None, low=0, below=1)  # sets the two below
+    dropout_embedding: Optional[float] = number(None, low=0, below=1)
+    dropout_hidden: Optional[float] = number(None, low=0, below=1)
+    batch_size: Optional[int] = number(None, low=1)  # slots of the session-parallel mini-batch
+    negatives: Optional[str] = choice(None, "sampled", "full", "uniform_one")
+    num_negatives: Optional[int] = number(None, low=0)  # additional samples a step
+    sample_alpha: Optional[float] = number(None, low=0)  # P(sample) ~ support^alpha
+    num_epochs: Optional[int] = number(None, low=1)
+
+
+@dataclass
+class ModelConfig:
+    """An architecture and its own defaults."""
+
+    name: str = "id_only"
+    input: str = choice("shared", "one_hot", "embedding", "shared")
+    hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+
+@dataclass
+class GRUConfig:
+    """after = torch.nn.GRUCell; before = the reset gate acts on h ahead of U_n."""
+
+    reset: str = choice("after", "after", "before")
+
+
+@dataclass
+class StrategyConfig:
+    """Which subnet learns when."""
+
+    name: str = "simultaneous"
+
+
+@dataclass
+class EarlyStoppingConfig:
+    # Of validation; it chooses the best checkpoint. null: recall at the largest cutoff
+    metric: Optional[str] = None
+    patience: Optional[int] = number(None, low=1)  # epochs without a better one; null = never stop
+
+
+@dataclass
+class EvaluationConfig:
+    cutoffs: list[int] = field(default_factory=lambda: [1, 5, 10, 20])
+    ties: str = choice("conservative", "standard", "conservative", "median")
+    cold_items: str = choice("drop", "drop", "keep")
+    most_popular: Optional[int] = number(None, low=1)  # rank against only these; null = all items
+    baselines: list[str] = field(default_factory=lambda: ["popularity", "session_popularity"])
+
+
+@dataclass
+class TrackingConfig:
+    log_every: int = number(100, low=1)  # updates between TensorBoard points and checks for NaN
+    tensorboard: bool = True
+    progress: bool = True  # progress bars
+
+
+@dataclass
+class PathsConfig:
+    raw: str = "data/raw"
+    prepared: str = "data/prepared"
+
+
+@dataclass
+class Config(Hyperparameters):
+    """Everything that `p_rnn.experiment.train` depends on."""
+
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    loss_type: Optional[str] = choice(None, "CE", "BPR")  # RecBole's word for loss and negatives
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    gru: GRUConfig = field(default_factory=GRUConfig)
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
+    train_on_validation: bool = False  # test a model trained on both, for the best number of epochs
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    seed: int = number(0, low=0)
+    device: str = "auto"
+    num_threads: Optional[int] = number(None, low=1)  # of the CPU; null = PyTorch's choice
+    resume: Optional[str] = None  # a last.pt to go on from
+    sweep_name: Optional[str] = None  # folder of a multirun; null = the time
+
+
+# --- the other scripts --------------------------------------------------------------------------
+
+
+@dataclass
+class PrepareConfig:
+    """scripts/prepare.py"""
+
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
+@dataclass
+class EvaluationOverrides:
+    """What scripts/evaluate.py may measure differently; null = as in training."""
+
+    cutoffs: Optional[list[int]] = None
+    ties: Optional[str] = choice(None, "standard", "conservative", "median")
+    cold_items: Optional[str] = choice(None, "drop", "keep")
+    most_popular: Optional[int] = number(None, low=0)  # 0 = all items
+    baselines: Optional[list[str]] = None
+
+
+@dataclass
+class EvaluateConfig:
+    """scripts/evaluate.py"""
+
+    checkpoint: str = MISSING
+    split: str = choice("test", "valid", "test")
+    evaluation: EvaluationOverrides = field(default_factory=EvaluationOverrides)
+    device: str = "auto"
+    num_threads: Optional[int] = number(None, low=1)
+    raw: Optional[str] = None  # paths.raw and paths.prepared, where they have moved since training
+    prepared: Optional[str] = None

@@ -1,0 +1,178 @@
+"""The prepared data set on disk: memory-mapped arrays and a manifest."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p_rnn.errors import UserError
+
+Array = NDArray[Any]
+FORMAT = "p_rnn prepared data set"
+FORMAT_VERSION = 1
+SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """S sessions with E events, in time order of their first event.
+
+    Attributes:
+        items: int32 [E] item indices.
+        offsets: int64 [S+1]: session s is items[offsets[s]:offsets[s+1]].
+        times: int64 [E], seconds since 1970.
+    """
+
+    items: Array
+    offsets: Array
+    times: Array
+
+    @property
+    def lengths(self) -> Array:
+        return np.diff(self.offsets)
+
+    @property
+    def num_sessions(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def num_events(self) -> int:
+        return len(self.items)
+
+    def support(self, num_items: int) -> Array:
+        """int64 [num_items]: events per item."""
+        return np.bincount(self.items, minlength=num_items)
+
+    def take(self, chosen: Array) -> Sessions:
+        """The sessions `chosen` (int64 [S']) in this order (in memory)."""
+        lengths = self.lengths[chosen]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        at = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][chosen] - offsets[:-1], lengths)
+        return Sessions(self.items[at], offsets, self.times[at])
+
+    def then(self, later: Sessions) -> Sessions:
+        """These sessions followed by later ones (in memory)."""
+        return Sessions(
+            np.concatenate([self.items, later.items]),
+            np.concatenate([self.offsets, later.offsets[1:] + self.offsets[-1]]),
+            np.concatenate([self.times, later.times]),
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An opened prepared data set.
+
+    Items are indexed so that 0..num_train_items-1 occur in training, and 0..num_seen_items-1 in
+    training or validation; the rest occurs only in the test split.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["name"])
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.manifest["fingerprint"])
+
+    @property
+    def num_items(self) -> int:
+        return int(self.manifest["num_items"])
+
+    @property
+    def num_train_items(self) -> int:
+        return int(self.manifest["num_train_items"])
+
+    @property
+    def num_seen_items(self) -> int:
+        return int(self.manifest["num_seen_items"])
+
+    @property
+    def splits(self) -> list[str]:
+        return list(self.manifest["splits"])
+
+    @property
+    def last_only(self) -> bool:
+        """Whether only the last event of a held-out session is a target (leave_one_out)."""
+        return bool(self.manifest["settings"]["split"] == "leave_one_out")
+
+    @cached_property
+    def item_ids(self) -> Array:
+        """Raw id of each item index, [N]."""
+        return self._load("item_ids")
+
+    def sessions(self, split: str) -> Sessions:
+        """The sessions of a split, memory-mapped."""
+        assert split in self.splits, f"no split {split}"
+        parts = {part: self._load(f"{split}/{part}") for part in ("items", "offsets", "times")}
+        return Sessions(**parts)
+
+    def training_sessions(self, with_validation: bool) -> tuple[Sessions, int]:
+        """Sessions to train on, in time order, and the number of items that occur in them."""
+        train = self.sessions("train")
+        if not with_validation:
+            return train, self.num_train_items
+        valid = self.sessions("valid")
+        if self.last_only:
+            # A validation session is its user's training session and one event more; users too
+            # short to be held out are in the training split only.
+            held_out = self._load("valid/session_ids")
+            short = ~np.isin(self._load("train/session_ids"), held_out)
+            valid = valid.then(train.take(np.flatnonzero(short)))
+            order = np.argsort(valid.times[valid.offsets[:-1]], kind="stable")
+            return valid.take(order), self.num_seen_items
+        return train.then(valid), self.num_seen_items
+
+    def _load(self, name: str) -> Array:
+        array: Array = np.load(self.folder / f"{name}.npy", mmap_mode="r")
+        return array
+
+
+def open_dataset(folder: Path) -> Dataset:
+    """Open a prepared folder after checking that it is whole and ours.
+
+    Raises:
+        UserError: damaged or foreign folder, named, with the remedy.
+    """
+    remedy = f"delete {folder} to have it prepared again"
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        if manifest["format"] != FORMAT:
+            raise UserError(f"{folder} is not a prepared data set; {remedy}")
+        if manifest["format_version"] != FORMAT_VERSION:
+            raise UserError(
+                f"{folder} has format version {manifest['format_version']}, this is version "
+                f"{FORMAT_VERSION}; {remedy}"
+            )
+        dataset = Dataset(folder, manifest)
+        for split, counts in manifest["splits"].items():
+            sessions = dataset.sessions(split)
+            found = {"events": sessions.num_events, "sessions": sessions.num_sessions}
+            sizes = (len(sessions.times), int(sessions.offsets[-1]))
+            if found != counts or sizes != (counts["events"], counts["events"]):
+                raise UserError(f"{folder}/{split} does not hold what its manifest says; {remedy}")
+        if len(dataset.item_ids) != manifest["num_items"]:
+            raise UserError(f"{folder}/item_ids.npy has the wrong length; {remedy}")
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        AttributeError,
+        EOFError,
+    ) as error:
+        if isinstance(error, UserError):
+            raise
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(f"{folder} is damaged ({reason}); {remedy}") from error
+    return dataset

@@ -1,0 +1,60 @@
+"""The properties of items beside the prepared events, one file per property in item-index order."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from p_rnn.errors import UserError
+
+
+def write_item_table(items: pd.DataFrame, item_ids: NDArray[Any], folder: Path) -> dict[str, Any]:
+    """Write each property for the items 0..N-1 whose raw ids are `item_ids`.
+
+    Numbers become float64 [N] (NaN = missing) and vectors float32 [N, D] (NaN = missing) in
+    `<property>.npy`; strings and lists become `<property>.jsonl`, a JSON value per line, null =
+    missing. Rows of items without events are left out.
+
+    Returns:
+        The manifest: {"rows": rows read, "matched": items that have a row,
+        "properties": {name: {"kind": number|vector|text, "missing": items without a value}}}.
+
+    Raises:
+        UserError: an item occurs twice.
+    """
+    twice = items["item"].duplicated()
+    if twice.any():
+        raise UserError(f"item table: item {items['item'][twice].iloc[0]} occurs more than once")
+    rows = pd.Index(items["item"]).get_indexer(pd.Index(item_ids))
+    has_row = rows >= 0
+    manifest: dict[str, Any] = {"rows": len(items), "matched": int(has_row.sum()), "properties": {}}
+    for name in items.columns.drop("item"):
+        column = items[name].reset_index(drop=True)
+        aligned = column.reindex(pd.Index(np.where(has_row, rows, -1)))
+        kind, missing = _write(aligned, folder / str(name))
+        manifest["properties"][str(name)] = {"kind": kind, "missing": missing}
+    return manifest
+
+
+def _write(column: pd.Series[Any], path: Path) -> tuple[str, int]:
+    """Write one property; its kind and the number of missing values."""
+    missing = column.isna().to_numpy()
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        np.save(path.with_name(path.name + ".npy"), column.to_numpy(dtype=np.float64))
+        return "number", int(missing.sum())
+    values = column.tolist()
+    present = [v for v, gone in zip(values, missing, strict=True) if not gone]
+    if present and isinstance(present[0], np.ndarray):
+        vectors = np.full((len(values), len(present[0])), np.nan, dtype=np.float32)
+        vectors[~missing] = np.stack(present)
+        np.save(path.with_name(path.name + ".npy"), vectors)
+        return "vector", int(missing.sum())
+    with path.with_name(path.name + ".jsonl").open("w", encoding="utf-8") as file:
+        for value, gone in zip(values, missing, strict=True):
+            file.write(json.dumps(None if gone else value, ensure_ascii=False) + "\n")
+    return "text", int(missing.sum())

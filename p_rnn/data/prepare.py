@@ -1,0 +1,198 @@
+"""From raw files to a prepared data set: read, filter, split, index, write.
+
+Two fingerprints decide what is made anew: one over the event files and rules names the folder,
+one over the item files names the folder of item properties inside it.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p_rnn.config import DatasetConfig, PathsConfig
+from p_rnn.data.dataset import FORMAT, FORMAT_VERSION, Dataset, open_dataset
+from p_rnn.data.events import EventLog, collect
+from p_rnn.data.item_table import write_item_table
+from p_rnn.data.readers import Reader, make_reader
+from p_rnn.data.rules import apply_rules
+from p_rnn.data.splits import Part, split
+from p_rnn.errors import UserError
+from p_rnn.resolve import resolve_dataset
+
+Array = NDArray[Any]
+log = logging.getLogger(__name__)
+
+# Settings that do not change the prepared events.
+_NOT_EVENTS = {"name", "source", "item_table", "download"}
+
+
+def prepare(dataset: DatasetConfig, paths: PathsConfig) -> Dataset:
+    """The prepared data set of these settings, made now unless it is there already.
+
+    Raises:
+        UserError: missing or bad raw files, rules that leave nothing, a damaged prepared folder,
+            a full disk. Nothing half-written stays behind.
+    """
+    dataset = resolve_dataset(dataset)
+    reader = make_reader(dataset, paths)
+    sources = {path.name: _sha256(path) for path in reader.sources()}
+    settings = {k: v for k, v in asdict(dataset).items() if k not in _NOT_EVENTS}
+    fingerprint = _fingerprint({"settings": settings, "sources": sources})
+    folder = Path(paths.prepared) / f"{dataset.name}-{fingerprint}"
+    if folder.exists():
+        log.info("using the prepared data set %s", folder)
+    else:
+        log.info("preparing %s", folder)
+        events, report = apply_rules(collect(reader, dataset.name), dataset)
+        manifest = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "name": dataset.name,
+            "fingerprint": fingerprint,
+            "settings": settings,
+            "sources": sources,
+            "rules": report,
+        }
+        with _new_folder(folder) as temporary:
+            manifest.update(_write_events(events, split(events, dataset), temporary))
+            _write_json(temporary / "manifest.json", manifest)
+        log.info("%s", describe(manifest))
+    prepared = open_dataset(folder)
+    _prepare_items(reader, asdict(dataset), prepared)
+    return prepared
+
+
+def _prepare_items(reader: Reader, settings: dict[str, Any], prepared: Dataset) -> None:
+    """Write the item properties beside the events, unless they are there."""
+    sources = {path.name: _sha256(path) for path in reader.item_sources()}
+    if not sources and settings["synthetic"] is None:
+        return
+    key = {"reader": settings["reader"], "table": settings["item_table"], "sources": sources}
+    folder = prepared.folder / f"items-{_fingerprint(key)}"
+    if folder.exists():
+        return
+    items = reader.items()
+    if items is None:
+        return
+    with _new_folder(folder) as temporary:
+        manifest = write_item_table(items, prepared.item_ids, temporary)
+        _write_json(temporary / "manifest.json", {**key, **manifest})
+    log.info(
+        "item table: %d of %d items have a row; properties (missing): %s",
+        manifest["matched"],
+        prepared.num_items,
+        ", ".join(f"{k} ({v['missing']})" for k, v in manifest["properties"].items()) or "none",
+    )
+
+
+def _write_events(events: EventLog, parts: dict[str, Part], folder: Path) -> dict[str, Any]:
+    """Index the items and write every split; the counts for the manifest."""
+    num_codes = len(events.item_ids)
+    positions = {name: part.events() for name, part in parts.items()}
+    support = {
+        name: np.bincount(events.item[at], minlength=num_codes) for name, at in positions.items()
+    }
+    zero = np.zeros(num_codes, dtype=np.int64)
+    # Most supported in training first; then those first seen in validation, then in the test.
+    keys = [support.get(name, zero) for name in ("test", "valid", "train")]
+    by_support = np.lexsort([-key for key in keys])
+    total = np.sum(keys, axis=0)
+    order = by_support[: np.count_nonzero(total)]
+    index = np.full(num_codes, -1, dtype=np.int32)
+    index[order] = np.arange(len(order), dtype=np.int32)
+
+    np.save(folder / "item_ids.npy", events.item_ids[order])
+    for name, part in parts.items():
+        (folder / name).mkdir()
+        at = positions[name]
+        offsets = np.concatenate([[0], np.cumsum(part.lengths)]).astype(np.int64)
+        np.save(folder / name / "items.npy", index[events.item[at]])
+        np.save(folder / name / "offsets.npy", offsets)
+        np.save(folder / name / "times.npy", np.floor(events.time[at]).astype(np.int64))
+        np.save(folder / name / "session_ids.npy", events.session_ids[events.session[part.first]])
+    seen = support["train"] + support.get("valid", zero)
+    return {
+        "num_items": len(order),
+        "num_train_items": int(np.count_nonzero(support["train"])),
+        "num_seen_items": int(np.count_nonzero(seen)),
+        "splits": {
+            name: {"events": len(positions[name]), "sessions": len(part.first)}
+            for name, part in parts.items()
+        },
+    }
+
+
+def describe(manifest: dict[str, Any]) -> str:
+    """What each rule dropped and what the splits hold, as a table for people."""
+    lines = [f"{'rule':<20}{'events':>14}{'sessions':>12}{'items':>10}"]
+    for row in manifest["rules"]:
+        sign = "" if row["rule"] in ("read", "left") else "-"
+        cells = [
+            f"{sign if row[key] else ''}{row[key]:,}" for key in ("events", "sessions", "items")
+        ]
+        lines.append(f"{row['rule']:<20}{cells[0]:>14}{cells[1]:>12}{cells[2]:>10}")
+    for name, counts in manifest["splits"].items():
+        items = f"{manifest['num_train_items']:,}" if name == "train" else ""
+        lines.append(f"{name:<20}{counts['events']:>14,}{counts['sessions']:>12,}{items:>10}")
+    return "\n".join(lines)
+
+
+def _fingerprint(value: dict[str, Any]) -> str:
+    text = json.dumps({"format_version": FORMAT_VERSION, **value}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n")
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `folder` when the block succeeds, and vanishes when not.
+
+    Raises:
+        UserError: the disk is full or the place cannot be written.
+    """
+    temporary: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        temporary.chmod(0o755)
+        yield temporary
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not folder.exists():
+                raise
+            # Another process prepared the same at the same time; the content is equal.
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise UserError(
+                f"the disk is full: {folder} could not be written; free some space or set "
+                "paths.prepared to another disk"
+            ) from error
+        if isinstance(error, PermissionError) or error.errno in (errno.EROFS, errno.ENOTDIR):
+            raise UserError(
+                f"cannot write {folder} ({error.strerror}); set paths.prepared"
+            ) from error
+        raise
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)

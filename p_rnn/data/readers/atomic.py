@@ -1,0 +1,166 @@
+"""Reader of RecBole's atomic files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from p_rnn.config import ColumnsConfig
+from p_rnn.data.readers.event_table import UNITS, EventTable, as_ids, is_integer
+from p_rnn.data.readers.files import Member, locate
+from p_rnn.data.readers.properties import match_ids, read_properties, split_lists, unique_items
+from p_rnn.data.readers.tabular import Table
+from p_rnn.errors import UserError
+from p_rnn.registry import suggest
+
+TYPES = ("token", "float", "token_seq", "float_seq")
+
+
+class AtomicReader:
+    """`<folder>/<folder>.inter` and, where there is one, `<folder>/<folder>.item`.
+
+    Tab separated text without quoting, whose header names each column `name:type`; the values of
+    `token_seq` and `float_seq` are separated by blanks.
+    """
+
+    def __init__(
+        self,
+        raw: Path,
+        source: str,
+        *,
+        path: str,
+        columns: ColumnsConfig | None = None,
+        time_unit: str = "s",
+    ) -> None:
+        """
+        Args:
+            path: the folder, relative to `raw`; its name is that of the files in it.
+            columns: names without type; default user_id, item_id, timestamp and no event type.
+            time_unit: s, ms, us or ns.
+        """
+        self._raw, self._source, self._path = raw, source, path
+        self._columns = columns or ColumnsConfig("user_id", "item_id", "timestamp")
+        self._time_unit = time_unit
+        if time_unit not in UNITS:
+            raise UserError(f"dataset.time_unit={time_unit} must be s, ms, us or ns here")
+
+    def sources(self) -> list[Path]:
+        return [locate(self._raw, self._file(".inter"), self._source)]
+
+    def item_sources(self) -> list[Path]:
+        path = self._raw / self._file(".item")
+        return [path] if path.exists() else []
+
+    def events(self) -> Iterator[pd.DataFrame]:
+        return self._events.chunks()
+
+    def items(self) -> pd.DataFrame | None:
+        """One column per field: token str (int64 if all are), float float64, token_seq lists of
+        strings, float_seq float32 vectors; missing values are NaN or None.
+
+        Raises:
+            UserError: a header without types, unreadable numbers, contradicting rows.
+        """
+        sources = self.item_sources()
+        if not sources:
+            return None
+        path = sources[0]
+        table = _atomic(path)
+        kinds = _fields(table, path)
+        item = _typed(self._columns.item, kinds, path, "token")
+        text = [f"{n}:{k}" for n, k in kinds.items() if k != "float"]
+        frame = unique_items(read_properties(table, item, None, text), str(path))
+        for name, kind in kinds.items():
+            column = f"{name}:{kind}"
+            if column not in frame:
+                continue  # the ids
+            values = frame[column]
+            if kind == "float":
+                frame[column] = _numbers(values, path)
+            elif kind == "token":
+                whole = values.notna().all() and is_integer(values, table.members[0])
+                frame[column] = as_ids(values, True) if whole else values
+            elif kind == "token_seq":
+                frame[column] = split_lists(values, None)
+            else:
+                frame[column] = _vectors(split_lists(values, None), path)
+        frame = frame.rename(columns={f"{n}:{k}": n for n, k in kinds.items()})
+        return match_ids(frame, self._events.integer_ids[self._events.names.item], str(path))
+
+    @cached_property
+    def _events(self) -> EventTable:
+        path = self.sources()[0]
+        table = _atomic(path)
+        kinds = _fields(table, path)
+        names = self._columns
+        typed = ColumnsConfig(
+            session=_typed(names.session, kinds, path, "token"),
+            item=_typed(names.item, kinds, path, "token"),
+            time=names.time and _typed(names.time, kinds, path, "float"),
+            event_type=names.event_type and _typed(names.event_type, kinds, path, "token"),
+        )
+        return EventTable(table, typed, self._time_unit)
+
+    def _file(self, suffix: str) -> str:
+        return f"{self._path}/{Path(self._path).name}{suffix}"
+
+
+def _atomic(path: Path) -> Table:
+    return Table([Member(path)], separator="\t", quoting=False)
+
+
+def _fields(table: Table, path: Path) -> dict[str, str]:
+    """Name -> type of each column."""
+    kinds = {}
+    for column in table.columns():
+        name, _, kind = column.rpartition(":")
+        if not name or kind not in TYPES:
+            raise UserError(
+                f"{path}, line 1: the column '{column}' must be 'name:type' with a type of "
+                f"{', '.join(TYPES)}, separated by tabs"
+            )
+        kinds[name] = kind
+    return kinds
+
+
+def _typed(name: str, kinds: dict[str, str], path: Path, kind: str) -> str:
+    """The header of a column that must have a certain type."""
+    if name not in kinds:
+        raise UserError(f"{path} has no column '{name}'{suggest(name, kinds)} (dataset.columns)")
+    if kinds[name] != kind:
+        raise UserError(f"{path}: '{name}:{kinds[name]}' must be '{name}:{kind}'")
+    return f"{name}:{kind}"
+
+
+def _numbers(column: pd.Series, path: Path) -> pd.Series:
+    numbers = pd.to_numeric(column, errors="coerce")
+    bad = column[numbers.isna() & column.notna()]
+    if len(bad):
+        raise UserError(
+            f"{path}: '{column.name}' holds {str(bad.iloc[0])!r}, not a number; mend it"
+        )
+    return numbers.astype(np.float64)
+
+
+def _vectors(column: pd.Series, path: Path) -> pd.Series:
+    """Lists of text as float32 vectors of one length."""
+    vectors = []
+    length = None
+    for value in column:
+        try:
+            vector = None if value is None else np.array(value, dtype=np.float32)
+        except ValueError:
+            raise UserError(f"{path}: '{column.name}' holds {value}, not numbers") from None
+        if vector is not None:
+            length = length or len(vector)
+            if len(vector) != length:
+                raise UserError(
+                    f"{path}: '{column.name}' has vectors of length {length} and {len(vector)}; "
+                    "all need the same"
+                )
+        vectors.append(vector)
+    return pd.Series(vectors, index=column.index, dtype=object)

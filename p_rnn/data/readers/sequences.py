@@ -1,0 +1,144 @@
+"""Reader of one line of items per user, as SASRec and S3-Rec publish their data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from p_rnn.config import ItemTableConfig
+from p_rnn.data.readers.event_table import as_ids, is_integer
+from p_rnn.data.readers.files import Member, explained, locate, opened
+from p_rnn.data.readers.properties import match_ids
+from p_rnn.errors import UserError
+
+BLOCK_BYTES = 16 * 2**20  # about 3 million events
+
+
+class SequencesReader:
+    """Lines `user item item ...` separated by blanks, without times.
+
+    The time of an event is its position in the user's sequence: 0, 1, 2, ... A user may have
+    several lines (`user item` per line in the extreme); the later ones go on where the earlier
+    ones ended.
+    """
+
+    def __init__(
+        self, raw: Path, source: str, *, path: str, item_table: ItemTableConfig | None = None
+    ) -> None:
+        """
+        Args:
+            path: the file, plain or .gz, relative to `raw`.
+            item_table: its `path`, unless null, is a JSON object {item: [attribute, ...]}.
+        """
+        self._raw, self._source, self._path, self._item_table = raw, source, path, item_table
+        if item_table and (
+            item_table.item != "item"
+            or item_table.columns
+            or item_table.list_columns
+            or item_table.list_separator
+        ):
+            raise UserError(
+                "dataset.item_table takes only path with reader sequences, a JSON file "
+                "{item: [attributes]}; leave the others out"
+            )
+
+    def sources(self) -> list[Path]:
+        return [locate(self._raw, self._path, self._source)]
+
+    def item_sources(self) -> list[Path]:
+        table = self._item_table
+        return [locate(self._raw, table.path, self._source)] if table and table.path else []
+
+    def events(self) -> Iterator[pd.DataFrame]:
+        """Chunks of whole lines.
+
+        Raises:
+            UserError: a line with a user but without items, an empty or damaged file.
+        """
+        integer_users, integer_items = self._integer_ids
+        lengths = pd.Series(dtype=np.int64)  # user -> events so far
+        for users, items in self._blocks():
+            session = as_ids(users, integer_users)
+            by_user = session.groupby(session, sort=False)
+            time = by_user.cumcount().astype(np.float64)
+            if len(lengths):
+                time += session.map(lengths).fillna(0).astype(np.float64)
+            lengths = lengths.add(by_user.size(), fill_value=0)
+            yield pd.DataFrame(
+                {"session": session, "item": as_ids(items, integer_items), "time": time}
+            )
+
+    def items(self) -> pd.DataFrame | None:
+        """`attributes`: a list of integers (or strings) per item.
+
+        Raises:
+            UserError: not a JSON object of lists.
+        """
+        sources = self.item_sources()
+        if not sources:
+            return None
+        path = sources[0]
+        for _, stream in opened([Member(path)]):
+            with explained(str(path)):
+                text = stream.read().decode("utf-8-sig")
+        try:
+            attributes = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path} is no JSON: {error.msg} in line {error.lineno}") from None
+        if not isinstance(attributes, dict) or not attributes:
+            raise UserError(f"{path} must be a JSON object {{item: [attribute, ...]}}")
+        for item, values in attributes.items():
+            if not isinstance(values, list) or not all(type(v) in (int, str) for v in values):
+                raise UserError(
+                    f"{path}: the attributes of item '{item}' must be a list of integers or "
+                    f"strings, not {json.dumps(values)[:60]}"
+                )
+        frame = pd.DataFrame({"item": pd.Series(list(attributes), dtype=str)})
+        frame["attributes"] = pd.Series(list(attributes.values()), dtype=object)
+        return match_ids(frame, self._integer_ids[1], str(path))
+
+    @cached_property
+    def _integer_ids(self) -> tuple[bool, bool]:
+        """Whether all users, and all items, are integers; a pass over the whole file."""
+        integer = [True, True]
+        num_events = 0
+        member = Member(self.sources()[0])
+        for block in self._blocks():
+            num_events += len(block[0])
+            integer = [
+                was and is_integer(ids, member) for was, ids in zip(integer, block, strict=True)
+            ]
+        if num_events == 0:
+            raise UserError(f"{member} holds no events; get it again")
+        return integer[0], integer[1]
+
+    def _blocks(self) -> Iterator[tuple[pd.Series, pd.Series]]:
+        """The users and the items of some lines, as text, one row per event."""
+        num_lines = 0
+        for member, stream in opened([Member(self.sources()[0])]):
+            with explained(str(member)):
+                while lines := stream.readlines(BLOCK_BYTES):
+                    yield _parse(lines, str(member), num_lines)
+                    num_lines += len(lines)
+
+
+def _parse(lines: list[bytes], label: str, first: int) -> tuple[pd.Series, pd.Series]:
+    """Users and items of each event in `lines`; `first` lines come before them in the file."""
+    words = [line.decode("utf-8").split() for line in lines]
+    counts = np.array([len(w) for w in words], dtype=np.int64)
+    lonely = np.flatnonzero(counts == 1)
+    if len(lonely):
+        number = first + int(lonely[0]) + 1
+        raise UserError(
+            f"{label}, line {number}: user '{words[lonely[0]][0]}' has no items; "
+            "each line is 'user item item ...', separated by blanks"
+        )
+    users = np.array([w[0] for w in words if w], dtype=object)
+    items = [item for w in words for item in w[1:]]
+    repeated = np.repeat(users, counts[counts > 0] - 1)
+    return pd.Series(repeated, dtype=str), pd.Series(items, dtype=str)

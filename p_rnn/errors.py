@@ -1,0 +1,11 @@
+"""The one exception for mistakes that a user can mend."""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """A wrong setting, file or combination; the message is one line that says what to do.
+
+    Scripts print it without a traceback and exit with status 2. Bugs of our own are `assert`s
+    and ordinary exceptions, and keep their traceback.
+    """

@@ -1,0 +1,138 @@
+"""Evaluate a ranker on the sessions of a split: whole sessions stepped together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from p_rnn.config import EvaluationConfig
+from p_rnn.data.dataset import Sessions
+from p_rnn.errors import UserError
+from p_rnn.evaluation.metrics import POSITION_GROUPS, SUPPORT_GROUPS, breakdown, metrics
+from p_rnn.evaluation.ranking import Ranker, rank_targets
+
+Array = NDArray[Any]
+
+SESSIONS_TOGETHER = 1024
+EVENTS_TOGETHER = 4 * 2**20  # 32 MiB of padded item indices
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What counts as a target, the same for every ranker of a table.
+
+    Attributes:
+        num_warm: items 0..num_warm-1 occur in the training sessions; the others are cold.
+        support: int64 [N], training events per item.
+        last_only: only the last event of each session is a target (leave_one_out).
+        settings: cutoffs, ties, cold_items, most_popular.
+    """
+
+    num_warm: int
+    support: Array
+    last_only: bool
+    settings: EvaluationConfig
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """One row per target, session after session in the order of the split.
+
+    Attributes:
+        session: int64 [M]; `position`: int64 [M], events before the target;
+        item: int64 [M]; `rank`: float64 [M], inf = cannot be scored.
+    """
+
+    session: Array
+    position: Array
+    item: Array
+    rank: Array
+
+
+@torch.inference_mode()
+def evaluate(
+    ranker: Ranker, sessions: Sessions, protocol: Protocol, device: torch.device | str = "cpu"
+) -> Ranks:
+    """Rank every target of the sessions from the state after its predecessors.
+
+    With cold_items=drop, cold items are neither targets nor predecessors, as if they had been
+    taken out of the sessions; with keep they count as targets. A ranker passes over the events
+    that it cannot read.
+
+    Raises:
+        UserError: no target at all.
+        FloatingPointError: a score is NaN or infinite.
+    """
+    keep_cold = protocol.settings.cold_items == "keep"
+    columns: list[tuple[Array, Array, Array, Tensor]] = []
+    for chunk, items, lengths in _chunks(sessions):
+        padded = torch.from_numpy(items).to(device)
+        warm = items < protocol.num_warm
+        # Events before each position that count as predecessors, [b, T].
+        known = np.cumsum(np.ones_like(warm) if keep_cold else warm, axis=1)
+        state = ranker.begin(len(chunk))
+        for t in range(items.shape[1] - 1):
+            live = int(np.searchsorted(-lengths, -(t + 1)))  # sessions with an event t + 1
+            state = tuple(x[:live] for x in state)
+            inputs = padded[:live, t]
+            state = ranker.step(inputs, state, inputs < ranker.num_items)
+            counts = known[:live, t] > 0
+            if not keep_cold:
+                counts &= warm[:live, t + 1]
+            if protocol.last_only:
+                counts &= lengths[:live] == t + 2
+            rows = np.flatnonzero(counts)
+            if len(rows):
+                picked = torch.from_numpy(rows).to(device)
+                of_rows = state if len(rows) == live else tuple(x[picked] for x in state)
+                targets = padded[picked, t + 1]
+                ranks = rank_targets(
+                    ranker, of_rows, targets, protocol.settings.ties, protocol.settings.most_popular
+                )
+                columns.append((chunk[rows], known[rows, t], items[rows, t + 1], ranks))
+    if not columns:
+        raise UserError("no target is left to evaluate: every held-out event is of a cold item")
+    session, position, item = (np.concatenate([c[k] for c in columns]) for k in range(3))
+    rank = torch.cat([c[3] for c in columns]).cpu().numpy()
+    order = np.lexsort((position, session))
+    return Ranks(session[order], position[order], item[order], rank[order])
+
+
+def _chunks(sessions: Sessions) -> Iterator[tuple[Array, Array, Array]]:
+    """Sessions of similar length together, longest first.
+
+    Yields:
+        (session numbers [b], items [b, T] padded with 0, lengths [b], non-increasing).
+    """
+    lengths = sessions.lengths
+    order = np.argsort(-lengths, kind="stable")
+    order = order[lengths[order] >= 2]
+    lo = 0
+    while lo < len(order):
+        longest = int(lengths[order[lo]])
+        chunk = order[lo : lo + min(SESSIONS_TOGETHER, max(1, EVENTS_TOGETHER // longest))]
+        length = lengths[chunk]
+        inside = np.arange(longest) < length[:, None]
+        items = np.zeros(inside.shape, dtype=np.int64)
+        at = sessions.offsets[chunk][:, None] + np.arange(longest)
+        items[inside] = sessions.items[at[inside]]
+        yield chunk, items, length
+        lo += len(chunk)
+
+
+def summarise(ranks: Ranks, protocol: Protocol) -> dict[str, Any]:
+    """{"targets", "metrics", "by_position", "by_support"} of an evaluation."""
+    cutoffs = protocol.settings.cutoffs
+    support = protocol.support[ranks.item]
+    return {
+        "targets": len(ranks.rank),
+        "metrics": metrics(ranks.rank, cutoffs),
+        "by_position": breakdown(ranks.rank, ranks.position, POSITION_GROUPS, cutoffs),
+        "by_support": breakdown(ranks.rank, support, SUPPORT_GROUPS, cutoffs),
+    }

@@ -1,0 +1,48 @@
+"""Recall@K, MRR@K and NDCG@K of ranks, overall and by group."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+# Lower bounds of the groups in the breakdowns.
+POSITION_GROUPS = (1, 2, 3, 5, 10, 20)
+SUPPORT_GROUPS = (0, 1, 5, 10, 50, 100, 500, 1000, 10_000)
+
+
+def metrics(ranks: Array, cutoffs: list[int]) -> dict[str, float]:
+    """Means over targets with one relevant item each; `ranks` [M] start at 1, inf = not ranked.
+
+    recall@K = share of ranks <= K;  mrr@K = mean of 1 / rank;  ndcg@K = mean of 1 / log2(1 + rank),
+    both 0 beyond K.
+    """
+    result = {}
+    for k in cutoffs:
+        hit = ranks <= k
+        result[f"recall@{k}"] = float(hit.mean())
+        result[f"mrr@{k}"] = float(np.where(hit, 1 / ranks, 0).mean())
+        result[f"ndcg@{k}"] = float(np.where(hit, 1 / np.log2(1 + ranks), 0).mean())
+    return result
+
+
+def breakdown(
+    ranks: Array, values: Array, bounds: tuple[int, ...], cutoffs: list[int]
+) -> list[dict[str, Any]]:
+    """Metrics of the targets whose value lies in each group [bound, next bound).
+
+    Returns:
+        Rows {"from", "to" (inclusive, None = open), "targets", metrics...}; empty groups left out.
+    """
+    rows = []
+    for low, high in zip(bounds, (*bounds[1:], None), strict=True):
+        inside = values >= low
+        if high is not None:
+            inside &= values < high
+        if inside.any():
+            label = {"from": low, "to": None if high is None else high - 1}
+            rows.append({**label, "targets": int(inside.sum()), **metrics(ranks[inside], cutoffs)})
+    return rows

@@ -1,0 +1,29 @@
+"""Results as a table for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from p_rnn.config import EvaluationConfig
+
+
+def describe(results: dict[str, dict[str, Any]], settings: EvaluationConfig) -> str:
+    """A block per split, a row per ranker: recall at every cutoff, MRR and NDCG at the largest.
+
+    Args:
+        results: {split: {ranker: result of `summarise`}}.
+    """
+    last = max(settings.cutoffs)
+    columns = [f"recall@{k}" for k in sorted(settings.cutoffs)] + [f"mrr@{last}", f"ndcg@{last}"]
+    width = max(len(name) for table in results.values() for name in table)
+    lines = []
+    against = f", ranked against the {settings.most_popular} most popular items"
+    for split, table in results.items():
+        targets = next(iter(table.values()))["targets"]
+        title = f"{split}: {targets:,} targets, {settings.ties} ties"
+        lines += ["", title + (against if settings.most_popular else "")]
+        lines.append(" " * width + "".join(f"{column:>12}" for column in columns))
+        for name, result in table.items():
+            cells = "".join(f"{result['metrics'][column]:>12.4f}" for column in columns)
+            lines.append(f"{name:<{width}}{cells}")
+    return "\n".join(lines)

@@ -1,0 +1,74 @@
+"""The gated recurrent unit, step by step, in both conventions for the reset gate."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from p_rnn.models.dropout import Dropout
+from p_rnn.models.table import uniform_
+from p_rnn.random import Streams
+
+
+class GRULayer(nn.Module):
+    """One step of one layer, given its gate inputs a = (a_r, a_z, a_n).
+
+    r = s(a_r + U_r h + c_r),  z = s(a_z + U_z h + c_z),  h' = (1 - z) * n + z * h, and
+    reset=after:   n = tanh(a_n + r * (U_n h + c_n)), as torch.nn.GRUCell without input biases;
+    reset=before:  n = tanh(a_n + U_n (r * h) + c_n), as the Theano original.
+    """
+
+    def __init__(self, hidden_size: int, reset: str, name: str, streams: Streams) -> None:
+        super().__init__()
+        self.reset_after = reset == "after"
+        self.recurrent = nn.Parameter(torch.empty(hidden_size, 3 * hidden_size))  # U, as h U
+        self.bias = nn.Parameter(torch.zeros(3 * hidden_size))  # c
+        uniform_(self.recurrent, streams.initial(f"{name}/recurrent"), gates=3)
+
+    def forward(self, a: Tensor, h: Tensor) -> Tensor:
+        """a [B, 3H], h [B, H] -> h' [B, H]."""
+        size = h.shape[1]
+        if self.reset_after:
+            u = torch.addmm(self.bias, h, self.recurrent)
+            r, z = torch.sigmoid(a[:, : 2 * size] + u[:, : 2 * size]).chunk(2, dim=1)
+            n = torch.tanh(a[:, 2 * size :] + r * u[:, 2 * size :])
+        else:
+            u = torch.addmm(self.bias[: 2 * size], h, self.recurrent[:, : 2 * size])
+            r, z = torch.sigmoid(a[:, : 2 * size] + u).chunk(2, dim=1)
+            u = torch.addmm(self.bias[2 * size :], r * h, self.recurrent[:, 2 * size :])
+            n = torch.tanh(a[:, 2 * size :] + u)
+        return torch.lerp(n, h, z)
+
+
+class GRU(nn.Module):
+    """L layers; the dropped-out output of each is both the next one's input and the state (P)."""
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_layers: int,
+        reset: str,
+        dropout: float,
+        name: str,
+        streams: Streams,
+    ) -> None:
+        super().__init__()
+        names = [f"{name}/gru{k}" for k in range(num_layers)]
+        self.hidden_size = hidden_size
+        self.layers = nn.ModuleList(GRULayer(hidden_size, reset, n, streams) for n in names)
+        self.dropouts = nn.ModuleList(
+            Dropout(dropout, streams.running(f"{n}/dropout_hidden")) for n in names
+        )
+        self.inputs = nn.ParameterList(  # W of the layers above the first, [H, 3H]
+            uniform_(torch.empty(hidden_size, 3 * hidden_size), streams.initial(f"{n}/input"), 3)
+            for n in names[1:]
+        )
+
+    def forward(self, a: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """a [B, 3H] and L states [B, H] -> the L states after this step."""
+        new: list[Tensor] = []
+        for k, (layer, dropout) in enumerate(zip(self.layers, self.dropouts, strict=True)):
+            if k > 0:
+                a = new[-1] @ self.inputs[k - 1]
+            new.append(dropout(layer(a, state[k])))
+        return tuple(new)

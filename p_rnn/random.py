@@ -1,0 +1,41 @@
+"""Random numbers from streams keyed by (seed, component, epoch).
+
+Adding a component changes nobody else's numbers, and a resumed run draws what the uninterrupted
+one would have drawn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+
+def _key(seed: int, name: str, epoch: int) -> int:
+    digest = hashlib.sha256(f"{seed}/{name}/{epoch}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1  # torch takes 63 bits
+
+
+class Streams:
+    """The generators of a run, one per component name."""
+
+    def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
+        self.seed = seed
+        self.device = torch.device(device)
+        self.generators: dict[str, torch.Generator] = {}
+
+    def initial(self, name: str) -> torch.Generator:
+        """For initial weights: always on the CPU, so that every device starts from the same."""
+        return torch.Generator().manual_seed(_key(self.seed, f"init/{name}", 0))
+
+    def running(self, name: str) -> torch.Generator:
+        """For dropout and negatives: on the device, started anew by `start_epoch`."""
+        if name not in self.generators:
+            generator = torch.Generator(device=self.device)
+            self.generators[name] = generator.manual_seed(_key(self.seed, name, 0))
+        return self.generators[name]
+
+    def start_epoch(self, epoch: int) -> None:
+        """Put every running generator at the start of this epoch's numbers."""
+        for name, generator in self.generators.items():
+            generator.manual_seed(_key(self.seed, name, epoch))

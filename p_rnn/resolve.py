@@ -1,0 +1,206 @@
+"""From the settings that somebody gave to the settings of a run: fill nulls, refuse nonsense."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+from p_rnn.config import Config, DatasetConfig, EvaluationConfig, LossConfig, OptimizerConfig
+from p_rnn.errors import UserError
+from p_rnn.registry import suggest
+
+Node = TypeVar("Node")
+
+
+def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """(dotted key, value, dataclass field) of every setting below `node`."""
+    for f in fields(node):
+        value = getattr(node, f.name)
+        if is_dataclass(value):
+            yield from leaves(value, f"{prefix}{f.name}.")
+        else:
+            yield f"{prefix}{f.name}", value, f
+
+
+def check_ranges(config: Any) -> None:
+    """Refuse values outside the bounds and words declared beside each setting.
+
+    Raises:
+        UserError: the first offending key, with what it takes.
+    """
+    for key, value, f in leaves(config):
+        if value is None:
+            continue
+        meta = f.metadata
+        if "options" in meta and value not in meta["options"]:
+            raise UserError(f"{key}='{value}' is not a choice{suggest(value, meta['options'])}")
+        bounds = {
+            f"at least {meta.get('low')}": meta.get("low") is None or value >= meta["low"],
+            f"at most {meta.get('high')}": meta.get("high") is None or value <= meta["high"],
+            f"above {meta.get('above')}": meta.get("above") is None or value > meta["above"],
+            f"below {meta.get('below')}": meta.get("below") is None or value < meta["below"],
+        }
+        for bound, holds in bounds.items():
+            if not holds:
+                raise UserError(f"{key}={value} must be {bound}")
+
+
+def _overlay(own: Node, given: Node) -> Node:
+    """`own` with every setting that is given (not null) in place of its own."""
+    both = {f.name: getattr(given, f.name) for f in fields(given)}  # type: ignore[arg-type]
+    return replace(own, **{k: v for k, v in both.items() if v is not None})  # type: ignore[type-var]
+
+
+def _refuse(inert: bool, key: str, why: str) -> None:
+    if inert:
+        raise UserError(f"{key} has no effect {why}; leave it out")
+
+
+def resolve(config: Config) -> Config:
+    """The settings of a run with every null that matters filled in; idempotent.
+
+    Raises:
+        UserError: a value out of range, an impossible combination, or an explicitly given setting
+            that has no effect in this combination.
+    """
+    check_ranges(config)
+    config = _resolve_loss(config)
+    config = _resolve_sizes(_resolve_negatives(config))
+    config.dataset = resolve_dataset(config.dataset)
+    config.optimizer = _overlay(
+        config.model.optimizer if config.optimizer.name is None else OptimizerConfig(),
+        config.optimizer,
+    )
+    for name in ("learning_rate", "num_layers", "batch_size", "num_epochs"):
+        if getattr(config, name) is None:
+            setattr(config, name, _own(config, name))
+    return _resolve_validation(config)
+
+
+def resolve_dataset(dataset: DatasetConfig) -> DatasetConfig:
+    """The rules of a data set, checked."""
+    check_ranges(dataset)
+    if dataset.split == "leave_one_out":
+        _refuse(dataset.test_days is not None, "dataset.test_days", "with split=leave_one_out")
+        _refuse(dataset.straddling is not None, "dataset.straddling", "with split=leave_one_out")
+    elif dataset.test_days is None:
+        raise UserError("dataset.split=time needs dataset.test_days, the length of the test split")
+    else:
+        dataset = replace(dataset, straddling=dataset.straddling or "whole")
+    low, high = dataset.min_session_length, dataset.max_session_length
+    if low is not None and high is not None and low > high:
+        raise UserError(
+            f"dataset.min_session_length={low} exceeds dataset.max_session_length={high}"
+        )
+    if dataset.event_types is not None and not (dataset.columns and dataset.columns.event_type):
+        raise UserError("dataset.event_types needs dataset.columns.event_type, the column of types")
+    if dataset.time_range is not None and len(dataset.time_range) != 2:
+        raise UserError("dataset.time_range takes two dates, [from, to), in UTC")
+    return dataset
+
+
+def _own(config: Config, name: str) -> Any:
+    value = getattr(config.model.hyperparameters, name)
+    if value is None:
+        raise UserError(f"{name} is null and model={config.model.name} has no default for it")
+    return value
+
+
+def _resolve_loss(config: Config) -> Config:
+    """Loss and negatives from `loss`, from RecBole's `loss_type`, or from the model."""
+    if config.loss_type is not None:
+        for key, given in (("loss", config.loss.name), ("negatives", config.negatives)):
+            if given is not None:
+                raise UserError(f"{key} and loss_type={config.loss_type} both given; keep one")
+        if config.loss_type == "CE":
+            loss, negatives = LossConfig("cross_entropy", logq=0.0), "full"
+        else:
+            loss, negatives = LossConfig("bpr", output="linear"), "uniform_one"
+        loss = _overlay(loss, config.loss)
+        return replace(config, loss=loss, negatives=negatives, loss_type=None)
+    own = config.model.loss if config.loss.name is None else LossConfig()
+    return replace(config, loss=_overlay(own, config.loss))
+
+
+def _resolve_negatives(config: Config) -> Config:
+    kind = config.negatives or _own(config, "negatives")
+    count, alpha = config.num_negatives, config.sample_alpha
+    if kind != "sampled":
+        _refuse(count is not None, "num_negatives", f"with negatives={kind}")
+        _refuse(alpha is not None, "sample_alpha", f"with negatives={kind}")
+        if config.loss.logq:
+            raise UserError(
+                f"loss.logq corrects for sampling and needs negatives=sampled, not {kind}; set it to 0"
+            )
+        return replace(config, negatives=kind)
+    if count is None:
+        count = _own(config, "num_negatives")
+    if count == 0:
+        _refuse(alpha is not None, "sample_alpha", "with num_negatives=0")
+    elif alpha is None:
+        alpha = _own(config, "sample_alpha")
+    return replace(config, negatives=kind, num_negatives=count, sample_alpha=alpha)
+
+
+def _resolve_sizes(config: Config) -> Config:
+    """Hidden and embedding size, and the two dropouts."""
+    hidden = config.hidden_size or _own(config, "hidden_size")
+    embedding, mode = config.embedding_size, config.model.input
+    if mode == "one_hot":
+        _refuse(embedding is not None, "embedding_size", "with model.input=one_hot")
+        _refuse(
+            config.dropout_embedding is not None, "dropout_embedding", "with model.input=one_hot"
+        )
+    else:
+        embedding = embedding or config.model.hyperparameters.embedding_size or hidden
+    if mode == "shared" and embedding != hidden:
+        raise UserError(
+            f"model.input=shared has one matrix for input and output: embedding_size={embedding}"
+            f" must equal hidden_size={hidden}; leave it out, or set model.input=embedding"
+        )
+    own, both = config.model.hyperparameters, config.dropout_prob
+    separate = [config.dropout_embedding, config.dropout_hidden]
+    if both is not None and None not in separate:
+        _refuse(True, "dropout_prob", "when dropout_embedding and dropout_hidden are both given")
+    filled = []
+    for given, default in zip(separate, [own.dropout_embedding, own.dropout_hidden], strict=True):
+        fallback = (own.dropout_prob if default is None else default) if both is None else both
+        filled.append(fallback or 0.0 if given is None else given)
+    return replace(
+        config,
+        hidden_size=hidden,
+        embedding_size=embedding,
+        dropout_prob=None,
+        dropout_embedding=None if mode == "one_hot" else filled[0],
+        dropout_hidden=filled[1],
+    )
+
+
+def metric_names(cutoffs: list[int]) -> list[str]:
+    return [f"{metric}@{k}" for k in cutoffs for metric in ("recall", "mrr", "ndcg")]
+
+
+def check_evaluation(evaluation: EvaluationConfig) -> None:
+    """Refuse cutoffs that are no cutoffs."""
+    check_ranges(evaluation)
+    if not evaluation.cutoffs or min(evaluation.cutoffs) < 1:
+        raise UserError("evaluation.cutoffs needs at least one number, each at least 1")
+    if len(set(evaluation.cutoffs)) != len(evaluation.cutoffs):
+        raise UserError(f"evaluation.cutoffs={evaluation.cutoffs} names a cutoff twice")
+
+
+def _resolve_validation(config: Config) -> Config:
+    check_evaluation(config.evaluation)
+    stopping = config.early_stopping
+    if not config.dataset.validation:
+        why = "without a validation split (dataset.validation=false)"
+        _refuse(stopping.patience is not None, "early_stopping.patience", why)
+        _refuse(stopping.metric is not None, "early_stopping.metric", why)
+        _refuse(config.train_on_validation, "train_on_validation", why)
+        return config
+    metric = stopping.metric or f"recall@{max(config.evaluation.cutoffs)}"
+    known = metric_names(config.evaluation.cutoffs)
+    if metric not in known:
+        raise UserError(f"early_stopping.metric='{metric}' is not measured{suggest(metric, known)}")
+    return replace(config, early_stopping=replace(stopping, metric=metric))

@@ -1,0 +1,58 @@
+"""Checkpoints: tensors and plain Python, written whole or not at all."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from p_rnn.config import Config
+from p_rnn.errors import UserError
+
+FORMAT = "p_rnn checkpoint"
+FORMAT_VERSION = 1
+
+
+def save_checkpoint(path: Path, config: Config, content: dict[str, Any]) -> None:
+    """Write `content` and the settings of the run; an interruption leaves the old file intact."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    header = {"format": FORMAT, "format_version": FORMAT_VERSION, "config": asdict(config)}
+    try:
+        torch.save({**header, **content}, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> tuple[Config, dict[str, Any]]:
+    """The settings and the content of a checkpoint, on the CPU.
+
+    Raises:
+        UserError: no such file, not a checkpoint of ours, or of another format version.
+    """
+    if not path.is_file():
+        raise UserError(f"no checkpoint at {path}; a run keeps its own in checkpoints/best.pt")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["format"] != FORMAT:
+            raise KeyError("format")
+    except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path} is not a whole p_rnn checkpoint") from error
+    if content["format_version"] != FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format version {content['format_version']}, this is {FORMAT_VERSION}"
+        )
+    try:
+        tree = OmegaConf.merge(OmegaConf.structured(Config), content["config"])
+        config = OmegaConf.to_object(tree)
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} was written with other settings: {reason}") from error
+    assert isinstance(config, Config)
+    return config, content

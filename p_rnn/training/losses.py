@@ -1,0 +1,94 @@
+"""Losses over the candidates of a step.
+
+A loss maps scores [B, C], the column of each example's target [B] and log q [C] to losses [B].
+o = output function(score) everywhere, also inside s; o_t is the target's; sigma is the logistic
+function; s = softmax of o over all candidates but the example's own target position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from p_rnn.config import LossConfig
+from p_rnn.registry import lookup, settings_for
+
+Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+def _target(o: Tensor, target: Tensor) -> Tensor:
+    return o.gather(1, target[:, None])  # [B, 1]
+
+
+def _weights(o: Tensor, target: Tensor) -> Tensor:
+    """s [B, C]: softmax over the negatives; zero at the target's own position."""
+    return o.scatter(1, target[:, None], float("-inf")).softmax(dim=1)
+
+
+def cross_entropy(scores: Tensor, target: Tensor, log_q: Tensor | None, *, logq: float) -> Tensor:
+    """-log softmax_t(score_j - logq * log q_j); q ~ how often j comes up as a candidate.
+
+    With logq=1 the expected gradient is that of the full softmax (sampled softmax; Bengio &
+    Senecal 2008); in GRU4Rec since 2023.
+    """
+    if logq and log_q is not None:
+        scores = scores - logq * log_q
+    return F.cross_entropy(scores, target, reduction="none")
+
+
+def bpr_max(
+    scores: Tensor, target: Tensor, log_q: Tensor | None, *, elu_param: float, bpreg: float
+) -> Tensor:
+    """-log(sum_j s_j sigma(o_t - o_j) + 1e-24) + bpreg sum_j s_j o_j^2, o = ELU (CIKM 2018, eq. 9).
+
+    elu_param is ELU's alpha; 0 means linear.
+    """
+    o = F.elu(scores, elu_param) if elu_param else scores
+    s = _weights(o, target)
+    better = torch.sigmoid(_target(o, target) - o)
+    return -torch.log((s * better).sum(dim=1) + 1e-24) + bpreg * (s * o.square()).sum(dim=1)
+
+
+def top1(scores: Tensor, target: Tensor, log_q: Tensor | None) -> Tensor:
+    """Mean over all C candidates of sigma(o_j - o_t) + sigma(o_j^2), less sigma(o_t^2) / C; o = tanh.
+
+    The mean includes the target's own term, as in the original code (ICLR 2016, section 3.1.3).
+    """
+    o = torch.tanh(scores)
+    o_t = _target(o, target)
+    own = torch.sigmoid(o_t.square()).squeeze(1) / o.shape[1]
+    return (torch.sigmoid(o - o_t) + torch.sigmoid(o.square())).mean(dim=1) - own
+
+
+def top1_max(scores: Tensor, target: Tensor, log_q: Tensor | None) -> Tensor:
+    """sum_j s_j [sigma(o_j - o_t) + sigma(o_j^2)], o = tanh (CIKM 2018, eq. 6)."""
+    o = torch.tanh(scores)
+    terms = torch.sigmoid(o - _target(o, target)) + torch.sigmoid(o.square())
+    return (_weights(o, target) * terms).sum(dim=1)
+
+
+def bpr(scores: Tensor, target: Tensor, log_q: Tensor | None, *, output: str) -> Tensor:
+    """-mean over the negatives of log sigma(o_t - o_j); o = tanh (GRU4Rec) or linear (RecBole)."""
+    o = torch.tanh(scores) if output == "tanh" else scores
+    terms = F.logsigmoid(_target(o, target) - o)
+    own = _target(terms, target).squeeze(1)  # the target against itself is no pair
+    return -(terms.sum(dim=1) - own) / (o.shape[1] - 1)
+
+
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    "cross_entropy": cross_entropy,
+    "bpr_max": bpr_max,
+    "top1": top1,
+    "top1_max": top1_max,
+    "bpr": bpr,
+}
+
+
+def build_loss(config: LossConfig) -> Loss:
+    """The loss of a resolved config, its parameters bound."""
+    function = lookup("loss", LOSSES, config.name)
+    return partial(function, **settings_for("loss", function, config))

@@ -1,0 +1,28 @@
+"""Evaluate a checkpoint again: python scripts/evaluate.py checkpoint=.../best.pt split=test."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+
+from p_rnn.cli import hydra_script
+from p_rnn.config import EvaluateConfig
+from p_rnn.evaluation.report import describe
+from p_rnn.experiment import evaluate_checkpoint, write_json
+
+log = logging.getLogger(__name__)
+
+
+@hydra_script("evaluate", EvaluateConfig)
+def main(config: EvaluateConfig) -> None:
+    """Measure a split with the protocol of the training run, or with the one given here."""
+    results, settings = evaluate_checkpoint(config)
+    stored = Path(HydraConfig.get().runtime.output_dir) / "evaluation.json"
+    write_json(stored, {"checkpoint": config.checkpoint, "results": results})
+    log.info("%s\n\nwritten: %s", describe(results, settings), stored)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""Prepare a data set without training: python scripts/prepare.py dataset=globo."""
+
+from __future__ import annotations
+
+import logging
+
+from p_rnn.cli import hydra_script
+from p_rnn.config import PrepareConfig
+from p_rnn.data.prepare import describe, prepare
+
+log = logging.getLogger(__name__)
+
+
+@hydra_script("prepare", PrepareConfig)
+def main(config: PrepareConfig) -> None:
+    """Print what each rule dropped and where the result lies."""
+    dataset = prepare(config.dataset, config.paths)
+    log.info("%s\n\nprepared: %s", describe(dataset.manifest), dataset.folder)
+
+
+if __name__ == "__main__":
+    main()

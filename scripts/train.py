@@ -1,0 +1,39 @@
+"""Train and evaluate a model: python scripts/train.py [group=choice] [key=value] [-m key=a,b]."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+from p_rnn.cli import hydra_script
+from p_rnn.config import Config
+from p_rnn.experiment import train
+
+log = logging.getLogger(__name__)
+
+
+@hydra_script("train", Config)
+def main(config: Config) -> float:
+    """Run one job; the metric that a sweeper optimises (higher is better)."""
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    stored = folder / "metrics.json"
+    if config.sweep_name is not None and hydra.mode == RunMode.RUN:
+        log.warning("sweep_name has no effect without -m (a sweep)")
+    if stored.exists():
+        log.info("finished before: %s", stored)
+        metrics = json.loads(stored.read_text())
+    else:
+        metrics = train(config, folder)
+        log.info("\nrun folder: %s", folder)
+    measured = metrics.get("valid", metrics["test"])
+    metric = metrics["config"]["early_stopping"]["metric"]
+    return float(measured[metric or next(iter(measured))])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Shared by all tests: settings composed as the scripts do, and small event logs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+
+from p_rnn.cli import CONF, typed
+from p_rnn.config import Config
+
+# One thread: tests are small, and a fixed order of additions makes them repeatable anywhere.
+torch.set_num_threads(1)
+
+
+def compose_config(*overrides: str) -> Config:
+    """The settings that `python scripts/train.py OVERRIDES` would run with."""
+    ConfigStore.instance().store(name="schema", node=Config)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return typed(compose("train", overrides=list(overrides)), Config)
+
+
+def random_log(
+    seed: int, num_sessions: int = 200, num_items: int = 30, days: float = 10
+) -> pd.DataFrame:
+    """Columns session, item, time: sessions of 1 to 12 events; the next item depends on the last."""
+    rng = np.random.default_rng(seed)
+    start = np.sort(rng.integers(0, int(days * 86_400), num_sessions))
+    rows = []
+    for session in range(num_sessions):
+        item = int(rng.integers(num_items))
+        for position in range(int(rng.integers(1, 13))):
+            rows.append((session, item, int(start[session]) + 30 * position))
+            item = (item + int(rng.integers(1, 4))) % num_items
+    return pd.DataFrame(rows, columns=["session", "item", "time"])
+
+
+TINY = (
+    "dataset=table",
+    "dataset.name=tiny",
+    "dataset.path=tiny.csv",
+    "dataset.min_item_support=1",
+    "dataset.test_days=2",
+    "hidden_size=8",
+    "batch_size=8",
+    "num_negatives=16",
+    "num_epochs=1",
+    "tracking.progress=false",
+    "tracking.log_every=5",
+    "device=cpu",
+)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Callable[..., Config]:
+    """A function from overrides to the settings of a small job on a random log in tmp_path."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    random_log(seed=1).to_csv(raw / "tiny.csv", index=False)
+
+    def make(*overrides: str) -> Config:
+        places = (f"paths.raw={raw}", f"paths.prepared={tmp_path / 'prepared'}")
+        return compose_config(*TINY, *places, *overrides)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def raw_data() -> Path:
+    """The folder of real raw data, where the environment names one."""
+    if "P_RNN_RAW_DATA" not in os.environ:
+        pytest.skip("P_RNN_RAW_DATA is not set: tests on real data do not run")
+    return Path(os.environ["P_RNN_RAW_DATA"])
