@@ -55,6 +55,9 @@ class SyntheticConfig:
 
     num_events: int = number(200_000, low=1000, high=1_000_000_000)
     num_items: int = number(10_000, low=100)
+    num_intents: int = number(32, low=1, high=1000)
+    num_days: int = number(10, low=3, high=100)  # the last one tests, the one before validates
+    mean_session_length: float = number(10.0, low=2, high=20)  # events
     seed: int = number(0, low=0)
 
 

@@ -22,7 +22,7 @@ INTER = (
 )
 ITEM = (
     "item_id:token\ttitle:token_seq\tyear:token\tclass:token\tprice:float\timage:float_seq\n"
-    '10\tThe "Big One\t1995\t3\t1.5\t0.5 1.5\n'
+    '10\t"Big One\t1995\t3\t1.5\t0.5 1.5\n'
     "11\t\t007\t\t\t\n"
     "12\tTwelve\t1996\t4\t2\t1 2\n"
 )
@@ -63,7 +63,7 @@ def test_items(tmp_path: Path) -> None:
     assert items is not None
     assert list(items.columns) == ["item", "title", "year", "class", "price", "image"]
     assert items["item"].tolist() == [10, 11, 12]
-    assert items["title"].tolist() == [["The", '"Big', "One"], None, ["Twelve"]]
+    assert items["title"].tolist() == [['"Big', "One"], None, ["Twelve"]]
     assert items["year"].tolist() == ["1995", "007", "1996"]
     assert items["class"].fillna("?").tolist() == ["3", "?", "4"]  # not 3.0
     assert items["price"].fillna(-1).tolist() == [1.5, -1, 2]

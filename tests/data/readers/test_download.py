@@ -110,6 +110,13 @@ def test_complete_part_is_taken(server: Server, tmp_path: Path) -> None:
     assert names(tmp_path) == ["file.bin"]
 
 
+def test_long_part_is_replaced_without_ranges(server: Server, tmp_path: Path) -> None:
+    server.ranges = False
+    (tmp_path / "file.bin.part").write_bytes(CONTENT + b"garbage")
+    download(server.url + "file.bin", tmp_path / "file.bin", MD5)
+    assert (tmp_path / "file.bin").read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize("left_over", [None, b"garbage", CONTENT + b"garbage"])
 def test_wrong_checksum_leaves_nothing(
     server: Server, tmp_path: Path, left_over: bytes | None

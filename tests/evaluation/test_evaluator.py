@@ -1,0 +1,231 @@
+"""The evaluator against a loop over sessions and events, one at a time."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from p_rnn.config import EvaluationConfig
+from p_rnn.data.dataset import Sessions
+from p_rnn.errors import UserError
+from p_rnn.evaluation import evaluator, ranking
+from p_rnn.evaluation.evaluator import Protocol, Ranks, evaluate, summarise
+from p_rnn.evaluation.metrics import breakdown, metrics
+from p_rnn.evaluation.ranking import State
+from p_rnn.models.network import build_network
+from p_rnn.random import Streams
+from p_rnn.resolve import resolve
+from tests.conftest import TINY, compose_config
+
+PRIME = 10_007
+NUM_ITEMS, NUM_WARM = 40, 30
+
+
+class Hash:
+    """Scores depend on the whole history in its order, through a rolling hash; many ties."""
+
+    def __init__(self, num_items: int) -> None:
+        self.num_items = num_items
+        self.largest = 0
+
+    def begin(self, batch: int) -> State:
+        return (torch.ones(batch, dtype=torch.int64),)
+
+    def step(self, items: Tensor, state: State, active: Tensor) -> State:
+        return (torch.where(active, (state[0] * 31 + items + 7) % PRIME, state[0]),)
+
+    def scores(self, state: State, items: slice | Tensor) -> Tensor:
+        columns = torch.arange(self.num_items)[items]
+        self.largest = max(self.largest, len(state[0]) * len(columns))
+        return ((state[0][:, None] * (columns + 3)) % PRIME % 17).float()
+
+
+def hash_scores(history: list[int], num_items: int) -> list[int]:
+    state = 1
+    for item in history:
+        state = (state * 31 + item + 7) % PRIME
+    return [state * (j + 3) % PRIME % 17 for j in range(num_items)]
+
+
+def make_sessions(rows: list[list[int]]) -> Sessions:
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+    items = np.array([item for row in rows for item in row], dtype=np.int32)
+    return Sessions(items, offsets, np.arange(len(items)))
+
+
+def random_rows(seed: int, count: int = 60, num_items: int = NUM_ITEMS) -> list[list[int]]:
+    rng = np.random.default_rng(seed)
+    lengths = rng.choice([1, 2, 3, 5, 30], count)
+    return [rng.integers(0, num_items, length).tolist() for length in lengths]
+
+
+def protocol(last_only: bool = False, **settings: Any) -> Protocol:
+    support = np.arange(NUM_ITEMS, 0, -1) * 3
+    support[NUM_WARM:] = 0
+    return Protocol(NUM_WARM, support, last_only, EvaluationConfig(**settings))
+
+
+Row = tuple[int, int, int, float]
+
+
+def naive(rows: list[list[int]], num_scored: int, how: Protocol) -> list[Row]:
+    """(session, position, item, rank) of every target.
+
+    Cold items are deleted first, unless they are kept; the held-out event of `last_only` is the
+    last one of the session as it stands in the split, and no target at all when it is cold.
+    """
+    result = []
+    for s, row in enumerate(rows):
+        keep = how.settings.cold_items == "keep"
+        kept = [item for item in row if keep or item < how.num_warm]
+        if how.last_only and kept and row[-1] != kept[-1]:
+            continue
+        if how.last_only and not keep and row[-1] >= how.num_warm:
+            continue
+        for t in range(1, len(kept)):
+            if how.last_only and t + 1 < len(kept):
+                continue
+            rank = math.inf
+            if kept[t] < num_scored:
+                scores = hash_scores([i for i in kept[:t] if i < num_scored], num_scored)
+                rivals = scores[: kept[t]] + scores[kept[t] + 1 :]
+                rank = 1.0 + sum(x >= scores[kept[t]] for x in rivals)  # conservative
+            result.append((s, t, kept[t], rank))
+    return result
+
+
+def listed(ranks: Ranks) -> list[Row]:
+    columns = (ranks.session, ranks.position, ranks.item, ranks.rank)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+@pytest.mark.parametrize("cold_items", ["drop", "keep"])
+@pytest.mark.parametrize("last_only", [False, True])
+@pytest.mark.parametrize("together", [1, 7, 1024])
+def test_equals_a_loop_over_events(
+    monkeypatch: pytest.MonkeyPatch, cold_items: str, last_only: bool, together: int
+) -> None:
+    monkeypatch.setattr(evaluator, "SESSIONS_TOGETHER", together)
+    monkeypatch.setattr(ranking, "BLOCK", 8)
+    for seed in range(4):
+        rows = random_rows(seed)
+        how = protocol(last_only, cold_items=cold_items)
+        # In order of session and position, which the loop yields by itself.
+        found = listed(evaluate(Hash(NUM_WARM), make_sessions(rows), how))
+        assert found == naive(rows, NUM_WARM, how)
+
+
+def test_dropping_equals_deleting_the_cold_items_beforehand() -> None:
+    rows = random_rows(5)
+    deleted = [[item for item in row if item < NUM_WARM] for row in rows]
+    number = [s for s, row in enumerate(deleted) if len(row) >= 2]
+    ranks = evaluate(Hash(NUM_WARM), make_sessions(rows), protocol())
+    without = evaluate(Hash(NUM_WARM), make_sessions([deleted[s] for s in number]), protocol())
+    assert listed(ranks) == [(number[s], *rest) for s, *rest in listed(without)]
+    assert any(item >= NUM_WARM for row in rows for item in row)
+
+
+def test_a_ranker_that_scores_cold_items_ranks_them_when_they_are_kept() -> None:
+    rows = random_rows(6)
+    how = protocol(cold_items="keep")
+    found = listed(evaluate(Hash(NUM_ITEMS), make_sessions(rows), how))
+    assert found == naive(rows, NUM_ITEMS, how)
+    assert all(math.isfinite(rank) for *_, rank in found)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="with drop, a ranker of more than num_warm items still reads cold ones"
+)
+def test_cold_items_are_no_predecessors_for_a_ranker_that_could_read_them() -> None:
+    rows = random_rows(7)
+    found = listed(evaluate(Hash(NUM_ITEMS), make_sessions(rows), protocol()))
+    assert found == naive(rows, NUM_ITEMS, protocol())
+
+
+def test_small_chunks_give_identical_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    sessions = make_sessions(random_rows(8, count=100))
+    whole = listed(evaluate(Hash(NUM_WARM), sessions, protocol()))
+    for together, events in ((1, 2**22), (3, 2**22), (1024, 1), (1024, 31), (1024, 64)):
+        monkeypatch.setattr(evaluator, "SESSIONS_TOGETHER", together)
+        monkeypatch.setattr(evaluator, "EVENTS_TOGETHER", events)
+        assert listed(evaluate(Hash(NUM_WARM), sessions, protocol())) == whole
+
+
+def test_memory_does_not_grow_with_the_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluator, "SESSIONS_TOGETHER", 16)
+    largest = []
+    for count in (16, 160, 1600):
+        ranker = Hash(NUM_WARM)
+        evaluate(ranker, make_sessions(random_rows(9, count, NUM_WARM)), protocol())
+        largest.append(ranker.largest)
+    assert largest == [16 * NUM_WARM] * 3
+
+
+def test_nothing_to_evaluate_is_refused() -> None:
+    for rows in ([[0], [1]], [[0, 35], [36, 1]]):
+        with pytest.raises(UserError, match="no target"):
+            evaluate(Hash(NUM_WARM), make_sessions(rows), protocol())
+
+
+def test_metrics_by_hand() -> None:
+    found = metrics(np.array([1.0, 3.0, 20.5, np.inf]), [1, 5, 20, 30])
+    expected = {
+        "recall@1": 1 / 4, "mrr@1": 1 / 4, "ndcg@1": 1 / 4,
+        "recall@5": 2 / 4, "mrr@5": (1 + 1 / 3) / 4, "ndcg@5": (1 + 1 / 2) / 4,
+        "recall@20": 2 / 4, "mrr@20": (1 + 1 / 3) / 4, "ndcg@20": (1 + 1 / 2) / 4,
+        "recall@30": 3 / 4, "mrr@30": (1 + 1 / 3 + 1 / 20.5) / 4,
+        "ndcg@30": (1 + 1 / 2 + 1 / math.log2(21.5)) / 4,
+    }  # fmt: skip
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_breakdown_by_hand() -> None:
+    rows = breakdown(np.array([1.0, 9.0, 2.0]), np.array([4, 1, 9]), (1, 2, 5), [2])
+    assert [(r["from"], r["to"], r["targets"], r["recall@2"]) for r in rows] == [
+        (1, 1, 1, 0.0), (2, 4, 1, 1.0), (5, None, 1, 1.0),
+    ]  # fmt: skip
+    assert [r["from"] for r in breakdown(np.ones(1), np.array([7]), (1, 2, 5), [2])] == [5]
+
+
+@pytest.mark.parametrize("cold_items", ["drop", "keep"])
+def test_breakdowns_partition_the_targets(cold_items: str) -> None:
+    how = protocol(cold_items=cold_items)
+    ranks = evaluate(Hash(NUM_WARM), make_sessions(random_rows(10)), how)
+    result = summarise(ranks, how)
+    assert result["targets"] == len(ranks.rank)
+    for group in ("by_position", "by_support"):
+        assert sum(row["targets"] for row in result[group]) == result["targets"]
+        for name, value in result["metrics"].items():
+            mean = sum(row["targets"] * row[name] for row in result[group]) / result["targets"]
+            assert mean == pytest.approx(value, abs=1e-12)
+    cold = [row["targets"] for row in result["by_support"] if row["from"] == 0]
+    assert cold == ([] if cold_items == "drop" else [int((ranks.item >= NUM_WARM).sum())])
+
+
+@pytest.mark.parametrize(
+    "model", [(), ("model.input=one_hot", "num_layers=2"), ("model.input=embedding",)]
+)
+def test_a_network_equals_one_session_at_a_time(model: tuple[str, ...]) -> None:
+    """Batches, padding and chunks change nothing; dropout is off outside of training."""
+    config = resolve(compose_config(*TINY, *model, "dropout_hidden=0.3"))
+    network = build_network(config, NUM_WARM, Streams(3)).eval()
+    rows = random_rows(11)
+    ranks = evaluate(network, make_sessions(rows), protocol(ties="standard"))
+    expected = []
+    with torch.no_grad():
+        for row in rows:
+            kept = [item for item in row if item < NUM_WARM]
+            state = tuple(torch.zeros(1, 8) for _ in range(config.num_layers or 0))
+            for item, target in zip(kept, kept[1:], strict=False):
+                state = network.subnet(torch.tensor([item]), state)
+                weight, bias = network.merge.table.weight, network.merge.bias
+                scores = (weight @ state[-1][0] + bias.flatten()).double()
+                margin = (scores - scores[target]).abs() < 1e-6
+                assert margin.sum() == 1, "choose another seed: a near tie"
+                expected.append(1.0 + float((scores > scores[target]).sum()))
+    assert ranks.rank.tolist() == expected

@@ -1,0 +1,158 @@
+"""A stored loss trajectory, which a refactor must keep bit for bit; and what the seed decides.
+
+`trajectory.json` holds the first losses of small fixed jobs as hexadecimal floats. Where PyTorch
+and the instruction set of the CPU are those that it was made with, the losses must be equal;
+elsewhere sums may be rounded differently, and they must agree to RTOL. A change that is meant to
+change the numbers makes it anew: `python -m tests.training.test_trajectory`.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from p_rnn.config import Config, TrackingConfig
+from p_rnn.data.dataset import Sessions
+from p_rnn.experiment import train
+from p_rnn.models.network import build_network
+from p_rnn.random import Streams
+from p_rnn.resolve import resolve
+from p_rnn.tracking import Tracker
+from p_rnn.training.checkpoint import load_checkpoint
+from p_rnn.training.trainer import Trainer
+from tests.conftest import compose_config
+
+STORED = Path(__file__).with_name("trajectory.json")
+STEPS = 200
+RTOL = 1e-4  # far above the rounding of 200 steps, far below any change of the mathematics
+N = 50
+
+FIXED = (
+    "dataset=table",
+    "dataset.test_days=1",
+    "device=cpu",
+    "seed=7",
+    "hidden_size=16",
+    "batch_size=8",
+    "num_negatives=24",
+    "dropout_embedding=0.2",
+    "dropout_hidden=0.1",
+    "optimizer.momentum=0.3",
+)
+JOBS = {
+    "bpr_max": ("loss=bpr_max", "num_layers=2", "sample_alpha=0.5"),
+    "cross_entropy": ("loss=cross_entropy", "loss.logq=1", "sample_alpha=0.75"),
+}
+
+
+def sessions() -> Sessions:
+    """150 sessions of 1 to 11 events; spelled out, so that no library's random numbers matter."""
+    number, lengths, items = 1, [], list(range(N))
+    for _ in range(150):
+        number = (16807 * number) % 2147483647  # Park and Miller's minimal standard
+        lengths.append(1 + number % 11)
+        for _ in range(lengths[-1]):
+            number = (16807 * number) % 2147483647
+            items.append((number % N) * (number // N % N) // N)  # small indices more often
+    lengths = [N, *lengths]  # the first session has every item
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    times = np.zeros(len(items), dtype=np.int64)
+    return Sessions(np.array(items, dtype=np.int32), offsets, times)
+
+
+class Recorder(Tracker):
+    """Keeps the loss of every update."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, TrackingConfig(log_every=1, tensorboard=False, progress=False))
+        self.losses: list[float] = []
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        if name == "train/loss":
+            self.losses.append(value)
+
+
+def losses_of(name: str, folder: Path, *overrides: str) -> list[float]:
+    """The first losses of a job, over as many passes as it takes."""
+    config = resolve(compose_config(*FIXED, "tracking.log_every=1", *JOBS[name], *overrides))
+    data, streams, tracker = sessions(), Streams(config.seed), Recorder(folder)
+    network = build_network(config, N, streams)
+    trainer = Trainer(config, network, data, data.support(N), streams, tracker)
+    index = 0
+    while len(tracker.losses) < STEPS:
+        trainer.run_pass(index)
+        index += 1
+    assert index > 1  # an epoch's end and the next one's start are part of it
+    return tracker.losses[:STEPS]
+
+
+def fingerprint() -> dict[str, Any]:
+    return {
+        "torch": torch.__version__,
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "mkl": torch.backends.mkl.is_available(),
+    }
+
+
+@pytest.mark.parametrize("name", list(JOBS))
+def test_trajectory_is_the_stored_one(name: str, tmp_path: Path) -> None:
+    stored = json.loads(STORED.read_text())
+    here, there = fingerprint(), stored["fingerprint"]
+    if here["mkl"] != there["mkl"]:
+        pytest.skip("without the same MKL, dropout draws other random numbers")
+    wanted = [float.fromhex(x) for x in stored["losses"][name]]
+    losses = losses_of(name, tmp_path)
+    assert len(wanted) == STEPS
+    if here == there:
+        assert losses == wanted
+    else:
+        np.testing.assert_allclose(losses, wanted, rtol=RTOL)
+
+
+@pytest.mark.parametrize("name", list(JOBS))
+def test_the_trajectory_is_one_of_learning_and_of_its_seed(name: str, tmp_path: Path) -> None:
+    losses = losses_of(name, tmp_path)
+    assert losses == losses_of(name, tmp_path)
+    assert losses != losses_of(name, tmp_path, "seed=8")
+    assert all(x == float(np.float32(x)) for x in losses)
+
+
+def outcome(config: Config, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Metrics and parameters of a whole run."""
+    metrics = train(config, folder)
+    _, content = load_checkpoint(folder / "checkpoints" / "last.pt")
+    return {split: metrics[split] for split in ("valid", "test")}, content["model"]
+
+
+def test_a_seed_decides_a_whole_run(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    """The same one gives the same parameters and metrics, bit for bit; another one does not."""
+    settings = ("dropout_prob=0.2", "optimizer.momentum=0.2", "tracking.tensorboard=false")
+    metrics, model = outcome(tiny(*settings, "seed=3"), tmp_path / "first")
+    again, same = outcome(tiny(*settings, "seed=3"), tmp_path / "second")
+    assert again == metrics
+    assert same.keys() == model.keys()
+    for name, x in model.items():
+        assert torch.equal(x, same[name]), name
+    other_metrics, other = outcome(tiny(*settings, "seed=4"), tmp_path / "third")
+    assert other_metrics != metrics
+    for name, x in model.items():
+        assert not torch.equal(x, other[name]), name
+
+
+def store() -> None:
+    """Write trajectory.json."""
+    with tempfile.TemporaryDirectory() as folder:
+        losses = {name: [x.hex() for x in losses_of(name, Path(folder))] for name in JOBS}
+    content = {"fingerprint": fingerprint(), "losses": losses}
+    STORED.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    store()

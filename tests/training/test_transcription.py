@@ -1,0 +1,339 @@
+"""Whole training steps against a plain NumPy transcription of the equations, in float64.
+
+The transcription knows sessions, equations and the initial weights, and nothing of the code: it
+walks the session-parallel schedule in a naive loop, and its gradients are worked out by hand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from p_rnn.config import Config, TrackingConfig
+from p_rnn.data.dataset import Sessions
+from p_rnn.models.network import PRNN, build_network
+from p_rnn.random import Streams
+from p_rnn.resolve import resolve
+from p_rnn.tracking import Tracker
+from p_rnn.training import trainer as trainer_module
+from p_rnn.training.trainer import Trainer
+from tests.conftest import compose_config
+
+N, H, B, S = 23, 6, 5, 7
+STEPS = 200
+Weights = dict[str, np.ndarray]
+
+
+# --- the sessions and the negatives, and what the code makes of them ----------------------------
+
+
+def make_sessions() -> tuple[list[list[int]], np.ndarray]:
+    """Sessions of 1 to 14 events with repeats, every item at least once; and their support."""
+    rng = np.random.default_rng(12)
+    sessions = [rng.integers(0, N, int(n)).tolist() for n in rng.integers(1, 15, 70)]
+    sessions.append(list(range(N)))  # the longest is the last: it is alone at the end
+    support = np.zeros(N, dtype=np.int64)
+    for item in sum(sessions, []):
+        support[item] += 1
+    return sessions, support
+
+
+class Stored:
+    """Stands in for the sampler and hands out stored negatives, step after step."""
+
+    def __init__(self, negatives: np.ndarray) -> None:
+        self.negatives, self.used = negatives, 0
+
+    def sample(self, steps: int, size: int) -> Tensor:
+        assert size == S
+        self.used += steps
+        return torch.from_numpy(self.negatives[self.used - steps : self.used])
+
+
+class Recorder(Tracker):
+    """Keeps the loss of every update."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, TrackingConfig(log_every=1, tensorboard=False, progress=False))
+        self.losses: list[float] = []
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        if name == "train/loss":
+            self.losses.append(value)
+
+
+def make_config(*overrides: str) -> Config:
+    fixed = ("dataset=table", "dataset.test_days=1", "device=cpu", f"hidden_size={H}")
+    sizes = (f"batch_size={B}", f"num_negatives={S}", "sample_alpha=0.6", "learning_rate=0.1")
+    return resolve(compose_config(*fixed, *sizes, "tracking.log_every=1", *overrides))
+
+
+def by_code(
+    config: Config, sessions: list[list[int]], negatives: np.ndarray, passes: int, folder: Path
+) -> tuple[list[float], Weights, PRNN]:
+    """Losses, weights before, and the trained network."""
+    lengths = [len(s) for s in sessions]
+    data = Sessions(
+        items=np.array(sum(sessions, []), dtype=np.int32),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        times=np.zeros(sum(lengths), dtype=np.int64),
+    )
+    streams = Streams(5)
+    network = build_network(config, N, streams).double()
+    before = weights_of(network)
+    tracker = Recorder(folder)
+    support = np.array([sum(s.count(i) for s in sessions) for i in range(N)])
+    trainer = Trainer(config, network, data, support, streams, tracker)
+    # Whatever precision the code keeps log q in, this comparison is about float64.
+    np.testing.assert_allclose(trainer.log_support, np.log(support), rtol=1e-6)
+    trainer.log_support = torch.from_numpy(np.log(support))
+    trainer.sampler = Stored(negatives)  # type: ignore[assignment]
+    for index in range(passes):
+        trainer.run_pass(index)
+    assert trainer.sampler.used == len(tracker.losses) == trainer.updates  # type: ignore[union-attr]
+    return tracker.losses, before, network
+
+
+def weights_of(network: PRNN) -> Weights:
+    """E and W (one array in mode shared), b, and of layer k: its input W, U and c."""
+    gru, table = network.subnet.gru, network.subnet.inputs.table
+    tensors: dict[str, Any] = {"out": network.merge.table.weight, "b": network.merge.bias.weight}
+    if table is not network.merge.table:
+        tensors["in"] = table.weight
+    if hasattr(network.subnet.inputs, "weight"):
+        tensors["W0"] = network.subnet.inputs.weight
+    for k, layer in enumerate(gru.layers):
+        tensors[f"U{k}"], tensors[f"c{k}"] = layer.recurrent, layer.bias
+        if k > 0:
+            tensors[f"W{k}"] = gru.inputs[k - 1]
+    return {name: x.detach().numpy().copy() for name, x in tensors.items()}
+
+
+# --- the transcription --------------------------------------------------------------------------
+
+
+@dataclass
+class Job:
+    """One combination of settings: overrides for the code, numbers for the equations."""
+
+    name: str
+    overrides: tuple[str, ...]
+    loss: str
+    momentum: float
+    layers: int = 1
+    reset: str = "after"
+
+
+def sigma(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
+
+
+def loss_and_gradient(
+    job: Job, scores: np.ndarray, log_q: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Sum over the live examples, divided by the configured B; target of row b in column b."""
+    total, gradient = 0.0, np.zeros_like(scores)
+    for t, x in enumerate(scores):
+        c = len(x)
+        not_t = np.arange(c) != t
+        if job.loss == "cross_entropy":  # logq = 1
+            e = np.exp(x - log_q)
+            p = e / e.sum()
+            total -= np.log(p[t])
+            gradient[t] = p - ~not_t
+        elif job.loss == "bpr_max":  # elu_param 0.5, bpreg 1
+            o = np.where(x > 0, x, 0.5 * (np.exp(x) - 1))
+            slope = np.where(x > 0, 1, 0.5 * np.exp(x))
+            s = np.exp(o) * not_t
+            s = s / s.sum()
+            g = sigma(o[t] - o)
+            m, r = (s * g).sum(), (s * o**2).sum()
+            total += -np.log(m + 1e-24) + r
+            ds = s * g * (1 - g)
+            d = -(s * (g - m) - ds) / (m + 1e-24) + s * (o**2 - r) + 2 * s * o
+            d[t] = -ds.sum() / (m + 1e-24)
+            gradient[t] = d * slope
+        else:  # top1: the terms of j = t are constant (sigma(0)) or cancel
+            o = np.tanh(x)
+            g, q = sigma(o - o[t]), sigma(o**2)
+            total += (g + q).sum() / c - q[t] / c
+            d = (g * (1 - g) + q * (1 - q) * 2 * o) / c
+            d[t] = -(g * (1 - g))[not_t].sum() / c
+            gradient[t] = d * (1 - o**2)
+    return total / B, gradient / B
+
+
+def forward(
+    a: np.ndarray, h: np.ndarray, u: np.ndarray, c: np.ndarray, reset: str
+) -> tuple[np.ndarray, ...]:
+    """r, z, n and h' of one layer."""
+    r = sigma(a[:, :H] + h @ u[:, :H] + c[:H])
+    z = sigma(a[:, H : 2 * H] + h @ u[:, H : 2 * H] + c[H : 2 * H])
+    if reset == "after":
+        n = np.tanh(a[:, 2 * H :] + r * (h @ u[:, 2 * H :] + c[2 * H :]))
+    else:
+        n = np.tanh(a[:, 2 * H :] + (r * h) @ u[:, 2 * H :] + c[2 * H :])
+    return r, z, n, (1 - z) * n + z * h
+
+
+def backward(
+    d: np.ndarray,
+    h: np.ndarray,
+    u: np.ndarray,
+    c: np.ndarray,
+    gates: tuple[np.ndarray, ...],
+    reset: str,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """From d = dL/dh': dL/da, dL/dU, dL/dc. Nothing flows into h, the state of the step before."""
+    r, z, n, _ = gates
+    dn = d * (1 - z) * (1 - n**2)
+    dz = d * (h - n) * z * (1 - z)
+    un = u[:, 2 * H :]
+    if reset == "after":
+        dr = dn * (h @ un + c[2 * H :]) * r * (1 - r)
+        dun, dcn = h.T @ (dn * r), (dn * r).sum(axis=0)
+    else:
+        dr = (dn @ un.T) * h * r * (1 - r)
+        dun, dcn = (r * h).T @ dn, dn.sum(axis=0)
+    du = np.concatenate([h.T @ dr, h.T @ dz, dun], axis=1)
+    dc = np.concatenate([dr.sum(axis=0), dz.sum(axis=0), dcn])
+    return np.concatenate([dr, dz, dn], axis=1), du, dc
+
+
+class Transcription:
+    """The weights, their Adagrad slots, and one step at a time."""
+
+    def __init__(self, job: Job, weights: Weights, log_support: np.ndarray) -> None:
+        self.job, self.p, self.log_support = job, weights, log_support
+        self.acc = {name: np.zeros_like(x) for name, x in weights.items()}
+        self.v = {name: np.zeros_like(x) for name, x in weights.items()}
+
+    def step(
+        self, inputs: list[int], targets: list[int], negatives: list[int], state: np.ndarray
+    ) -> tuple[float, np.ndarray]:
+        """The loss before the update, and the new state [L, B, H]."""
+        job, p = self.job, self.p
+        source = "in" if "in" in p else "out"
+        x = p[source][inputs]
+        a = x @ p["W0"] if "W0" in p else x
+        below, gates = [x], []
+        for k in range(job.layers):
+            if k > 0:
+                a = below[k] @ p[f"W{k}"]
+            gates.append(forward(a, state[k], p[f"U{k}"], p[f"c{k}"], job.reset))
+            below.append(gates[k][3])
+        candidates = targets + negatives
+        scores = below[-1] @ p["out"][candidates].T + p["b"][candidates]
+        log_q = np.append(self.log_support[targets], 0.6 * self.log_support[negatives])
+        loss, ds = loss_and_gradient(job, scores, log_q)
+
+        g = {name: np.zeros_like(value) for name, value in p.items()}
+        for j, item in enumerate(candidates):
+            g["out"][item] += ds[:, j] @ below[-1]
+            g["b"][item] += ds[:, j].sum()
+        d = ds @ p["out"][candidates]
+        for k in reversed(range(job.layers)):
+            u, c = p[f"U{k}"], p[f"c{k}"]
+            da, g[f"U{k}"], g[f"c{k}"] = backward(d, state[k], u, c, gates[k], job.reset)
+            if f"W{k}" in p:
+                g[f"W{k}"] = below[k].T @ da
+                d = da @ p[f"W{k}"].T
+            else:
+                d = da
+        for b, item in enumerate(inputs):
+            g[source][item] += d[b]
+
+        read = {"out": set(candidates), "b": set(candidates)}
+        read[source] = read.get(source, set()) | set(inputs)
+        for name in p:
+            self.adagrad(name, g[name], sorted(read.get(name, range(len(p[name])))))
+        return loss, np.stack(below[1:])
+
+    def adagrad(self, name: str, g: np.ndarray, rows: list[int]) -> None:
+        for i in rows:
+            self.acc[name][i] += g[i] ** 2
+            self.v[name][i] *= self.job.momentum
+            self.v[name][i] -= 0.1 * g[i] / np.sqrt(self.acc[name][i] + 1e-6)
+            self.p[name][i] += self.v[name][i]
+
+
+def by_hand(
+    job: Job, sessions: list[list[int]], support: np.ndarray, weights: Weights, negatives: Any,
+    passes: int,
+) -> tuple[list[float], Weights, list[int]]:  # fmt: skip
+    """Losses, weights after, and the live slots of every step."""
+    model = Transcription(job, weights, np.log(support))
+    losses: list[float] = []
+    widths: list[int] = []
+    for _ in range(passes):
+        waiting = [s for s in sessions if len(s) > 1]
+        slots = [(waiting.pop(0), 0) for _ in range(B)]  # session, position of the input
+        state = np.zeros((job.layers, B, H))
+        while slots:
+            inputs = [session[at] for session, at in slots]
+            targets = [session[at + 1] for session, at in slots]
+            loss, state = model.step(inputs, targets, negatives[len(losses)].tolist(), state)
+            losses.append(loss)
+            widths.append(len(slots))
+            still, kept = [], []
+            for b, (session, at) in enumerate(slots):
+                if at + 2 < len(session):
+                    still.append((session, at + 1))
+                    kept.append(state[:, b])
+                elif waiting:
+                    still.append((waiting.pop(0), 0))
+                    kept.append(np.zeros((job.layers, H)))
+            slots = still
+            state = np.stack(kept, axis=1) if kept else state
+    return losses, model.p, widths
+
+
+JOBS = [
+    Job("bpr_max-shared", ("loss=bpr_max", "optimizer=adagrad"), "bpr_max", 0.3),
+    Job("cross_entropy-shared", ("loss=cross_entropy", "loss.logq=1"), "cross_entropy", 0.2),
+    Job(
+        "top1-one_hot-before",
+        ("loss=top1", "model.input=one_hot", "gru.reset=before"),
+        "top1",
+        0.0,
+        reset="before",
+    ),
+    Job(
+        "bpr_max-embedding-2-layers",
+        ("loss=bpr_max", "model.input=embedding", "embedding_size=4", "num_layers=2"),
+        "bpr_max",
+        0.3,
+        layers=2,
+    ),
+]
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
+def test_training_is_its_equations(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Blocks end in the middle of sessions.
+    monkeypatch.setattr(trainer_module, "MAX_BLOCK_STEPS", 17)
+    sessions, support = make_sessions()
+    passes = 2
+    negatives = np.random.default_rng(13).integers(0, N, (10 * STEPS, S))  # targets among them
+    config = make_config(*job.overrides, f"optimizer.momentum={job.momentum}")
+    losses, before, network = by_code(config, sessions, negatives, passes, tmp_path)
+    wanted, after, widths = by_hand(job, sessions, support, before, negatives, passes)
+    # Enough of it happened: many steps, a tail that shrinks to one session, sessions of one event.
+    assert len(widths) >= STEPS
+    assert sorted(set(widths)) != [B]
+    assert widths[-1] == 1
+    assert min(len(s) for s in sessions) == 1
+    np.testing.assert_allclose(losses, wanted, rtol=1e-9)
+    result = weights_of(network)
+    assert set(result) == set(after)
+    for name, x in after.items():
+        np.testing.assert_allclose(result[name], x, rtol=1e-9, atol=1e-11, err_msg=name)
+    assert sum(wanted[-20:]) != pytest.approx(sum(wanted[:20]), rel=1e-3)
