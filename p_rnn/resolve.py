@@ -131,7 +131,7 @@ def _resolve_negatives(config: Config) -> Config:
         _refuse(alpha is not None, "sample_alpha", f"with negatives={kind}")
         if config.loss.logq:
             raise UserError(
-                f"loss.logq corrects for sampling and needs negatives=sampled, not {kind}; set it to 0"
+                f"loss.logq needs negatives=sampled, not {kind}: it corrects for sampling; set it to 0"
             )
         return replace(config, negatives=kind)
     if count is None:
@@ -160,9 +160,15 @@ def _resolve_sizes(config: Config) -> Config:
             f" must equal hidden_size={hidden}; leave it out, or set model.input=embedding"
         )
     own, both = config.model.hyperparameters, config.dropout_prob
+    names = ("dropout_embedding", "dropout_hidden")
     separate = [config.dropout_embedding, config.dropout_hidden]
-    if both is not None and None not in separate:
-        _refuse(True, "dropout_prob", "when dropout_embedding and dropout_hidden are both given")
+    # One-hot rows have no embedding to drop out, so only dropout_hidden is left to be set.
+    settable = separate[1:] if mode == "one_hot" else separate
+    _refuse(
+        both is not None and None not in settable,
+        "dropout_prob",
+        f"with model.input={mode} and {' and '.join(names[-len(settable) :])} given",
+    )
     filled = []
     for given, default in zip(separate, [own.dropout_embedding, own.dropout_hidden], strict=True):
         fallback = (own.dropout_prob if default is None else default) if both is None else both

@@ -32,9 +32,11 @@ class SessionPopularity:
     def scores(self, state: State, items: slice | Tensor) -> Tensor:
         history = state[0]
         popularity = self.popularity[items]
-        scores = popularity.repeat(len(history), 1)
         if isinstance(items, Tensor):
-            return scores + (history[:, :, None] == items).sum(dim=1)
+            return popularity + (history[:, :, None] == items).sum(dim=1)
         column = history - (items.start or 0)
         inside = (column >= 0) & (column < len(popularity))
-        return scores.scatter_add_(1, torch.where(inside, column, 0), inside.double())
+        counts = popularity.new_zeros(len(history), len(popularity))
+        counts.scatter_add_(1, torch.where(inside, column, 0), inside.double())
+        # One addition of whole counts, so that a range and a list of items agree to the last bit.
+        return counts.add_(popularity)

@@ -125,9 +125,8 @@ class Dataset:
         if self.last_only:
             # A validation session is its user's training session and one event more; users too
             # short to be held out are in the training split only.
-            held_out = self._load("valid/session_ids")
-            short = ~np.isin(self._load("train/session_ids"), held_out)
-            valid = valid.then(train.take(np.flatnonzero(short)))
+            short = np.flatnonzero(~self._load("train/validates"))
+            valid = valid.then(train.take(short))
             order = np.argsort(valid.times[valid.offsets[:-1]], kind="stable")
             return valid.take(order), self.num_seen_items
         return train.then(valid), self.num_seen_items

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -47,7 +48,7 @@ def prepare(dataset: DatasetConfig, paths: PathsConfig) -> Dataset:
     """
     dataset = resolve_dataset(dataset)
     reader = make_reader(dataset, paths)
-    sources = {path.name: _sha256(path) for path in reader.sources()}
+    sources = _hashes(reader.sources(), paths)
     settings = {k: v for k, v in asdict(dataset).items() if k not in _NOT_EVENTS}
     fingerprint = _fingerprint({"settings": settings, "sources": sources})
     folder = Path(paths.prepared) / f"{dataset.name}-{fingerprint}"
@@ -70,16 +71,17 @@ def prepare(dataset: DatasetConfig, paths: PathsConfig) -> Dataset:
             _write_json(temporary / "manifest.json", manifest)
         log.info("%s", describe(manifest))
     prepared = open_dataset(folder)
-    _prepare_items(reader, asdict(dataset), prepared)
+    _prepare_items(reader, dataset, paths, prepared)
     return prepared
 
 
-def _prepare_items(reader: Reader, settings: dict[str, Any], prepared: Dataset) -> None:
+def _prepare_items(
+    reader: Reader, dataset: DatasetConfig, paths: PathsConfig, prepared: Dataset
+) -> None:
     """Write the item properties beside the events, unless they are there."""
-    sources = {path.name: _sha256(path) for path in reader.item_sources()}
-    if not sources and settings["synthetic"] is None:
-        return
-    key = {"reader": settings["reader"], "table": settings["item_table"], "sources": sources}
+    sources = _hashes(reader.item_sources(), paths)
+    table = None if dataset.item_table is None else asdict(dataset.item_table)
+    key = {"reader": dataset.reader, "table": table, "sources": sources}
     folder = prepared.folder / f"items-{_fingerprint(key)}"
     if folder.exists():
         return
@@ -122,6 +124,9 @@ def _write_events(events: EventLog, parts: dict[str, Part], folder: Path) -> dic
         np.save(folder / name / "offsets.npy", offsets)
         np.save(folder / name / "times.npy", np.floor(events.time[at]).astype(np.int64))
         np.save(folder / name / "session_ids.npy", events.session_ids[events.session[part.first]])
+    if "valid" in parts:  # under leave_one_out these sessions stand in both splits
+        both = np.isin(parts["train"].first, parts["valid"].first)
+        np.save(folder / "train" / "validates.npy", both)
     seen = support["train"] + support.get("valid", zero)
     return {
         "num_items": len(order),
@@ -154,9 +159,14 @@ def _fingerprint(value: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _hashes(files: list[Path], paths: PathsConfig) -> dict[str, str]:
+    """SHA-256 of each file, by its place below the raw folder."""
+    hashes = {}
+    for path in files:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        hashes[os.path.relpath(path, paths.raw)] = digest
+    return hashes
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
@@ -183,12 +193,17 @@ def _new_folder(folder: Path) -> Iterator[Path]:
                 raise
             # Another process prepared the same at the same time; the content is equal.
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        # NumPy reports a short write, which is a full disk, without an errno.
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, None):
             raise UserError(
                 f"the disk is full: {folder} could not be written; free some space or set "
                 "paths.prepared to another disk"
             ) from error
-        if isinstance(error, PermissionError) or error.errno in (errno.EROFS, errno.ENOTDIR):
+        if isinstance(error, PermissionError) or error.errno in (
+            errno.EROFS,
+            errno.ENOTDIR,
+            errno.EEXIST,
+        ):
             raise UserError(
                 f"cannot write {folder} ({error.strerror}); set paths.prepared"
             ) from error

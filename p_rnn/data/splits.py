@@ -37,7 +37,8 @@ class Part:
         length = self.lengths
         ends = np.cumsum(length)
         total = int(ends[-1]) if len(ends) else 0
-        return np.arange(total) + np.repeat(self.first - (ends - length), length)
+        events: Array = np.arange(total) + np.repeat(self.first - (ends - length), length)
+        return events
 
 
 def split(log: EventLog, rules: DatasetConfig) -> dict[str, Part]:
@@ -104,8 +105,8 @@ def _truncate(log: EventLog, first: Array, last: Array, cut: float) -> Array:
 def _leave_one_out(sessions: Part, validation: bool) -> dict[str, Part]:
     """The last event of each user tests, the one before validates (RecBole's protocol).
 
-    Held-out parts contain the whole history; only their last event is a target. Users with too
-    few events to hold any out (2, or 3 with validation) only train.
+    Held-out parts contain the whole history; only their last event is a target. Users with
+    fewer than 2 events, or 3 with validation, only train.
     """
     held_out = 2 if validation else 1
     enough = sessions.lengths > held_out

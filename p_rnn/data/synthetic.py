@@ -44,10 +44,11 @@ Ints = npt.NDArray[np.int64]
 NUM_CATEGORIES = 12
 STYLE_DIM, PLACE_DIM = 32, 4
 TASTE = 13.0
+STYLISH = 0.6
 MOVE = 4.0
 # w of the item at popularity rank r is (r + 1200)^-4. Of 10 000 items the most popular 1 % get
 # 20 % of the clicks and the less popular half 1 %, yet no 20 items are a good guess for everybody.
-POPULARITY_OFFSET, POPULARITY_EXPONENT = 1200.0, 4.0
+POPULARITY_OFFSET, POPULARITY_EXPONENT = 320.0, 2.5
 # 5 % of the items are born after the first day: of 10 days, the last two bear about 1 % of all.
 LATE_SHARE = 0.05
 
@@ -118,6 +119,7 @@ class World:
         self.item_ids: Ints = N + rng.choice(9 * N, N, replace=False).astype(np.int64)
         self.category: Ints = np.sort(rng.integers(G, size=N))
         style, taste = _directions(rng, N, STYLE_DIM), _directions(rng, K, STYLE_DIM)
+        style *= (rng.random(N) < STYLISH)[:, None]
         centre = _directions(rng, G, PLACE_DIM)
         place = centre[self.category] + 0.2 * rng.standard_normal((N, PLACE_DIM))
         self.latent: Floats = np.concatenate([style, place], axis=1)
@@ -284,7 +286,7 @@ class _Clicks:
 
 def popularity(rank: Ints) -> Floats:
     """w of the items at these popularity ranks (0, 1, ..): the law of Zipf and Mandelbrot."""
-    return np.asarray((rank + POPULARITY_OFFSET) ** -POPULARITY_EXPONENT)
+    return np.asarray(1 / (1 + (rank / POPULARITY_OFFSET) ** POPULARITY_EXPONENT))
 
 
 def _cumulative(weights: Floats) -> Floats:

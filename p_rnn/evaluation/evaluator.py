@@ -57,19 +57,30 @@ class Ranks:
 
 @torch.inference_mode()
 def evaluate(
-    ranker: Ranker, sessions: Sessions, protocol: Protocol, device: torch.device | str = "cpu"
+    ranker: Ranker,
+    sessions: Sessions,
+    protocol: Protocol,
+    device: torch.device | str = "cpu",
+    reads_cold: bool = False,
 ) -> Ranks:
     """Rank every target of the sessions from the state after its predecessors.
 
     With cold_items=drop, cold items are neither targets nor predecessors, as if they had been
-    taken out of the sessions; with keep they count as targets. A ranker passes over the events
-    that it cannot read.
+    taken out of the sessions (a cold last event under `last_only` leaves its session without a
+    target); with keep they count as targets. A ranker passes over the events that it cannot read.
+
+    Args:
+        reads_cold: the ranker steps through dropped items all the same: for the best possible
+            ranker of a synthetic world, which must see the session as it was.
 
     Raises:
         UserError: no target at all.
         FloatingPointError: a score is NaN or infinite.
     """
     keep_cold = protocol.settings.cold_items == "keep"
+    readable = ranker.num_items
+    if not (keep_cold or reads_cold):
+        readable = min(readable, protocol.num_warm)
     columns: list[tuple[Array, Array, Array, Tensor]] = []
     for chunk, items, lengths in _chunks(sessions):
         padded = torch.from_numpy(items).to(device)
@@ -81,7 +92,7 @@ def evaluate(
             live = int(np.searchsorted(-lengths, -(t + 1)))  # sessions with an event t + 1
             state = tuple(x[:live] for x in state)
             inputs = padded[:live, t]
-            state = ranker.step(inputs, state, inputs < ranker.num_items)
+            state = ranker.step(inputs, state, inputs < readable)
             counts = known[:live, t] > 0
             if not keep_cold:
                 counts &= warm[:live, t + 1]

@@ -113,7 +113,7 @@ class Adagrad(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam (Kingma & Ba 2015) with bias correction; on tables the rule of torch.optim.SparseAdam."""
+    """Adam (Kingma & Ba 2015) with bias correction; on tables as torch.optim.SparseAdam."""
 
     slot_names = ("mean", "square")
 

@@ -70,8 +70,8 @@ class Trainer:
         usable = int((self.sessions.lengths >= 2).sum())
         if self.batch_size > usable:
             raise UserError(
-                f"batch_size={self.batch_size} exceeds the {usable} training sessions of two events "
-                f"or more; set batch_size to at most {usable}"
+                f"batch_size={self.batch_size} exceeds the {usable} training sessions that have two "
+                f"events; set batch_size to at most {usable}"
             )
         self.device = self.network.device
         self.loss = build_loss(config.loss)

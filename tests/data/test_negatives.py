@@ -44,9 +44,7 @@ def test_table_holds_exactly_the_distribution(weight: np.ndarray) -> None:
     assert keep.shape == other.shape == weight.shape
     assert (keep >= 0).all()
     assert (keep <= 1).all()
-    np.testing.assert_allclose(
-        reconstruct(keep, other), weight / weight.sum(), rtol=0, atol=1e-12
-    )
+    np.testing.assert_allclose(reconstruct(keep, other), weight / weight.sum(), rtol=0, atol=1e-12)
     np.testing.assert_array_equal(weight, before)
 
 
@@ -56,9 +54,7 @@ def test_table_of_random_weights(seed: int) -> None:
     n = int(rng.integers(1, 400))
     weight = rng.gamma(rng.uniform(0.05, 3), 1, n) + 1e-300
     keep, other = alias_table(weight)
-    np.testing.assert_allclose(
-        reconstruct(keep, other), weight / weight.sum(), rtol=0, atol=1e-12
-    )
+    np.testing.assert_allclose(reconstruct(keep, other), weight / weight.sum(), rtol=0, atol=1e-12)
 
 
 def p_value(counts: np.ndarray, probability: np.ndarray) -> float:

@@ -187,9 +187,6 @@ def test_a_full_disk_leaves_nothing_behind(
     prepare(RULES, paths)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="np.save reports a short write as an OSError without an errno"
-)
 def test_a_disk_that_fills_up_within_an_array(
     paths: PathsConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,9 +221,6 @@ def test_an_unusable_place_is_refused_in_one_line(paths: PathsConfig) -> None:
     refused(lambda: prepare(RULES, PathsConfig(paths.raw, f"{file}/sub")), "paths.prepared")
 
 
-@pytest.mark.xfail(
-    strict=True, raises=FileExistsError, reason="FileExistsError of mkdir is not translated"
-)
 def test_a_file_in_place_of_the_prepared_folder_is_refused(paths: PathsConfig) -> None:
     file = Path(paths.raw) / "file"
     file.touch()
@@ -332,9 +326,6 @@ def test_training_sessions_of_leave_one_out(paths: PathsConfig) -> None:
     assert (np.diff(both.times[both.offsets[:-1]]) >= 0).all()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="short sessions of a visitor with a longer one are lost: ids are not unique"
-)
 def test_training_sessions_of_leave_one_out_after_cutting_a_stream(paths: PathsConfig) -> None:
     path = Path(paths.raw) / "clicks.csv"
     frame = pd.read_csv(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -138,9 +139,6 @@ def test_a_ranker_that_scores_cold_items_ranks_them_when_they_are_kept() -> None
     assert all(math.isfinite(rank) for *_, rank in found)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="with drop, a ranker of more than num_warm items still reads cold ones"
-)
 def test_cold_items_are_no_predecessors_for_a_ranker_that_could_read_them() -> None:
     rows = random_rows(7)
     found = listed(evaluate(Hash(NUM_ITEMS), make_sessions(rows), protocol()))
@@ -159,7 +157,7 @@ def test_small_chunks_give_identical_results(monkeypatch: pytest.MonkeyPatch) ->
 def test_memory_does_not_grow_with_the_events(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluator, "SESSIONS_TOGETHER", 16)
     largest = []
-    for count in (16, 160, 1600):
+    for count in (100, 400, 1600):
         ranker = Hash(NUM_WARM)
         evaluate(ranker, make_sessions(random_rows(9, count, NUM_WARM)), protocol())
         largest.append(ranker.largest)
@@ -214,6 +212,7 @@ def test_a_network_equals_one_session_at_a_time(model: tuple[str, ...]) -> None:
     """Batches, padding and chunks change nothing; dropout is off outside of training."""
     config = resolve(compose_config(*TINY, *model, "dropout_hidden=0.3"))
     network = build_network(config, NUM_WARM, Streams(3)).eval()
+    network.merge.bias.weight.copy_(torch.linspace(-0.2, 0.2, NUM_WARM))
     rows = random_rows(11)
     ranks = evaluate(network, make_sessions(rows), protocol(ties="standard"))
     expected = []
@@ -221,10 +220,10 @@ def test_a_network_equals_one_session_at_a_time(model: tuple[str, ...]) -> None:
         for row in rows:
             kept = [item for item in row if item < NUM_WARM]
             state = tuple(torch.zeros(1, 8) for _ in range(config.num_layers or 0))
-            for item, target in zip(kept, kept[1:], strict=False):
+            for item, target in pairwise(kept):
                 state = network.subnet(torch.tensor([item]), state)
                 weight, bias = network.merge.table.weight, network.merge.bias
-                scores = (weight @ state[-1][0] + bias.flatten()).double()
+                scores = (weight @ state[-1][0] + bias.weight).double()
                 margin = (scores - scores[target]).abs() < 1e-6
                 assert margin.sum() == 1, "choose another seed: a near tie"
                 expected.append(1.0 + float((scores > scores[target]).sum()))

@@ -19,7 +19,7 @@ ADAM = OptimizerConfig("adam", beta1=0.9, beta2=0.99, eps=1e-12)
 
 
 class Stub(nn.Module):
-    """What an optimizer sees of a network: a dense parameter, a table of rows and one of scalars."""
+    """What an optimizer sees of a network: a dense parameter, and tables of rows and of scalars."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()

@@ -26,7 +26,7 @@ from p_rnn.training.trainer import Trainer
 from tests.conftest import compose_config
 
 N, H, B, S = 23, 6, 5, 7
-STEPS = 200
+STEPS, PASSES = 200, 2
 Weights = dict[str, np.ndarray]
 
 
@@ -39,8 +39,9 @@ def make_sessions() -> tuple[list[list[int]], np.ndarray]:
     sessions = [rng.integers(0, N, int(n)).tolist() for n in rng.integers(1, 15, 70)]
     sessions.append(list(range(N)))  # the longest is the last: it is alone at the end
     support = np.zeros(N, dtype=np.int64)
-    for item in sum(sessions, []):
-        support[item] += 1
+    for session in sessions:
+        for item in session:
+            support[item] += 1
     return sessions, support
 
 
@@ -75,12 +76,16 @@ def make_config(*overrides: str) -> Config:
 
 
 def by_code(
-    config: Config, sessions: list[list[int]], negatives: np.ndarray, passes: int, folder: Path
+    config: Config,
+    sessions: list[list[int]],
+    support: np.ndarray,
+    negatives: np.ndarray,
+    folder: Path,
 ) -> tuple[list[float], Weights, PRNN]:
     """Losses, weights before, and the trained network."""
     lengths = [len(s) for s in sessions]
     data = Sessions(
-        items=np.array(sum(sessions, []), dtype=np.int32),
+        items=np.concatenate(sessions).astype(np.int32),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         times=np.zeros(sum(lengths), dtype=np.int64),
     )
@@ -88,13 +93,12 @@ def by_code(
     network = build_network(config, N, streams).double()
     before = weights_of(network)
     tracker = Recorder(folder)
-    support = np.array([sum(s.count(i) for s in sessions) for i in range(N)])
     trainer = Trainer(config, network, data, support, streams, tracker)
     # Whatever precision the code keeps log q in, this comparison is about float64.
     np.testing.assert_allclose(trainer.log_support, np.log(support), rtol=1e-6)
     trainer.log_support = torch.from_numpy(np.log(support))
     trainer.sampler = Stored(negatives)  # type: ignore[assignment]
-    for index in range(passes):
+    for index in range(PASSES):
         trainer.run_pass(index)
     assert trainer.sampler.used == len(tracker.losses) == trainer.updates  # type: ignore[union-attr]
     return tracker.losses, before, network
@@ -134,9 +138,7 @@ def sigma(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
-def loss_and_gradient(
-    job: Job, scores: np.ndarray, log_q: np.ndarray
-) -> tuple[float, np.ndarray]:
+def loss_and_gradient(job: Job, scores: np.ndarray, log_q: np.ndarray) -> tuple[float, np.ndarray]:
     """Sum over the live examples, divided by the configured B; target of row b in column b."""
     total, gradient = 0.0, np.zeros_like(scores)
     for t, x in enumerate(scores):
@@ -175,10 +177,9 @@ def forward(
     """r, z, n and h' of one layer."""
     r = sigma(a[:, :H] + h @ u[:, :H] + c[:H])
     z = sigma(a[:, H : 2 * H] + h @ u[:, H : 2 * H] + c[H : 2 * H])
-    if reset == "after":
-        n = np.tanh(a[:, 2 * H :] + r * (h @ u[:, 2 * H :] + c[2 * H :]))
-    else:
-        n = np.tanh(a[:, 2 * H :] + (r * h) @ u[:, 2 * H :] + c[2 * H :])
+    un, cn = u[:, 2 * H :], c[2 * H :]
+    acted = r * (h @ un + cn) if reset == "after" else (r * h) @ un + cn
+    n = np.tanh(a[:, 2 * H :] + acted)
     return r, z, n, (1 - z) * n + z * h
 
 
@@ -264,14 +265,17 @@ class Transcription:
 
 
 def by_hand(
-    job: Job, sessions: list[list[int]], support: np.ndarray, weights: Weights, negatives: Any,
-    passes: int,
-) -> tuple[list[float], Weights, list[int]]:  # fmt: skip
+    job: Job,
+    sessions: list[list[int]],
+    support: np.ndarray,
+    weights: Weights,
+    negatives: np.ndarray,
+) -> tuple[list[float], Weights, list[int]]:
     """Losses, weights after, and the live slots of every step."""
     model = Transcription(job, weights, np.log(support))
     losses: list[float] = []
     widths: list[int] = []
-    for _ in range(passes):
+    for _ in range(PASSES):
         waiting = [s for s in sessions if len(s) > 1]
         slots = [(waiting.pop(0), 0) for _ in range(B)]  # session, position of the input
         state = np.zeros((job.layers, B, H))
@@ -321,11 +325,10 @@ def test_training_is_its_equations(
     # Blocks end in the middle of sessions.
     monkeypatch.setattr(trainer_module, "MAX_BLOCK_STEPS", 17)
     sessions, support = make_sessions()
-    passes = 2
     negatives = np.random.default_rng(13).integers(0, N, (10 * STEPS, S))  # targets among them
     config = make_config(*job.overrides, f"optimizer.momentum={job.momentum}")
-    losses, before, network = by_code(config, sessions, negatives, passes, tmp_path)
-    wanted, after, widths = by_hand(job, sessions, support, before, negatives, passes)
+    losses, before, network = by_code(config, sessions, support, negatives, tmp_path)
+    wanted, after, widths = by_hand(job, sessions, support, before, negatives)
     # Enough of it happened: many steps, a tail that shrinks to one session, sessions of one event.
     assert len(widths) >= STEPS
     assert sorted(set(widths)) != [B]

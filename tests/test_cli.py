@@ -1,0 +1,171 @@
+"""The scripts as a user runs them: results, folders, sweeps, and one clear line for mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from p_rnn.cli import shorten
+from tests.conftest import TINY, random_log
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "raw").mkdir()
+    random_log(seed=1).to_csv(folder / "raw" / "tiny.csv", index=False)
+    return folder
+
+
+def run(place: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A script in a process of its own, in an empty working directory."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *arguments],
+        cwd=place,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "P_RNN_RAW_DATA": str(place / "raw")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def only(pattern: str, place: Path) -> Path:
+    found = sorted(place.glob(pattern))
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_train_then_evaluate_reproduces_the_stored_metrics(place: Path) -> None:
+    trained = run(place, "train", *TINY, "num_epochs=3")
+    assert trained.returncode == 0, trained.stderr
+    folder = only("outputs/tiny/id_only-simultaneous/*", place)
+    assert str(folder) in trained.stdout
+    files = {path.name for path in folder.iterdir()}
+    assert {".hydra", "train.log", "checkpoints", "metrics.json"} <= files
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["epochs"] == 3
+    assert set(metrics["seconds"]) == {"prepare", "train", "evaluate", "total"}
+    for name in ("id_only", "popularity", "session_popularity"):
+        assert name in trained.stdout
+    for split in ("valid", "test"):
+        again = run(place, "evaluate", f"checkpoint={folder}/checkpoints/best.pt", f"split={split}")
+        assert again.returncode == 0, again.stderr
+        written = only("outputs/evaluate/*/evaluation.json", place)
+        assert json.loads(written.read_text())["results"][split] == metrics["results"][split]
+        written.rename(written.with_name("seen.json"))
+    other = run(place, "evaluate", f"checkpoint={folder}/checkpoints/best.pt",
+                "evaluation.cutoffs=[3]", "evaluation.ties=standard")  # fmt: skip
+    only("outputs/evaluate/*/evaluation.json", place).unlink()
+    assert "recall@3" in other.stdout
+    assert "standard ties" in other.stdout
+
+
+def test_final_model_on_training_and_validation_can_be_evaluated(place: Path) -> None:
+    trained = run(place, "train", *TINY, "train_on_validation=true", "dataset.name=final")
+    assert trained.returncode == 0, trained.stderr
+    folder = only("outputs/final/id_only-simultaneous/*", place)
+    stored = json.loads((folder / "metrics.json").read_text())["results"]["test"]
+    again = run(place, "evaluate", f"checkpoint={folder}/checkpoints/final.pt")
+    assert again.returncode == 0, again.stderr
+    written = only("outputs/evaluate/*/evaluation.json", place)
+    assert json.loads(written.read_text())["results"]["test"] == stored
+    written.rename(written.with_name("seen.json"))
+
+
+def test_sweep_has_a_folder_per_job_and_skips_finished_ones(place: Path) -> None:
+    sweep = ("-m", *TINY, "sweep_name=lr", "learning_rate=0.01,0.1")
+    first = run(place, "train", *sweep)
+    assert first.returncode == 0, first.stderr
+    jobs = sorted(path.parent for path in place.glob("multirun/lr/*/metrics.json"))
+    assert len(jobs) == 2
+    rates = {json.loads((j / "metrics.json").read_text())["config"]["learning_rate"] for j in jobs}
+    assert rates == {0.01, 0.1}
+    second = run(place, "train", *sweep)
+    assert second.stdout.count("finished before") == 2
+
+
+def test_one_failed_job_does_not_stop_the_others(place: Path) -> None:
+    sweep = run(place, "train", "-m", *TINY, "sweep_name=mixed", "batch_size=100000,8")
+    assert sweep.returncode == 2
+    assert "exceeds" in sweep.stdout
+    assert "1 jobs of the sweep failed" in sweep.stdout + sweep.stderr
+    assert len(list(place.glob("multirun/mixed/*/metrics.json"))) == 1
+
+
+def test_interrupted_run_goes_on_as_if_it_had_not_been(place: Path) -> None:
+    dropout = ("dropout_prob=0.3", "optimizer.momentum=0.2")
+    whole = run(place, "train", *TINY, *dropout, "num_epochs=4", "dataset.name=whole")
+    half = run(place, "train", *TINY, *dropout, "num_epochs=2", "dataset.name=half")
+    last = only("outputs/half/id_only-simultaneous/*/checkpoints/last.pt", place)
+    rest = run(
+        place, "train", *TINY, *dropout, "num_epochs=4", "dataset.name=half", f"resume={last}"
+    )
+    assert (whole.returncode, half.returncode, rest.returncode) == (0, 0, 0), rest.stdout
+    first = json.loads(only("outputs/whole/*/*/metrics.json", place).read_text())
+    resumed = sorted(place.glob("outputs/half/*/*/metrics.json"))[-1]
+    second = json.loads(resumed.read_text())
+    assert second["results"] == first["results"]
+    assert [row["loss"] for row in second["history"]] == [row["loss"] for row in first["history"]]
+    other = run(place, "train", *TINY, "num_epochs=4", "dataset.name=half", f"resume={last}")
+    assert other.returncode == 2
+    assert "was trained with" in other.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["learning_rat=0.1"], "unknown setting 'learning_rat'; did you mean learning_rate"),
+        (["inpt=shared"], "did you mean model.input"),
+        (["+foo=1"], "unknown setting 'foo'"),
+        (["+model.foo=1"], "unknown setting 'model.foo'"),
+        (["learning_rate=fast"], "'fast' of type 'str' could not be converted to Float"),
+        (["num_layers=1.5"], "could not be converted to Integer"),
+        (["learning_rate=-1"], "learning_rate=-1.0 must be above 0"),
+        (["learning_rate=nan"], "learning_rate=nan must be above 0"),
+        (["learning_rate=[1"], "cannot read 'learning_rate=[1'"),
+        (["dataset=globoo"], "unknown dataset 'globoo'; did you mean 'globo'?"),
+        (["model=idonly"], "unknown model 'idonly'; did you mean 'id_only'?"),
+        (["loss=bprmax"], "unknown loss 'bprmax'; did you mean 'bpr_max'?"),
+        (["loss=top1", "loss.bpreg=2"], "loss.bpreg has no effect: top1 takes no parameters"),
+        (["negatives=full", "num_negatives=3"], "num_negatives has no effect with negatives=full"),
+        (["embedding_size=3"], "embedding_size=3 must equal hidden_size=8"),
+        (["loss_type=CE", "loss=top1"], "loss and loss_type=CE both given"),
+        (["batch_size=100000"], "batch_size=100000 exceeds the"),
+        (["early_stopping.metric=recal@20"], "did you mean 'recall@20'?"),
+        (["device=cuda:9"], "device=cuda:9 is not available here"),
+        (["resume=absent.pt"], "no checkpoint at absent.pt"),
+        (["learning_rate=1e30"], "the loss became nan at update"),
+    ],
+)
+def test_mistakes_are_one_clear_line(place: Path, arguments: list[str], message: str) -> None:
+    tiny = [o for o in TINY if not any(a.startswith("dataset=") and o.startswith("dataset")
+                                       for a in arguments)]  # fmt: skip
+    result = run(place, "train", *tiny, *arguments)
+    assert result.returncode == 2
+    errors = [x for x in (result.stdout + result.stderr).splitlines() if x.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert "Traceback" not in result.stdout + result.stderr
+    assert "Error executing job" not in result.stderr
+
+
+def test_evaluate_mistakes(place: Path) -> None:
+    assert "checkpoint must be given" in run(place, "evaluate").stdout
+    (place / "text.pt").write_text("no checkpoint")
+    assert "is not a whole p_rnn checkpoint" in run(place, "evaluate", "checkpoint=text.pt").stdout
+
+
+def test_names_of_job_folders_are_short_and_safe() -> None:
+    assert shorten("learning_rate=0.1,loss.bpreg=2") == "learning_rate=0.1,bpreg=2"
+    assert "/" not in shorten("dataset.path=a/b c.csv")
+    long = [shorten(",".join(f"key{k}={v}" for k in range(50))) for v in (1, 2)]
+    assert len(set(long)) == 2
+    assert max(map(len, long)) < 200

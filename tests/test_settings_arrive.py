@@ -1,0 +1,304 @@
+"""Every leaf of the config, perturbed, changes parameters, metrics or files of a small job."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from p_rnn.config import Config
+from p_rnn.errors import UserError
+from p_rnn.experiment import train
+from tests.conftest import compose_config, random_log
+
+# The model's own defaults are made small, so that the keys above them are free to be perturbed.
+BASE = [
+    "dataset=table",
+    "dataset.name=tiny",
+    "dataset.path=tiny.csv",
+    "dataset.columns.event_type=kind",
+    "dataset.min_item_support=2",
+    "dataset.test_days=2",
+    *(
+        f"model.hyperparameters.{key}"
+        for key in ("hidden_size=8", "batch_size=8", "num_negatives=16", "num_epochs=2")
+    ),
+    "tracking.progress=false",
+    "tracking.log_every=5",
+    "device=cpu",
+]
+EMBEDDING = ["model.input=embedding"]
+CROSS_ENTROPY = ["loss=cross_entropy"]
+ADAM = ["optimizer=adam", "learning_rate=0.01"]
+ITEMS = ["dataset.item_table.path=items.csv"]
+LEAVE_ONE_OUT = [
+    f"dataset.{x}" for x in ("split=leave_one_out", "test_days=null", "straddling=null")
+]
+LISTS = [*ITEMS, "dataset.item_table.list_columns=[tags]", "dataset.item_table.list_separator=' '"]
+FREE_DROPOUT = [f"model.hyperparameters.dropout_{part}=null" for part in ("embedding", "hidden")]
+SYNTHETIC = ["dataset=synthetic", "dataset.synthetic.num_events=3000",
+             "dataset.synthetic.num_items=200"]  # fmt: skip
+
+# leaf: (overrides beside BASE, the perturbation)
+CASES: dict[str, tuple[list[str], str]] = {
+    "dataset.path": ([], "other.csv"),
+    "dataset.columns.session": ([], "visitor"),
+    "dataset.columns.item": ([], "item2"),
+    "dataset.columns.time": ([*LEAVE_ONE_OUT, "dataset.path=shuffled.csv"], "null"),
+    "dataset.columns.event_type": ([], "null"),
+    "dataset.separator": (["dataset.path=semicolon.csv", "dataset.separator=';'"], "' '"),
+    "dataset.time_unit": (["dataset.test_days=0.002"], "ms"),
+    "dataset.item_table.path": (ITEMS, "items2.csv"),
+    "dataset.item_table.item": ([*ITEMS, "dataset.item_table.columns=[colour,tags]"], "twin"),
+    "dataset.item_table.columns": (ITEMS, "[colour]"),
+    "dataset.item_table.list_separator": (LISTS, "'+'"),
+    "dataset.item_table.list_columns": (LISTS, "[colour]"),
+    "dataset.download": (["dataset=movielens_100k", "dataset.download=true"], "false"),
+    "dataset.name": ([], "other"),
+    "dataset.reader": ([], "sequences"),
+    "dataset.source": (["dataset.path=absent.csv"], "somewhere"),
+    "dataset.duplicates": (["dataset.path=duplicates.csv", "dataset.duplicates=drop"], "keep"),
+    "dataset.event_types": ([], "[view]"),
+    "dataset.time_range": ([], "['1970-01-01','1970-01-09']"),
+    "dataset.session_gap_s": (["dataset.columns.session=visitor"], "3600"),
+    "dataset.drop_repeats": (["dataset.path=repeats.csv"], "true"),
+    "dataset.min_session_length": ([], "4"),
+    "dataset.min_item_support": ([], "40"),
+    "dataset.max_session_length": ([], "6"),
+    "dataset.split": (LEAVE_ONE_OUT[1:], "leave_one_out"),
+    "dataset.validation": ([], "false"),
+    "dataset.test_days": ([], "1"),
+    "dataset.straddling": (["dataset.columns.session=visitor"], "truncate"),
+    "model.name": ([], "none_such"),
+    "model.input": ([], "one_hot"),
+    "model.loss.name": (
+        ["model.loss.name=top1", "model.loss.elu_param=null", "model.loss.bpreg=null"],
+        "top1_max",
+    ),
+    "model.loss.elu_param": ([], "1.0"),
+    "model.loss.bpreg": ([], "3.0"),
+    "model.loss.logq": (
+        [
+            "model.loss.name=cross_entropy",
+            "model.loss.elu_param=null",
+            "model.loss.bpreg=null",
+            "model.loss.logq=0",
+        ],
+        "1",
+    ),
+    "model.loss.output": (
+        [
+            "model.loss.name=bpr",
+            "model.loss.elu_param=null",
+            "model.loss.bpreg=null",
+            "model.loss.output=tanh",
+        ],
+        "linear",
+    ),
+    "model.optimizer.name": ([], "none_such"),
+    "model.optimizer.momentum": ([], "0.3"),
+    "loss.name": (["loss.bpreg=2"], "none_such"),
+    "loss.elu_param": ([], "1.0"),
+    "loss.bpreg": ([], "3.0"),
+    "loss.logq": (CROSS_ENTROPY, "1"),
+    "loss.output": (["loss=bpr"], "linear"),
+    "loss_type": ([], "CE"),
+    "optimizer.name": ([], "none_such"),
+    "optimizer.momentum": ([], "0.3"),
+    "optimizer.beta1": (ADAM, "0.5"),
+    "optimizer.beta2": (ADAM, "0.9"),
+    "optimizer.eps": (ADAM, "0.1"),
+    "strategy.name": ([], "none_such"),
+    "gru.reset": ([], "before"),
+    "early_stopping.metric": (["num_epochs=4", "learning_rate=0.5"], "mrr@1"),
+    "early_stopping.patience": (["num_epochs=12", "learning_rate=1"], "1"),
+    "train_on_validation": ([], "true"),
+    "evaluation.cutoffs": ([], "[3,20]"),
+    "evaluation.ties": (["dataset.path=ties.csv"], "standard"),
+    "evaluation.cold_items": (["dataset.path=cold.csv", "dataset.min_item_support=1"], "keep"),
+    "evaluation.most_popular": ([], "5"),
+    "evaluation.baselines": ([], "[popularity]"),
+    "tracking.log_every": ([], "7"),
+    "tracking.tensorboard": ([], "false"),
+    "tracking.progress": ([], "true"),
+    "paths.raw": ([], "elsewhere"),
+    "paths.prepared": ([], "elsewhere"),
+    "seed": ([], "1"),
+    "device": ([], "none_such"),
+    "num_threads": ([], "1"),
+    "resume": ([], "none_such.pt"),
+}
+# Hyper-parameters stand at the top level and, as the model's own defaults, below it.
+HYPERPARAMETERS: dict[str, tuple[list[str], str]] = {
+    "learning_rate": ([], "0.2"),
+    "num_layers": ([], "2"),
+    "hidden_size": ([], "12"),
+    "embedding_size": (EMBEDDING, "5"),
+    "dropout_prob": (FREE_DROPOUT, "0.4"),
+    "dropout_embedding": ([], "0.4"),
+    "dropout_hidden": ([], "0.4"),
+    "batch_size": ([], "5"),
+    "negatives": ([], "full"),
+    "num_negatives": ([], "3"),
+    "sample_alpha": ([], "1.0"),
+    "num_epochs": ([], "3"),
+}
+for name, case in HYPERPARAMETERS.items():
+    CASES[name] = case
+    CASES[f"model.hyperparameters.{name}"] = case
+# The model's optimizer is Adagrad; with Adam's name in its place it needs Adam's parameters.
+for name, other in (("beta1", "0.5"), ("beta2", "0.9"), ("eps", "0.1")):
+    adam = ["name=adam", "momentum=null", "beta1=0.8", "beta2=0.99", "eps=1e-6"]
+    CASES[f"model.optimizer.{name}"] = ([f"model.optimizer.{x}" for x in adam], other)
+# A refusal is the effect of these: their only other values here are wrong ones.
+REFUSED = {"model.name", "model.optimizer.name", "loss.name", "optimizer.name", "strategy.name",
+           "dataset.reader", "dataset.download", "dataset.source",
+           "device", "resume", "paths.raw", "dataset.separator"}  # fmt: skip
+# Of these the effect is tested where it shows.
+ELSEWHERE = {"sweep_name": "tests/test_cli.py"}
+
+
+def all_leaves(cls: Any, prefix: str = "") -> list[str]:
+    """Dotted keys of a dataclass tree, optional nodes included."""
+    hints, keys = typing.get_type_hints(cls), []
+    for f in dataclasses.fields(cls):
+        hint = hints[f.name]
+        if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+            hint = next(t for t in typing.get_args(hint) if t is not type(None))
+        if dataclasses.is_dataclass(hint):
+            keys += all_leaves(hint, f"{prefix}{f.name}.")
+        else:
+            keys.append(prefix + f.name)
+    return keys
+
+
+def write_raw(raw: Path) -> None:
+    """The logs that the cases read."""
+    raw.mkdir()
+    log = random_log(seed=1)
+    log["item2"] = log["item"] % 20
+    log["visitor"] = log["session"] // 2
+    log["kind"] = ["buy" if k % 5 == 0 else "view" for k in range(len(log))]
+    log.to_csv(raw / "tiny.csv", index=False)
+    random_log(seed=2).assign(kind="view").to_csv(raw / "other.csv", index=False)
+    log.to_csv(raw / "semicolon.csv", index=False, sep=";")
+    log.sample(frac=1, random_state=0).to_csv(raw / "shuffled.csv", index=False)
+    pd.concat([log, log[::7]]).to_csv(raw / "duplicates.csv", index=False)
+    repeats = log.loc[log.index.repeat(2)].reset_index(drop=True)
+    repeats.assign(time=repeats["time"] * 2 + repeats.index % 2).to_csv(
+        raw / "repeats.csv", index=False
+    )
+    late = log["time"] > log["time"].max() - 86_400
+    cold = log.assign(item=log["item"].where(~late | (log["item"] > 3), 100 + log["item"]))
+    cold.to_csv(raw / "cold.csv", index=False)
+    log.assign(item=log["item"] % 3 + 10 * (log["session"] % 9)).to_csv(
+        raw / "ties.csv", index=False
+    )
+    items = pd.DataFrame({"item": range(30), "twin": range(29, -1, -1)})
+    items["colour"], items["tags"] = items["item"] % 4, "a b+c"
+    items.to_csv(raw / "items.csv", index=False)
+    items.assign(size=1.5).to_csv(raw / "items2.csv", index=False)
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A function from overrides to everything a job leaves behind that is not a clock."""
+    place = tmp_path_factory.mktemp("settings")
+    write_raw(place / "raw")
+
+    @cache
+    def run(overrides: tuple[str, ...]) -> dict[str, Any]:
+        folder = place / hashlib.sha256("\n".join(overrides).encode()).hexdigest()[:12]
+        synthetic = any(o.startswith("dataset=synthetic") for o in overrides)
+        base = [o for o in BASE if not (synthetic and o.startswith("dataset"))]
+        places = [f"paths.raw={place / 'raw'}", f"paths.prepared={folder / 'prepared'}"]
+        places = [
+            next((o for o in overrides if o.split("=")[0] == p.split("=")[0]), p) for p in places
+        ]
+        rest = [o for o in overrides if not o.startswith("paths.")]
+        if any(o.startswith("dataset=movielens") for o in rest):
+            base = [o for o in base if not o.startswith("dataset")]
+        monkeypatch = pytest.MonkeyPatch()
+        monkeypatch.chdir(place)
+        monkeypatch.setattr("p_rnn.data.readers.movielens.BASE_URL", "http://127.0.0.1:9/")
+        try:
+            return observe(train(compose_config(*base, *places, *rest), folder), folder)
+        except UserError as error:
+            return {"error": str(error).replace(folder.name, "")}
+        finally:
+            monkeypatch.undo()
+
+    return run
+
+
+def observe(metrics: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Parameters, metrics, files and curves of a finished job."""
+    state = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["model"]
+    weights = b"".join(x.numpy().tobytes() for x in state.values())
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    curves = {
+        tag: [(point.step, point.value) for point in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+        if "events_per_s" not in tag
+    }
+    return {
+        "weights": hashlib.sha256(weights).hexdigest(),
+        "results": json.dumps(metrics["results"]),
+        "counts": [metrics[key] for key in ("epochs", "best_epoch", "updates", "parameters")],
+        "data": {k: metrics["dataset"][k] for k in ("name", "rules", "splits", "num_items")},
+        "threads": metrics["environment"]["threads"],
+        "prepared": sorted(
+            (path.name, path.read_bytes())
+            for path in Path(metrics["config"]["paths"]["prepared"]).rglob("items-*/*.json*")
+        ),
+        "files": sorted(p.name for p in folder.rglob("*") if "tfevents" not in p.name),
+        "curves": curves,
+    }
+
+
+def test_every_leaf_has_a_case() -> None:
+    leaves = {key for key in all_leaves(Config) if not key.startswith("dataset.synthetic.")}
+    assert leaves == (set(CASES) | set(ELSEWHERE))
+
+
+@pytest.mark.parametrize(
+    "key", [k for k in CASES if k not in ("tracking.progress", "dataset.split")]
+)
+def test_leaf_has_an_effect(key: str, outcome: Any) -> None:
+    beside, value = CASES[key]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2 if key == "num_threads" else threads)
+    try:
+        before = outcome(tuple(beside)) if key != "num_threads" else outcome((*beside, "seed=0"))
+        after = outcome((*beside, f"{key}={value}"))
+    finally:
+        torch.set_num_threads(threads)
+    if key in REFUSED:
+        assert after.get("error"), after.keys()
+        assert "\n" not in after["error"]
+    else:
+        assert "error" not in before, before
+        assert "error" not in after, after
+    assert before != after
+
+
+def test_split_has_an_effect(outcome: Any) -> None:
+    assert outcome(())["data"] != outcome(tuple(LEAVE_ONE_OUT))["data"]
+
+
+def test_progress_bars_appear_on_demand(outcome: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    outcome(("seed=5",))
+    assert "epoch 1" not in capfd.readouterr().err
+    outcome(("seed=5", "tracking.progress=true"))
+    assert "epoch 1" in capfd.readouterr().err
