@@ -44,7 +44,8 @@ Ints = npt.NDArray[np.int64]
 NUM_CATEGORIES = 12
 STYLE_DIM, PLACE_DIM = 32, 4
 TASTE = 13.0
-STYLISH = 0.6
+THRESHOLD = 0.2
+STYLES = 0
 MOVE = 4.0
 # w of the item at popularity rank r is (r + 1200)^-4. Of 10 000 items the most popular 1 % get
 # 20 % of the clicks and the less popular half 1 %, yet no 20 items are a good guess for everybody.
@@ -119,11 +120,12 @@ class World:
         self.item_ids: Ints = N + rng.choice(9 * N, N, replace=False).astype(np.int64)
         self.category: Ints = np.sort(rng.integers(G, size=N))
         style, taste = _directions(rng, N, STYLE_DIM), _directions(rng, K, STYLE_DIM)
-        style *= (rng.random(N) < STYLISH)[:, None]
+        if STYLES:
+            style = _directions(rng, STYLES, STYLE_DIM)[rng.integers(STYLES, size=N)]
         centre = _directions(rng, G, PLACE_DIM)
         place = centre[self.category] + 0.2 * rng.standard_normal((N, PLACE_DIM))
         self.latent: Floats = np.concatenate([style, place], axis=1)
-        audience = np.exp(TASTE * taste @ style.T)  # [K, N]
+        audience = 1 / (1 + np.exp(-TASTE * (taste @ style.T - THRESHOLD)))  # [K, N]
         audience /= audience.sum(axis=0)
         self.likes: Floats = audience * popularity(rng.permutation(N))
         self.likes /= self.likes.sum(axis=1, keepdims=True)
