@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -26,6 +27,7 @@ from p_rnn.resolve import leaves
 
 C = TypeVar("C")
 CONF = Path(__file__).resolve().parent.parent / "conf"
+SWEPT = "P_RNN_SWEPT_KEYS"  # environment variable
 LONGEST_NAME = 120  # of a job's folder, well below the 255 bytes that file systems allow
 log = logging.getLogger("p_rnn")
 
@@ -39,7 +41,7 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
 
     def decorate(function: Callable[[C], Any]) -> Callable[[], None]:
         ConfigStore.instance().store(name="schema", node=schema)
-        for resolver, of in (("first", first), ("shorten", shorten)):
+        for resolver, of in (("first", first), ("job_name", job_name)):
             OmegaConf.register_new_resolver(resolver, of, replace=True)
 
         failed: list[str] = []
@@ -58,6 +60,9 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
 
         def script() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # hand us the exception instead of printing it
+            os.environ[SWEPT] = ",".join(
+                swept_keys(sys.argv[1:])
+            )  # launchers' processes inherit it
             try:
                 main()
             except (HydraException, OmegaConfBaseException) as error:
@@ -124,11 +129,30 @@ def first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-def shorten(overrides: str) -> str:
-    """The folder name of a job from its overrides: last parts of the keys, no slashes, bounded."""
-    text = re.sub(r"(^|,)\+*(?:[\w@/]+\.)*(\w+)=", r"\1\2=", overrides)
-    text = re.sub(r"[^\w=,.\-\[\]]+", "_", text) or "defaults"
+def swept_keys(arguments: list[str]) -> list[str]:
+    """The keys of a command line that a sweep varies: those with several values."""
+    words = [word for word in arguments if "=" in word and not word.startswith("-")]
+    try:
+        parsed = OverridesParser.create().parse_overrides(words)
+    except HydraException:
+        return []  # Hydra says it better
+    return [o.get_key_element().lstrip("+") for o in parsed if o.is_sweep_override()]
+
+
+def job_name(overrides: str, params: Any = None) -> str:
+    """The folder name of a job of a sweep: what the sweep varies, as lr=0.1,num_layers=2.
+
+    Args:
+        overrides: the job's own, as "key=value,key=value".
+        params: {key: values} of a sweep that the config defines.
+    """
+    varied = {*os.environ.get(SWEPT, "").split(","), *(params or {})}
+    # Values can hold commas, so cut only where a key follows.
+    pairs = [pair.partition("=") for pair in re.split(r",(?=\+*[\w@/.]+=)", overrides)]
+    chosen = [p for p in pairs if p[0].lstrip("+") in varied] or pairs
+    text = ",".join(f"{key.split('.')[-1].lstrip('+')}={value}" for key, _, value in chosen)
+    text = re.sub(r"[^\w=,.\-\[\]]+", "_", text).strip("=") or "defaults"
     if len(text) > LONGEST_NAME:
-        digest = hashlib.sha256(overrides.encode()).hexdigest()[:8]
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         text = f"{text[:LONGEST_NAME]}-{digest}"
     return text

@@ -70,8 +70,11 @@ def train(config: Config, folder: Path | str) -> dict[str, Any]:
         metrics: dict[str, Any] = {
             split: table[config.model.name]["metrics"] for split, table in results.items()
         }
+        last = max(config.evaluation.cutoffs)
         tracker.hyperparameters(config, {
-            f"{split}/{name}": value for split in results for name, value in metrics[split].items()
+            f"{split}/{name}": metrics[split][name]
+            for split in results
+            for name in (f"recall@{last}", f"mrr@{last}", f"ndcg@{last}")
         })  # fmt: skip
     finally:
         tracker.close()

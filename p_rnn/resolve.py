@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
+from omegaconf import OmegaConf
+
 from p_rnn.config import Config, DatasetConfig, EvaluationConfig, LossConfig, OptimizerConfig
 from p_rnn.errors import UserError
 from p_rnn.registry import suggest
@@ -21,6 +23,35 @@ def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
             yield from leaves(value, f"{prefix}{f.name}.")
         else:
             yield f"{prefix}{f.name}", value, f
+
+
+def from_dict(plain: dict[str, Any]) -> Config:
+    """The settings stored in a checkpoint or in metrics.json.
+
+    Raises:
+        OmegaConfBaseException: a key that this version does not have, or a wrong type.
+    """
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
+    assert isinstance(config, Config)
+    return config
+
+
+# Settings that do not make another run of it.
+_NOT_THE_RUN = (
+    "resume", "tracking.", "paths.", "device", "num_threads", "sweep_name", "dataset.source",
+)  # fmt: skip
+
+
+def refuse_difference(what: str, stored: Config, now: Config, free: tuple[str, ...] = ()) -> None:
+    """Make sure that a stored run had the settings of this one, but for the keys in `free`.
+
+    Raises:
+        UserError: the first setting that differs.
+    """
+    current = {key: value for key, value, _ in leaves(now)}
+    for key, value, _ in leaves(stored):
+        if not key.startswith((*_NOT_THE_RUN, *free)) and current.get(key) != value:
+            raise UserError(f"{what} was trained with {key}={value}, not {current.get(key)}")
 
 
 def check_ranges(config: Any) -> None:
@@ -131,7 +162,8 @@ def _resolve_negatives(config: Config) -> Config:
         _refuse(alpha is not None, "sample_alpha", f"with negatives={kind}")
         if config.loss.logq:
             raise UserError(
-                f"loss.logq needs negatives=sampled, not {kind}: it corrects for sampling; set it to 0"
+                f"loss.logq={config.loss.logq} corrects for sampling and needs negatives=sampled, "
+                f"not {kind}; set it to 0"
             )
         return replace(config, negatives=kind)
     if count is None:

@@ -71,7 +71,8 @@ def flat_hyperparameters(config: Config) -> dict[str, bool | str | float | int]:
         "reset": config.gru.reset,
         "seed": config.seed,
     }
-    flat.update({f.name: getattr(config, f.name) for f in fields(Hyperparameters)})
+    names = [f.name for f in fields(Hyperparameters) if f.name != "dropout_prob"]  # sets two others
+    flat.update({name: getattr(config, name) for name in names})
     for prefix, node in groups:
         flat.update({f"{prefix}{f.name}": getattr(node, f.name) for f in fields(node)})
     # HParams fixes a column's type from its first run: numbers stay numbers, null becomes "null".

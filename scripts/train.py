@@ -12,6 +12,7 @@ from hydra.types import RunMode
 from p_rnn.cli import hydra_script
 from p_rnn.config import Config
 from p_rnn.experiment import train
+from p_rnn.resolve import from_dict, refuse_difference, resolve
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,9 @@ def main(config: Config) -> float:
     if config.sweep_name is not None and hydra.mode == RunMode.RUN:
         log.warning("sweep_name has no effect without -m (a sweep)")
     if stored.exists():
-        log.info("finished before: %s", stored)
         metrics = json.loads(stored.read_text())
+        refuse_difference(str(stored), from_dict(metrics["config"]), resolve(config))
+        log.info("finished before: %s", stored)
     else:
         metrics = train(config, folder)
         log.info("\nrun folder: %s", folder)

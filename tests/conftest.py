@@ -30,7 +30,7 @@ def compose_config(*overrides: str) -> Config:
 def random_log(
     seed: int, num_sessions: int = 200, num_items: int = 30, days: float = 10
 ) -> pd.DataFrame:
-    """Columns session, item, time: sessions of 1 to 12 events; the next item depends on the last."""
+    """Columns session, item, time: sessions of 1 to 12 events that walk through the items."""
     rng = np.random.default_rng(seed)
     start = np.sort(rng.integers(0, int(days * 86_400), num_sessions))
     rows = []

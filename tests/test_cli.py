@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from p_rnn.cli import shorten
+from p_rnn.cli import SWEPT, job_name, swept_keys
 from tests.conftest import TINY, random_log
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,11 +85,14 @@ def test_sweep_has_a_folder_per_job_and_skips_finished_ones(place: Path) -> None
     first = run(place, "train", *sweep)
     assert first.returncode == 0, first.stderr
     jobs = sorted(path.parent for path in place.glob("multirun/lr/*/metrics.json"))
-    assert len(jobs) == 2
+    assert [job.name for job in jobs] == ["learning_rate=0.01", "learning_rate=0.1"]
     rates = {json.loads((j / "metrics.json").read_text())["config"]["learning_rate"] for j in jobs}
     assert rates == {0.01, 0.1}
     second = run(place, "train", *sweep)
     assert second.stdout.count("finished before") == 2
+    other = run(place, "train", *sweep, "hidden_size=9")
+    assert other.returncode == 2
+    assert "hidden_size=8, not 9" in other.stdout  # nothing is overwritten or passed off as done
 
 
 def test_one_failed_job_does_not_stop_the_others(place: Path) -> None:
@@ -163,9 +166,15 @@ def test_evaluate_mistakes(place: Path) -> None:
     assert "is not a whole p_rnn checkpoint" in run(place, "evaluate", "checkpoint=text.pt").stdout
 
 
-def test_names_of_job_folders_are_short_and_safe() -> None:
-    assert shorten("learning_rate=0.1,loss.bpreg=2") == "learning_rate=0.1,bpreg=2"
-    assert "/" not in shorten("dataset.path=a/b c.csv")
-    long = [shorten(",".join(f"key{k}={v}" for k in range(50))) for v in (1, 2)]
+def test_names_of_job_folders_hold_what_is_swept(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["-m", "dataset=globo", "learning_rate=0.1,0.2", "loss.bpreg=choice(1,2)", "x=[1,2]"]
+    assert swept_keys(words) == ["learning_rate", "loss.bpreg"]
+    monkeypatch.setenv(SWEPT, "learning_rate,loss.bpreg")
+    assert job_name("dataset=globo,learning_rate=0.1,loss.bpreg=2") == "learning_rate=0.1,bpreg=2"
+    assert job_name("seed=1,learning_rate=0.1", {"seed": "1,2"}) == "seed=1,learning_rate=0.1"
+    monkeypatch.setenv(SWEPT, "")
+    assert job_name("dataset.path=a/b c.csv") == "path=a_b_c.csv"
+    assert job_name("") == "defaults"
+    long = [job_name(",".join(f"key{k}={v}" for k in range(50))) for v in (1, 2)]
     assert len(set(long)) == 2
     assert max(map(len, long)) < 200

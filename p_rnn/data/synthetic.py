@@ -42,11 +42,11 @@ Ints = npt.NDArray[np.int64]
 
 # Calibrated together; tests/baselines/test_bayes.py holds the figures that they must give.
 NUM_CATEGORIES = 12
-STYLE_DIM, PLACE_DIM = 32, 4
-TASTE = 13.0
-THRESHOLD = 0.2
-STYLES = 0
-MOVE = 4.0
+STYLE_DIM, PLACE_DIM = 16, 8
+NUM_STYLES, STYLES_PER_INTENT = 64, 8
+MOVES_PER_CATEGORY = 4
+STRAY = 0.1
+LOOKS_NOISE = 0.1
 # w of the item at popularity rank r is (r + 1200)^-4. Of 10 000 items the most popular 1 % get
 # 20 % of the clicks and the less popular half 1 %, yet no 20 items are a good guess for everybody.
 POPULARITY_OFFSET, POPULARITY_EXPONENT = 320.0, 2.5
@@ -119,18 +119,17 @@ class World:
         rng = self._rng(0)
         self.item_ids: Ints = N + rng.choice(9 * N, N, replace=False).astype(np.int64)
         self.category: Ints = np.sort(rng.integers(G, size=N))
-        style, taste = _directions(rng, N, STYLE_DIM), _directions(rng, K, STYLE_DIM)
-        if STYLES:
-            style = _directions(rng, STYLES, STYLE_DIM)[rng.integers(STYLES, size=N)]
-        centre = _directions(rng, G, PLACE_DIM)
-        place = centre[self.category] + 0.2 * rng.standard_normal((N, PLACE_DIM))
-        self.latent: Floats = np.concatenate([style, place], axis=1)
-        audience = 1 / (1 + np.exp(-TASTE * (taste @ style.T - THRESHOLD)))  # [K, N]
-        audience /= audience.sum(axis=0)
-        self.likes: Floats = audience * popularity(rng.permutation(N))
+        self.style: Ints = rng.integers(NUM_STYLES, size=N)
+        looks = _directions(rng, NUM_STYLES, STYLE_DIM)[self.style]
+        looks += LOOKS_NOISE * rng.standard_normal((N, STYLE_DIM))
+        place = _directions(rng, G, PLACE_DIM)[self.category]
+        place += LOOKS_NOISE * rng.standard_normal((N, PLACE_DIM))
+        self.latent: Floats = np.concatenate([looks, place], axis=1)
+        taste = _choices(rng, K, NUM_STYLES, STYLES_PER_INTENT)
+        self.likes: Floats = taste[:, self.style] * popularity(rng.permutation(N))
         self.likes /= self.likes.sum(axis=1, keepdims=True)
         self.move: Floats = np.ones((G + 1, G))
-        self.move[:G] = np.exp(MOVE * centre[rng.permutation(G)] @ centre.T)
+        self.move[:G] = _choices(rng, G, G, MOVES_PER_CATEGORY)
         late = rng.random(N) < LATE_SHARE
         self.birth: Ints = np.where(late, rng.integers(1, self.num_days, size=N), 0)
 
@@ -284,6 +283,14 @@ class _Clicks:
             item[first[:n] + t] = np.searchsorted(self.items, drawn, side="right") - k * N
             category = c
         return item
+
+
+def _choices(rng: np.random.Generator, rows: int, columns: int, picks: int) -> Floats:
+    rounds = -(-rows * picks // columns)
+    dealt = np.concatenate([rng.permutation(columns) for _ in range(rounds)])[: rows * picks]
+    chosen = np.zeros((rows, columns), dtype=bool)
+    chosen[np.tile(np.arange(rows), picks), dealt] = True
+    return np.where(chosen, 1.0, STRAY * picks / (columns - picks))
 
 
 def popularity(rank: Ints) -> Floats:

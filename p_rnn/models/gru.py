@@ -14,7 +14,9 @@ class GRULayer(nn.Module):
     """One step of one layer, given its gate inputs a = (a_r, a_z, a_n).
 
     r = s(a_r + U_r h + c_r),  z = s(a_z + U_z h + c_z),  h' = (1 - z) * n + z * h, and
-    reset=after:   n = tanh(a_n + r * (U_n h + c_n)), as torch.nn.GRUCell without input biases;
+    reset=after:   n = tanh(a_n + r * (U_n h + c_n)), where a holds a second bias d, as in
+                   torch.nn.GRUCell. For r and z that doubles the step that Adagrad takes, and n
+                   needs it, because r acts on c_n;
     reset=before:  n = tanh(a_n + U_n (r * h) + c_n), as the Theano original.
     """
 
@@ -23,12 +25,15 @@ class GRULayer(nn.Module):
         self.reset_after = reset == "after"
         self.recurrent = nn.Parameter(torch.empty(hidden_size, 3 * hidden_size))  # U, as h U
         self.bias = nn.Parameter(torch.zeros(3 * hidden_size))  # c
+        if self.reset_after:
+            self.input_bias = nn.Parameter(torch.zeros(3 * hidden_size))  # d
         uniform_(self.recurrent, streams.initial(f"{name}/recurrent"), gates=3)
 
     def forward(self, a: Tensor, h: Tensor) -> Tensor:
         """a [B, 3H], h [B, H] -> h' [B, H]."""
         size = h.shape[1]
         if self.reset_after:
+            a = a + self.input_bias
             u = torch.addmm(self.bias, h, self.recurrent)
             r, z = torch.sigmoid(a[:, : 2 * size] + u[:, : 2 * size]).chunk(2, dim=1)
             n = torch.tanh(a[:, 2 * size :] + r * u[:, 2 * size :])

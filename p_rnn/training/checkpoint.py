@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from p_rnn.config import Config
 from p_rnn.errors import UserError
+from p_rnn.resolve import from_dict
 
 FORMAT = "p_rnn checkpoint"
 FORMAT_VERSION = 1
@@ -49,10 +49,7 @@ def load_checkpoint(path: Path) -> tuple[Config, dict[str, Any]]:
             f"{path} has format version {content['format_version']}, this is {FORMAT_VERSION}"
         )
     try:
-        tree = OmegaConf.merge(OmegaConf.structured(Config), content["config"])
-        config = OmegaConf.to_object(tree)
+        return from_dict(content["config"]), content
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} was written with other settings: {reason}") from error
-    assert isinstance(config, Config)
-    return config, content

@@ -9,16 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from p_rnn.errors import UserError
-from p_rnn.resolve import leaves
+from p_rnn.resolve import refuse_difference
 from p_rnn.training.checkpoint import load_checkpoint, save_checkpoint
 from p_rnn.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
-
-# Settings that may differ between a run and the one it goes on from.
-_FREE_ON_RESUME = ("num_epochs", "resume", "early_stopping.patience", "tracking.", "paths.",
-                   "device", "num_threads", "sweep_name", "evaluation.baselines",
-                   "dataset.source")  # fmt: skip
 
 
 @dataclass
@@ -77,7 +72,7 @@ def fit(
         content = {**extra, "model": trainer.network.state_dict(), "history": asdict(history)}
         if better:
             save_checkpoint(checkpoints / "best.pt", config, content)
-        content["optimizer"] = trainer.optimizer.state_dict()
+        content.update(optimizer=trainer.optimizer.state_dict(), updates=trainer.updates)
         save_checkpoint(checkpoints / "last.pt", config, content)
     return history
 
@@ -91,10 +86,8 @@ def resume(path: Path, trainer: Trainer, extra: dict[str, Any], checkpoints: Pat
     stored, content = load_checkpoint(path)
     if "optimizer" not in content:
         raise UserError(f"resume={path} cannot be trained on; give the run's checkpoints/last.pt")
-    now = {key: value for key, value, _ in leaves(trainer.config)}
-    for key, value, _ in leaves(stored):
-        if not key.startswith(_FREE_ON_RESUME) and now.get(key) != value:
-            raise UserError(f"resume={path} was trained with {key}={value}, not {now.get(key)}")
+    free = ("num_epochs", "early_stopping.patience", "evaluation.baselines")
+    refuse_difference(f"resume={path}", stored, trainer.config, free)
     for key, value in extra.items():
         if content[key] != value:
             raise UserError(f"resume={path} was trained on other data ({key} {content[key]})")
@@ -106,6 +99,6 @@ def resume(path: Path, trainer: Trainer, extra: dict[str, Any], checkpoints: Pat
     trainer.network.load_state_dict(content["model"])
     trainer.optimizer.load_state_dict(content["optimizer"])
     history = History(**content["history"])
-    trainer.updates = trainer.optimizer.updates
+    trainer.updates = content["updates"]
     log.info("going on from %s after epoch %d", path, len(history.epochs))
     return history

@@ -56,7 +56,8 @@ def bpr_max(
 def top1(scores: Tensor, target: Tensor, log_q: Tensor | None) -> Tensor:
     """Mean over all C candidates of sigma(o_j - o_t) + sigma(o_j^2), less sigma(o_t^2) / C.
 
-    o = tanh. The mean includes the target's own term, as in the original code (ICLR 2016, section 3.1.3).
+    o = tanh. The mean includes the target's own term, as in the original code (ICLR 2016,
+    section 3.1.3).
     """
     o = torch.tanh(scores)
     o_t = _target(o, target)

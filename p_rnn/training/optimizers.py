@@ -28,7 +28,6 @@ class Optimizer(ABC):
 
     def __init__(self, network: PRNN, learning_rate: float) -> None:
         self.learning_rate = learning_rate
-        self.updates = 0
         self.tables = network.tables()
         self.dense: dict[str, nn.Parameter] = {
             name: p for name, p in network.named_parameters() if p.requires_grad
@@ -37,39 +36,42 @@ class Optimizer(ABC):
             name: {slot: torch.zeros_like(weight.data) for slot in self.slot_names}
             for name, weight in self._weights()
         }
+        # Per parameter, because one that does not learn in an update rests, its count included.
+        self.counts = dict.fromkeys(self.slots, 0)
 
     def _weights(self) -> Iterator[tuple[str, Tensor]]:
         yield from self.dense.items()
         yield from ((name, table.weight) for name, table in self.tables.items())
 
     @abstractmethod
-    def apply(self, weight: Tensor, gradient: Tensor, slots: Slots) -> None:
-        """Move `weight` and `slots` in place; `gradient` may be overwritten."""
+    def apply(self, weight: Tensor, gradient: Tensor, slots: Slots, count: int) -> None:
+        """Move `weight` and `slots` in place, for the count-th time; may overwrite `gradient`."""
 
     @torch.no_grad()
     def step(self, measure: bool = False) -> Tensor | None:
         """Apply and clear all gradients; with `measure`, their joint L2 norm (0-d tensor)."""
-        self.updates += 1
         gradients: list[Tensor] = []
         for name, parameter in self.dense.items():
             if parameter.grad is not None:
                 gradient, parameter.grad = parameter.grad, None
                 if measure:
                     gradients.append(gradient.clone())
-                self.apply(parameter, gradient, self.slots[name])
+                self.counts[name] += 1
+                self.apply(parameter, gradient, self.slots[name], self.counts[name])
         for name, table in self.tables.items():
             taken = table.take_gradient()
             if taken is None:
                 continue
             rows, gradient = taken
+            self.counts[name] += 1
             if measure:
                 gradients.append(gradient.clone())
             if rows is None:
-                self.apply(table.weight, gradient, self.slots[name])
+                self.apply(table.weight, gradient, self.slots[name], self.counts[name])
                 continue
             weight = table.weight.index_select(0, rows)
             slots = {slot: x.index_select(0, rows) for slot, x in self.slots[name].items()}
-            self.apply(weight, gradient, slots)
+            self.apply(weight, gradient, slots, self.counts[name])
             table.weight.index_copy_(0, rows, weight)
             for slot, x in self.slots[name].items():
                 x.index_copy_(0, rows, slots[slot])
@@ -79,10 +81,10 @@ class Optimizer(ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain Python only."""
-        return {"updates": self.updates, "slots": self.slots}
+        return {"counts": self.counts, "slots": self.slots}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.updates = int(state["updates"])
+        self.counts = dict(state["counts"])
         for name, slots in self.slots.items():
             for slot, x in slots.items():
                 x.copy_(state["slots"][name][slot])
@@ -102,7 +104,7 @@ class Adagrad(Optimizer):
             self.slot_names = ("acc",)
         super().__init__(network, learning_rate)
 
-    def apply(self, weight: Tensor, gradient: Tensor, slots: Slots) -> None:
+    def apply(self, weight: Tensor, gradient: Tensor, slots: Slots, count: int) -> None:
         acc = slots["acc"].addcmul_(gradient, gradient)
         gradient.mul_((acc + 1e-6).rsqrt_())
         if self.momentum:
@@ -113,7 +115,7 @@ class Adagrad(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam (Kingma & Ba 2015) with bias correction; on tables as torch.optim.SparseAdam."""
+    """Adam (Kingma & Ba 2015) with bias correction; on tables for the touched rows."""
 
     slot_names = ("mean", "square")
 
@@ -124,12 +126,12 @@ class Adam(Optimizer):
         self.eps = eps
         super().__init__(network, learning_rate)
 
-    def apply(self, weight: Tensor, gradient: Tensor, slots: Slots) -> None:
+    def apply(self, weight: Tensor, gradient: Tensor, slots: Slots, count: int) -> None:
         beta1, beta2 = self.betas
         mean = slots["mean"].lerp_(gradient, 1 - beta1)
         square = slots["square"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        scale = self.learning_rate / (1 - beta1**self.updates)
-        root = (square / (1 - beta2**self.updates)).sqrt_().add_(self.eps)
+        scale = self.learning_rate / (1 - beta1**count)
+        root = (square / (1 - beta2**count)).sqrt_().add_(self.eps)
         weight.addcdiv_(mean, root, value=-scale)
 
 

@@ -70,14 +70,15 @@ class Trainer:
         usable = int((self.sessions.lengths >= 2).sum())
         if self.batch_size > usable:
             raise UserError(
-                f"batch_size={self.batch_size} exceeds the {usable} training sessions that have two "
-                f"events; set batch_size to at most {usable}"
+                f"batch_size={self.batch_size} exceeds the {usable} training sessions with two "
+                f"events or more; set batch_size to at most {usable}"
             )
         self.device = self.network.device
         self.loss = build_loss(config.loss)
         self.strategy = build_strategy(config.strategy)
         self.optimizer = build_optimizer(config.optimizer, self.network, config.learning_rate)
-        self.log_support = torch.from_numpy(np.log(self.support)).float().to(self.device)
+        dtype = self.network.merge.table.weight.dtype
+        self.log_support = torch.from_numpy(np.log(self.support)).to(self.device, dtype)
         self.sampler: NegativeSampler | None = None
         if config.negatives == "uniform_one" or self.num_negatives:
             alpha = 0.0 if config.negatives == "uniform_one" else config.sample_alpha

@@ -43,6 +43,11 @@ def equations(a: np.ndarray, h: np.ndarray, u: np.ndarray, c: np.ndarray, reset:
     return (1 - z) * n + z * h
 
 
+def gate_inputs(layer: GRULayer, a: np.ndarray) -> np.ndarray:
+    """a + d; reset=before has no d."""
+    return a + layer.input_bias.detach().numpy() if hasattr(layer, "input_bias") else a
+
+
 def layer(reset: str) -> GRULayer:
     made = GRULayer(H, reset, "test", Streams(0))
     randomise(made)
@@ -50,12 +55,12 @@ def layer(reset: str) -> GRULayer:
 
 
 def test_reset_after_is_the_gru_cell_of_torch() -> None:
-    """With input biases 0 and hidden biases c; W_ih x plays the part of a."""
+    """W_ih x plays the part of a; input biases d and hidden biases c."""
     ours, cell = layer("after"), nn.GRUCell(D, H).double()
     with torch.no_grad():
         cell.weight_hh.copy_(ours.recurrent.t())
         cell.bias_hh.copy_(ours.bias)
-        cell.bias_ih.zero_()
+        cell.bias_ih.copy_(ours.input_bias)
     x, h = normal(B, D), normal(B, H, seed=2)
     torch.testing.assert_close(ours(x @ cell.weight_ih.t(), h), cell(x, h), rtol=1e-12, atol=1e-14)
 
@@ -64,7 +69,8 @@ def test_reset_after_is_the_gru_cell_of_torch() -> None:
 def test_a_step_follows_the_equations(reset: str) -> None:
     ours, a, h = layer(reset), normal(B, 3 * H), normal(B, H, seed=2)
     u, c = ours.recurrent.detach().numpy(), ours.bias.detach().numpy()
-    wanted = [equations(a[b].numpy(), h[b].numpy(), u, c, reset) for b in range(B)]
+    inputs = gate_inputs(ours, a.numpy())
+    wanted = [equations(inputs[b], h[b].numpy(), u, c, reset) for b in range(B)]
     np.testing.assert_allclose(ours(a, h).detach(), wanted, rtol=1e-12)
 
 
@@ -75,6 +81,7 @@ def test_the_two_resets_differ_unless_the_state_is_zero() -> None:
     assert (after(a, h) - before(a, h)).abs().max() > 1e-3
     with torch.no_grad():
         after.bias.zero_()
+        after.input_bias.zero_()
         before.bias.zero_()
     torch.testing.assert_close(after(a, 0 * h), before(a, 0 * h), rtol=0, atol=1e-15)
 
@@ -92,7 +99,8 @@ def numpy_layers(made: GRU, a: np.ndarray, state: list[np.ndarray], reset: str) 
         if k > 0:
             a = new[-1] @ made.inputs[k - 1].detach().numpy()
         u, c = one.recurrent.detach().numpy(), one.bias.detach().numpy()
-        new.append(np.stack([equations(a[b], state[k][b], u, c, reset) for b in range(len(a))]))
+        x = gate_inputs(one, a)
+        new.append(np.stack([equations(x[b], state[k][b], u, c, reset) for b in range(len(a))]))
     return new
 
 
@@ -114,7 +122,7 @@ def test_layers_over_time(num_layers: int, reset: str) -> None:
 def test_every_parameter_of_every_layer_has_a_gradient() -> None:
     made = gru(3)
     made(normal(B, 3 * H), tuple(normal(B, H, seed=k) for k in range(3)))[-1].sum().backward()
-    assert len(list(made.parameters())) == 3 + 3 + 2
+    assert len(list(made.parameters())) == 3 * 3 + 2
     for name, p in made.named_parameters():
         assert p.grad is not None, name
         assert (p.grad != 0).any(), name
@@ -153,7 +161,7 @@ def test_the_dropped_output_is_the_carried_state_and_the_next_layers_input() -> 
     np.testing.assert_allclose(low[kept], full[kept] / (1 - p), rtol=1e-12)
     # The second layer reads the dropped output of the first, and its own output is dropped too.
     u, c = made.layers[1].recurrent.detach().numpy(), made.layers[1].bias.detach().numpy()
-    above = low @ made.inputs[0].detach().numpy()
+    above = gate_inputs(made.layers[1], low @ made.inputs[0].detach().numpy())
     full = np.stack([equations(above[b], state[1][b].numpy(), u, c, "after") for b in range(B)])
     kept = high != 0
     assert 0 < kept.sum() < kept.size

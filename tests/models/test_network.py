@@ -54,7 +54,7 @@ def gru_step(network: PRNN, a: np.ndarray, h: np.ndarray) -> np.ndarray:
     """h' from the gate inputs, reset=after."""
     layer = network.subnet.gru.layers[0]
     u, c = array(layer.recurrent), array(layer.bias)
-    gates = h @ u + c
+    gates, a = h @ u + c, a + array(layer.input_bias)
     r = 1 / (1 + np.exp(-(a[:, :H] + gates[:, :H])))
     z = 1 / (1 + np.exp(-(a[:, H : 2 * H] + gates[:, H : 2 * H])))
     n = np.tanh(a[:, 2 * H :] + r * gates[:, 2 * H :])
@@ -105,7 +105,7 @@ def test_only_shared_input_reads_the_output_matrix(mode: str) -> None:
 @pytest.mark.parametrize("layers", [1, 3])
 def test_parameters_are_counted_once(overrides: tuple[str, ...], tables: int, layers: int) -> None:
     network = build(*overrides, f"num_layers={layers}")
-    one_layer = H * 3 * H + 3 * H
+    one_layer = H * 3 * H + 2 * 3 * H  # U, c and d
     total = tables + N + layers * one_layer + (layers - 1) * H * 3 * H
     assert sum(p.numel() for p in network.parameters()) == total
     assert len(network.tables()) == (2 if overrides == ("model.input=shared",) else 3)
@@ -201,6 +201,7 @@ def test_initial_weights() -> None:
         for layer in gru.layers:
             assert_uniform(layer.recurrent, h, h, gates=3)
             assert (layer.bias == 0).all()
+            assert (layer.input_bias == 0).all()
         assert (network.merge.bias.weight == 0).all()
         assert all(p.dtype == torch.float32 for p in network.parameters())
 

@@ -105,7 +105,7 @@ def by_code(
 
 
 def weights_of(network: PRNN) -> Weights:
-    """E and W (one array in mode shared), b, and of layer k: its input W, U and c."""
+    """E and W (one array in mode shared), b, and of layer k: its input W, U, c and d."""
     gru, table = network.subnet.gru, network.subnet.inputs.table
     tensors: dict[str, Any] = {"out": network.merge.table.weight, "b": network.merge.bias.weight}
     if table is not network.merge.table:
@@ -114,6 +114,8 @@ def weights_of(network: PRNN) -> Weights:
         tensors["W0"] = network.subnet.inputs.weight
     for k, layer in enumerate(gru.layers):
         tensors[f"U{k}"], tensors[f"c{k}"] = layer.recurrent, layer.bias
+        if hasattr(layer, "input_bias"):
+            tensors[f"d{k}"] = layer.input_bias
         if k > 0:
             tensors[f"W{k}"] = gru.inputs[k - 1]
     return {name: x.detach().numpy().copy() for name, x in tensors.items()}
@@ -227,6 +229,7 @@ class Transcription:
         for k in range(job.layers):
             if k > 0:
                 a = below[k] @ p[f"W{k}"]
+            a = a + p.get(f"d{k}", 0)
             gates.append(forward(a, state[k], p[f"U{k}"], p[f"c{k}"], job.reset))
             below.append(gates[k][3])
         candidates = targets + negatives
@@ -242,6 +245,8 @@ class Transcription:
         for k in reversed(range(job.layers)):
             u, c = p[f"U{k}"], p[f"c{k}"]
             da, g[f"U{k}"], g[f"c{k}"] = backward(d, state[k], u, c, gates[k], job.reset)
+            if f"d{k}" in p:
+                g[f"d{k}"] = da.sum(axis=0)
             if f"W{k}" in p:
                 g[f"W{k}"] = below[k].T @ da
                 d = da @ p[f"W{k}"].T
