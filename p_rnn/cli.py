@@ -21,6 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from p_rnn.config import Config
 from p_rnn.errors import UserError
 from p_rnn.registry import suggest
 from p_rnn.resolve import leaves
@@ -40,9 +41,7 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
     """
 
     def decorate(function: Callable[[C], Any]) -> Callable[[], None]:
-        ConfigStore.instance().store(name="schema", node=schema)
-        for resolver, of in (("first", first), ("job_name", job_name)):
-            OmegaConf.register_new_resolver(resolver, of, replace=True)
+        _register(schema)
 
         failed: list[str] = []
 
@@ -76,6 +75,19 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
         return script
 
     return decorate
+
+
+def load_config(*overrides: str) -> Config:
+    """The settings that `python scripts/train.py OVERRIDES` would run with, for use from Python."""
+    _register(Config)
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return typed(hydra.compose("train", overrides=list(overrides)), Config)
+
+
+def _register(schema: type[Any]) -> None:
+    ConfigStore.instance().store(name="schema", node=schema)
+    for resolver, function in (("first", first), ("job_name", job_name)):
+        OmegaConf.register_new_resolver(resolver, function, replace=True)
 
 
 def typed(tree: DictConfig, schema: type[C]) -> C:

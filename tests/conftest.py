@@ -10,21 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 
-from p_rnn.cli import CONF, typed
+from p_rnn.cli import load_config
 from p_rnn.config import Config
 
 # One thread: tests are small, and a fixed order of additions makes them repeatable anywhere.
 torch.set_num_threads(1)
-
-
-def compose_config(*overrides: str) -> Config:
-    """The settings that `python scripts/train.py OVERRIDES` would run with."""
-    ConfigStore.instance().store(name="schema", node=Config)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return typed(compose("train", overrides=list(overrides)), Config)
 
 
 def random_log(
@@ -67,7 +58,7 @@ def tiny(tmp_path: Path) -> Callable[..., Config]:
 
     def make(*overrides: str) -> Config:
         places = (f"paths.raw={raw}", f"paths.prepared={tmp_path / 'prepared'}")
-        return compose_config(*TINY, *places, *overrides)
+        return load_config(*TINY, *places, *overrides)
 
     return make
 

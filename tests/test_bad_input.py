@@ -119,7 +119,7 @@ def test_full_disk_leaves_nothing(
         real(path, array)
 
     monkeypatch.setattr(np, "save", save)
-    with pytest.raises(UserError, match="the disk is full: .*paths.prepared"):
+    with pytest.raises(UserError, match=r"the disk is full: .*paths\.prepared"):
         train(tiny(), tmp_path / "run")
     assert not list((tmp_path / "prepared").iterdir())
 

@@ -10,16 +10,15 @@ from functools import cache
 import pytest
 from omegaconf import OmegaConf
 
-from p_rnn.cli import typed
+from p_rnn.cli import load_config, typed
 from p_rnn.config import Config, EvaluationConfig
 from p_rnn.errors import UserError
 from p_rnn.resolve import check_evaluation, leaves, resolve, resolve_dataset
-from tests.conftest import compose_config
 
 
 @cache
 def composed(*groups: str) -> Config:
-    return compose_config("dataset=table", "dataset.path=x.csv", *groups)
+    return load_config("dataset=table", "dataset.path=x.csv", *groups)
 
 
 def settings(*overrides: str) -> Config:

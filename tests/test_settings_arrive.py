@@ -16,10 +16,11 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from p_rnn.cli import load_config
 from p_rnn.config import Config
 from p_rnn.errors import UserError
 from p_rnn.experiment import train
-from tests.conftest import compose_config, random_log
+from tests.conftest import random_log
 
 # The model's own defaults are made small, so that the keys above them are free to be perturbed.
 BASE = [
@@ -120,7 +121,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "optimizer.eps": (ADAM, "0.1"),
     "strategy.name": ([], "none_such"),
     "gru.reset": ([], "before"),
-    "early_stopping.metric": (["num_epochs=4", "learning_rate=0.5"], "mrr@1"),
+    "early_stopping.metric": (["num_epochs=6", "learning_rate=2"], "mrr@1"),
     "early_stopping.patience": (["num_epochs=12", "learning_rate=1"], "1"),
     "train_on_validation": ([], "true"),
     "evaluation.cutoffs": ([], "[3,20]"),
@@ -232,7 +233,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Any:
         monkeypatch.chdir(place)
         monkeypatch.setattr("p_rnn.data.readers.movielens.BASE_URL", "http://127.0.0.1:9/")
         try:
-            return observe(train(compose_config(*base, *places, *rest), folder), folder)
+            return observe(train(load_config(*base, *places, *rest), folder), folder)
         except UserError as error:
             return {"error": str(error).replace(folder.name, "")}
         finally:

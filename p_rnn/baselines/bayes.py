@@ -2,7 +2,7 @@
 
 Both score item j by its exact probability, with the letters of `p_rnn.data.synthetic`,
 
-    P(j | history) = sum_k q_k P(j | k, g) = M[g, c_j] sum_k (q_k / Z[k, g]) A[k, j]
+    P(j | history) = sum_k q_k P(j | k, g) = move[g, c_j] sum_k (q_k / Z[k, g]) likes[k, j]
 
 where g is the category of the last item, so a block of scores is one [B, K] x [K, block] product.
 They differ in q: `BayesRanker` knows the whole history, `FirstOrderRanker` the last item only.
@@ -79,7 +79,7 @@ class BayesRanker(_WorldRanker):
     """The exact filter: q = P(k | all items so far)."""
 
     def step(self, items: Tensor, state: State, active: Tensor) -> State:
-        """q'_k ~ q_k P(item | k, g); the factor M[g, c] is the same for all k."""
+        """q'_k ~ q_k P(item | k, g); the factor move[g, c] is the same for all k."""
         log_q, category = state
         new = log_q + self.log_likes[items] - self.log_norm[category]
         new = torch.where(active[:, None], new.log_softmax(dim=1), log_q)
@@ -90,7 +90,7 @@ class FirstOrderRanker(_WorldRanker):
     """The best predictor that forgets all but the last item: q = P(k | last item).
 
     P(k | i) ~ (expected number of times that a session of intent k has i as an input)
-             = World.inputs[k, c_i] A[k, i] / (sum of A[k, .] over the category of i)
+             = World.inputs[k, c_i] likes[k, i] / (sum of likes[k, .] over the category of i)
     """
 
     def __init__(
@@ -102,9 +102,10 @@ class FirstOrderRanker(_WorldRanker):
     ) -> None:
         super().__init__(world, item_ids, day, device)
         mass = world.day(day).mass
-        odds = np.log(world.inputs(day)) - np.log(mass)  # [K, G]
-        odds_of = torch.from_numpy(odds.T).to(device)[self.category]
-        self.log_q = (odds_of + self.log_likes).log_softmax(dim=1)  # [N, K]
+        # [K, G]; a category without a born item is never seen, and any number serves
+        ratio = np.divide(world.inputs(day), mass, out=np.ones_like(mass), where=mass > 0)
+        log_ratio = torch.from_numpy(np.log(ratio.T)).to(device)  # [G, K]
+        self.log_q = (log_ratio[self.category] + self.log_likes).log_softmax(dim=1)  # [N, K]
 
     def step(self, items: Tensor, state: State, active: Tensor) -> State:
         """Replaces what was known."""

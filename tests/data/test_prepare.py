@@ -16,12 +16,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from p_rnn.cli import load_config
 from p_rnn.config import ColumnsConfig, DatasetConfig, ItemTableConfig, PathsConfig
 from p_rnn.data import prepare as module
 from p_rnn.data.dataset import Dataset, Sessions, open_dataset
 from p_rnn.data.prepare import describe, prepare
 from p_rnn.errors import UserError
-from tests.conftest import compose_config, random_log
+from tests.conftest import random_log
 
 RULES = DatasetConfig(
     name="shop",
@@ -339,7 +340,7 @@ def test_training_sessions_of_leave_one_out_after_cutting_a_stream(paths: PathsC
 
 def test_reference_counts_of_real_data(raw_data: Path, tmp_path: Path) -> None:
     """Counts of an independent implementation, with cold items dropped from the test."""
-    config = compose_config(
+    config = load_config(
         "dataset=retailrocket_week",
         "dataset.min_item_support=1",
         "dataset.validation=false",

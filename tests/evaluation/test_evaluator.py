@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from p_rnn.cli import load_config
 from p_rnn.config import EvaluationConfig
 from p_rnn.data.dataset import Sessions
 from p_rnn.errors import UserError
@@ -21,7 +22,7 @@ from p_rnn.evaluation.ranking import State
 from p_rnn.models.network import build_network
 from p_rnn.random import Streams
 from p_rnn.resolve import resolve
-from tests.conftest import TINY, compose_config
+from tests.conftest import TINY
 
 PRIME = 10_007
 NUM_ITEMS, NUM_WARM = 40, 30
@@ -210,7 +211,7 @@ def test_breakdowns_partition_the_targets(cold_items: str) -> None:
 )
 def test_a_network_equals_one_session_at_a_time(model: tuple[str, ...]) -> None:
     """Batches, padding and chunks change nothing; dropout is off outside of training."""
-    config = resolve(compose_config(*TINY, *model, "dropout_hidden=0.3"))
+    config = resolve(load_config(*TINY, *model, "dropout_hidden=0.3"))
     network = build_network(config, NUM_WARM, Streams(3)).eval()
     network.merge.bias.weight.copy_(torch.linspace(-0.2, 0.2, NUM_WARM))
     rows = random_rows(11)

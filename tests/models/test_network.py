@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from p_rnn.cli import load_config
 from p_rnn.config import Config, TrackingConfig
 from p_rnn.data.dataset import Sessions
 from p_rnn.models.network import PRNN, build_network
@@ -18,14 +19,13 @@ from p_rnn.random import Streams
 from p_rnn.resolve import resolve
 from p_rnn.tracking import Tracker
 from p_rnn.training.trainer import Trainer
-from tests.conftest import compose_config
 
 N, H, B = 11, 4, 5
 
 
 def make_config(*overrides: str) -> Config:
     fixed = ("dataset=table", "dataset.test_days=1", "device=cpu", f"hidden_size={H}")
-    return resolve(compose_config(*fixed, *overrides))
+    return resolve(load_config(*fixed, *overrides))
 
 
 def build(*overrides: str, seed: int = 0, num_items: int = N) -> PRNN:

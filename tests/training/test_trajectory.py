@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 
+from p_rnn.cli import load_config
 from p_rnn.config import Config, TrackingConfig
 from p_rnn.data.dataset import Sessions
 from p_rnn.experiment import train
@@ -28,7 +29,6 @@ from p_rnn.resolve import resolve
 from p_rnn.tracking import Tracker
 from p_rnn.training.checkpoint import load_checkpoint
 from p_rnn.training.trainer import Trainer
-from tests.conftest import compose_config
 
 STORED = Path(__file__).with_name("trajectory.json")
 STEPS = 200
@@ -82,7 +82,7 @@ class Recorder(Tracker):
 
 def losses_of(name: str, folder: Path, *overrides: str) -> list[float]:
     """The first losses of a job, over as many passes as it takes."""
-    config = resolve(compose_config(*FIXED, "tracking.log_every=1", *JOBS[name], *overrides))
+    config = resolve(load_config(*FIXED, "tracking.log_every=1", *JOBS[name], *overrides))
     data, streams, tracker = sessions(), Streams(config.seed), Recorder(folder)
     network = build_network(config, N, streams)
     trainer = Trainer(config, network, data, data.support(N), streams, tracker)

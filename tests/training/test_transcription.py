@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from p_rnn.cli import load_config
 from p_rnn.config import Config, TrackingConfig
 from p_rnn.data.dataset import Sessions
 from p_rnn.models.network import PRNN, build_network
@@ -23,7 +24,6 @@ from p_rnn.resolve import resolve
 from p_rnn.tracking import Tracker
 from p_rnn.training import trainer as trainer_module
 from p_rnn.training.trainer import Trainer
-from tests.conftest import compose_config
 
 N, H, B, S = 23, 6, 5, 7
 STEPS, PASSES = 200, 2
@@ -72,7 +72,7 @@ class Recorder(Tracker):
 def make_config(*overrides: str) -> Config:
     fixed = ("dataset=table", "dataset.test_days=1", "device=cpu", f"hidden_size={H}")
     sizes = (f"batch_size={B}", f"num_negatives={S}", "sample_alpha=0.6", "learning_rate=0.1")
-    return resolve(compose_config(*fixed, *sizes, "tracking.log_every=1", *overrides))
+    return resolve(load_config(*fixed, *sizes, "tracking.log_every=1", *overrides))
 
 
 def by_code(

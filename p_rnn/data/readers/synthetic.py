@@ -11,6 +11,7 @@ import pandas as pd
 
 from p_rnn.config import SyntheticConfig
 from p_rnn.data.synthetic import World
+from p_rnn.data.synthetic_log import draw_items, draw_log
 
 
 class SyntheticReader:
@@ -35,11 +36,11 @@ class SyntheticReader:
     def events(self) -> Iterator[pd.DataFrame]:
         """Chunks of whole sessions, at most ~1 M events each, in order of their first event."""
         world = self._world
-        for block in world.blocks():
+        for block in draw_log(world):
             item = world.item_ids[block.item]
             time = block.time.astype(np.float64)
             yield pd.DataFrame({"session": block.session, "item": item, "time": time})
 
     def items(self) -> pd.DataFrame:
         """`item`, `category` (int), `words` (list of str) and `image` (64 x float32)."""
-        return self._world.items()
+        return draw_items(self._world)
