@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from p_rnn.baselines import BASELINES, make_baselines
+from p_rnn.baselines import BASELINES, make_baselines, make_oracles
 from p_rnn.config import Config, EvaluateConfig, EvaluationConfig, PathsConfig
 from p_rnn.data.dataset import Dataset
 from p_rnn.data.prepare import prepare
@@ -200,15 +200,15 @@ def compare(
     protocol = make_protocol(config, dataset, with_validation)
     sessions = dataset.sessions(split)
     network.eval()
-    rankers = {
-        config.model.name: network,
-        **make_baselines(
-            config, dataset, protocol.support[: protocol.num_warm], split, network.device
-        ),
-    }
+    support = protocol.support[: protocol.num_warm]
+    device = network.device
+    rankers = {config.model.name: network, **make_baselines(config, support, device)}
+    oracles = make_oracles(config.dataset, dataset, split, device)
     return {
-        name: summarise(evaluate(ranker, sessions, protocol, network.device), protocol)
-        for name, ranker in rankers.items()
+        name: summarise(
+            evaluate(ranker, sessions, protocol, device, reads_cold=name in oracles), protocol
+        )
+        for name, ranker in {**rankers, **oracles}.items()
     }
 
 

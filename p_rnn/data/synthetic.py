@@ -119,7 +119,7 @@ class World:
     def transitions(self, day: int, category: int) -> Floats:
         """[K, N] P_t(j | k, g) of the day, g = `num_categories` for the first item."""
         law = self.day(day)
-        return law.likes * self.move[category, self.category] / law.norm[:, [category]]
+        return np.asarray(law.likes * self.move[category, self.category] / law.norm[:, [category]])
 
     def day_of(self, time: npt.ArrayLike) -> Ints:
         """The day, 0-based, of times in seconds since 1970."""
@@ -148,7 +148,8 @@ class World:
         law = self.day(day)
         G = self.num_categories
         chain = law.mass[:, None] * self.move / law.norm[:, :, None]  # [K, G + 1, G]
-        now, total = chain[:, G], np.zeros_like(law.mass)
+        now: Floats = chain[:, G]
+        total: Floats = np.zeros_like(law.mass)
         for t in range(MAX_LENGTH - 1):
             total += (1 - self.stop) ** t * now
             now = np.einsum("kg,kgc->kc", now, chain[:, :G])
