@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from p_rnn.models.dropout import Dropout
 from p_rnn.models.table import uniform_
@@ -31,18 +34,48 @@ class GRULayer(nn.Module):
 
     def forward(self, a: Tensor, h: Tensor) -> Tensor:
         """a [B, 3H], h [B, H] -> h' [B, H]."""
-        size = h.shape[1]
         if self.reset_after:
-            a = a + self.input_bias
-            u = torch.addmm(self.bias, h, self.recurrent)
-            r, z = torch.sigmoid(a[:, : 2 * size] + u[:, : 2 * size]).chunk(2, dim=1)
-            n = torch.tanh(a[:, 2 * size :] + r * u[:, 2 * size :])
-        else:
-            u = torch.addmm(self.bias[: 2 * size], h, self.recurrent[:, : 2 * size])
-            r, z = torch.sigmoid(a[:, : 2 * size] + u).chunk(2, dim=1)
-            u = torch.addmm(self.bias[2 * size :], r * h, self.recurrent[:, 2 * size :])
-            n = torch.tanh(a[:, 2 * size :] + u)
+            new: Tensor = _ResetAfter.apply(a, h, self.recurrent, self.input_bias, self.bias)  # type: ignore[no-untyped-call]
+            return new
+        size = h.shape[1]
+        u = torch.addmm(self.bias[: 2 * size], h, self.recurrent[:, : 2 * size])
+        r, z = torch.sigmoid(a[:, : 2 * size] + u).chunk(2, dim=1)
+        u = torch.addmm(self.bias[2 * size :], r * h, self.recurrent[:, 2 * size :])
+        n = torch.tanh(a[:, 2 * size :] + u)
         return torch.lerp(n, h, z)
+
+
+class _ResetAfter(torch.autograd.Function):
+    """A step with reset=after, its gradient by hand: a third of autograd's small operations.
+
+    The gradient with respect to h is not made where h, as in training, is cut off from the graph.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, h: Tensor, recurrent: Tensor, d: Tensor, c: Tensor) -> Tensor:
+        size = h.shape[1]
+        u = torch.addmm(c, h, recurrent)
+        gates = a + d
+        r, z = gates[:, : 2 * size].add_(u[:, : 2 * size]).sigmoid_().chunk(2, dim=1)
+        u_n = u[:, 2 * size :]
+        n = gates[:, 2 * size :].addcmul_(r, u_n).tanh_()
+        ctx.save_for_backward(h, recurrent, gates, u_n)
+        return torch.lerp(n, h, z)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dh: Tensor) -> tuple[Tensor | None, ...]:
+        h, recurrent, gates, u_n = ctx.saved_tensors
+        r, z, n = gates.chunk(3, dim=1)
+        da = torch.empty_like(gates)
+        dr, dz, dn = da.chunk(3, dim=1)
+        torch.mul(dh, 1 - z, out=dn).mul_(1 - n.square())
+        torch.mul(dh, h - n, out=dz).mul_(z - z.square())
+        torch.mul(dn, u_n, out=dr).mul_(r - r.square())
+        du = da.clone()  # the same but for n, where r acts on U_n h + c_n
+        du[:, 2 * h.shape[1] :].mul_(r)
+        back = torch.addcmul(du @ recurrent.t(), dh, z) if ctx.needs_input_grad[1] else None
+        return da, back, h.t() @ du, da.sum(dim=0), du.sum(dim=0)
 
 
 class GRU(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,23 @@ def uniform_(weight: Tensor, generator: torch.Generator, gates: int = 1) -> Tens
         return weight.uniform_(-bound, bound, generator=generator)
 
 
+@dataclass(frozen=True)
+class RowGradient:
+    """The gradient of the rows of a table that a step read.
+
+    A row read more than once occurs as often in `rows`, each time with the sum of its gradients,
+    so that writing every one of them writes the same.
+
+    Attributes:
+        rows: int64 [R], or None = all N. `values`: [R, D] or [N, D].
+        repeated: positions in `rows` to leave out for each row to occur once.
+    """
+
+    rows: Tensor | None
+    values: Tensor
+    repeated: Tensor | None
+
+
 class Table(nn.Module):
     """Parameters [N, D] (or [N] when `width` is None) that are read by row.
 
@@ -31,6 +49,7 @@ class Table(nn.Module):
         shape = (num_rows,) if width is None else (num_rows, width)
         self.weight = nn.Parameter(torch.zeros(shape), requires_grad=False)
         self.reads: list[tuple[Items, Tensor]] = []
+        self.place: Tensor | None = None  # scratch of `_add_up`
 
     def rows(self, items: Items) -> Tensor:
         """The rows of `items`; a view when items is a slice."""
@@ -45,12 +64,11 @@ class Table(nn.Module):
             self.reads.append((items, rows))
         return rows
 
-    def take_gradient(self) -> tuple[Tensor | None, Tensor] | None:
-        """Distinct rows read since the last call and their summed gradients.
+    def take_gradient(self) -> RowGradient | None:
+        """The rows read since the last call and their gradients.
 
         Returns:
-            (rows int64 [R], gradient [R, D]), or (None, [N, D]) after a read of the whole table,
-            or None when nothing was read. Rows read more than once have their gradients added.
+            None when nothing was read.
         """
         reads, self.reads = self.reads, []
         if not reads:
@@ -66,9 +84,26 @@ class Table(nn.Module):
             for items, gradient in some:
                 assert gradient is not None
                 total.index_add_(0, items, gradient)
-            return None, total
+            return RowGradient(None, total, None)
         index = torch.cat([items for items, _ in some])
         gradient = torch.cat([g for _, g in some if g is not None])
-        distinct, inverse = torch.unique(index, return_inverse=True)
-        summed = gradient.new_zeros((len(distinct), *gradient.shape[1:]))
-        return distinct, summed.index_add_(0, inverse, gradient)
+        return RowGradient(index, gradient, self._add_up(index, gradient))
+
+    def _add_up(self, index: Tensor, gradient: Tensor) -> Tensor:
+        """Give every occurrence of a row the sum over all of them; positions of the later ones.
+
+        One occurrence per row stands for it: whichever was written last to that row's place.
+        Sorting the index would cost several times as much, and few rows occur twice.
+        """
+        if self.place is None:
+            self.place = torch.empty(len(self.weight), dtype=torch.int64, device=index.device)
+        order = torch.arange(len(index), device=index.device)
+        # amax rather than a plain write: which of two writes wins is open when threads share them.
+        self.place.scatter_reduce_(0, index, order, "amax", include_self=False)
+        chief = self.place.index_select(0, index)
+        others = torch.nonzero(chief != order).squeeze(1)
+        if len(others):
+            chiefs = chief[others]
+            gradient.index_add_(0, chiefs, gradient[others])
+            gradient[others] = gradient[chiefs]
+        return others

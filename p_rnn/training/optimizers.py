@@ -1,7 +1,7 @@
 """Optimizers that move dense parameters whole and tables row by row.
 
 An optimizer is a rule `apply(weight, gradient, slots)` on rows of any number: the same rule serves
-a dense parameter and the distinct rows of a table that a step touched. Rows that were not touched
+a dense parameter and the rows of a table that a step touched. Rows that were not touched
 keep their weights and their slots.
 """
 
@@ -62,10 +62,12 @@ class Optimizer(ABC):
             taken = table.take_gradient()
             if taken is None:
                 continue
-            rows, gradient = taken
+            rows, gradient = taken.rows, taken.values
             self.counts[name] += 1
             if measure:
                 gradients.append(gradient.clone())
+                if taken.repeated is not None:
+                    gradients[-1][taken.repeated] = 0
             if rows is None:
                 self.apply(table.weight, gradient, self.slots[name], self.counts[name])
                 continue

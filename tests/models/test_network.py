@@ -255,7 +255,7 @@ def gradients(network: PRNN) -> dict[str, np.ndarray]:
         taken = table.take_gradient()
         assert taken is not None
         full = np.zeros(tuple(table.weight.shape))
-        full[slice(None) if taken[0] is None else taken[0].numpy()] = taken[1].numpy()
+        full[slice(None) if taken.rows is None else taken.rows.numpy()] = taken.values.numpy()
         found[name] = full
     return found
 

@@ -161,4 +161,5 @@ def store() -> None:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)  # as in the tests
     store()
