@@ -53,7 +53,7 @@ class ItemTableConfig:
 class SyntheticConfig:
     """The embedded world (p_rnn/data/synthetic.py)."""
 
-    num_events: int = number(200_000, low=1000, high=1_000_000_000)
+    num_events: int = number(180_000, low=1000, high=1_000_000_000)
     num_items: int = number(10_000, low=100)
     num_intents: int = number(32, low=1, high=1000)
     num_days: int = number(10, low=3, high=100)  # the last one tests, the one before validates

@@ -50,7 +50,8 @@ def prepare(dataset: DatasetConfig, paths: PathsConfig) -> Dataset:
     reader = make_reader(dataset, paths)
     sources = _hashes(reader.sources(), paths)
     settings = {k: v for k, v in asdict(dataset).items() if k not in _NOT_EVENTS}
-    fingerprint = _fingerprint({"settings": settings, "sources": sources})
+    version = {"reader": reader.version}
+    fingerprint = _fingerprint({"settings": settings, "sources": sources, **version})
     folder = Path(paths.prepared) / f"{dataset.name}-{fingerprint}"
     if folder.exists():
         log.info("using the prepared data set %s", folder)
@@ -81,7 +82,7 @@ def _prepare_items(
     """Write the item properties beside the events, unless they are there."""
     sources = _hashes(reader.item_sources(), paths)
     table = None if dataset.item_table is None else asdict(dataset.item_table)
-    key = {"reader": dataset.reader, "table": table, "sources": sources}
+    key = {"reader": dataset.reader, "version": reader.version, "table": table, "sources": sources}
     folder = prepared.folder / f"items-{_fingerprint(key)}"
     if folder.exists():
         return

@@ -46,9 +46,9 @@ Ints = npt.NDArray[np.int64]
 NUM_CATEGORIES, MOVES_PER_CATEGORY = 12, 4
 NUM_STYLES, STYLES_PER_INTENT = 64, 8
 STRAY = 0.1
-# w = 1 / (1 + (r / 3.2 % of N)^2.5) at popularity rank r: a flat head, because popularity alone
+# w = 1 / (1 + (r / 3.4 % of N)^2.5) at popularity rank r: a flat head, because popularity alone
 # must not be a good guess, and a tail in which the less popular half shares 0.5 % of the clicks.
-HEAD_SHARE, TAIL_EXPONENT = 0.032, 2.5
+HEAD_SHARE, TAIL_EXPONENT = 0.034, 2.5
 LATE_SHARE = 0.05  # of the items are born after day 0: of 10 days, the last two bear 1.1 % of all
 
 MAX_LENGTH = 100  # events of a session

@@ -27,7 +27,12 @@ class Reader(Protocol):
 
     The constructor is `Reader(raw: Path, source: str, **settings)`: the folder `paths.raw`, and
     `dataset.source` to be quoted when files are missing. It touches no file.
+
+    `version` is raised by whoever changes what a reader makes of the same files and settings, so
+    that data prepared by an older one are prepared again.
     """
+
+    version: int
 
     def sources(self) -> list[Path]:
         """The raw files of the events; their content decides whether to prepare again.

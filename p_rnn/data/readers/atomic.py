@@ -27,6 +27,8 @@ class AtomicReader:
     `token_seq` and `float_seq` are separated by blanks.
     """
 
+    version = 1
+
     def __init__(
         self,
         raw: Path,

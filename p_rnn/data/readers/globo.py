@@ -23,6 +23,8 @@ class GloboReader:
     integers, so one pass over the files is enough.
     """
 
+    version = 1
+
     def __init__(self, raw: Path, source: str, *, path: str = "globo") -> None:
         self._raw, self._source, self._path = raw, source, path
 

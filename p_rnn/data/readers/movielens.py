@@ -53,6 +53,8 @@ class MovieLensReader:
     Every rating is an event, whatever its value; a session is a user.
     """
 
+    version = 1
+
     def __init__(self, raw: Path, source: str, *, path: str, download: bool | None = None) -> None:
         """
         Args:

@@ -27,6 +27,8 @@ class SequencesReader:
     ones ended.
     """
 
+    version = 1
+
     def __init__(
         self, raw: Path, source: str, *, path: str, item_table: ItemTableConfig | None = None
     ) -> None:

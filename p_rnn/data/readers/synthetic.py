@@ -17,6 +17,8 @@ from p_rnn.data.synthetic_log import draw_items, draw_log
 class SyntheticReader:
     """Draws the log and the items of `p_rnn.data.synthetic.World`."""
 
+    version = 1
+
     def __init__(self, raw: Path, source: str, *, synthetic: SyntheticConfig) -> None:
         del raw, source  # nothing to read
         self._config = synthetic

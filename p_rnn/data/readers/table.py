@@ -23,6 +23,8 @@ class TableReader:
     their names. The first line of each text file names its columns.
     """
 
+    version = 1
+
     def __init__(
         self,
         raw: Path,
