@@ -48,7 +48,7 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
         def job(tree: DictConfig) -> Any:
             try:
                 return function(typed(tree, schema))
-            except (UserError, OmegaConfBaseException) as error:
+            except (UserError, OmegaConfBaseException, OSError) as error:
                 log.error("error: %s", one_line(error, schema))
                 failed.append(str(error))
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -67,7 +67,10 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
             except (HydraException, OmegaConfBaseException) as error:
                 print(f"error: {one_line(error, schema)}", file=sys.stderr)
                 sys.exit(2)
-            except UserError:
+            except KeyboardInterrupt:
+                log.error("interrupted; a run goes on with resume=<its folder>/checkpoints/last.pt")
+                sys.exit(130)
+            except (UserError, OSError):
                 log.error("error: %d jobs of the sweep failed", len(failed))
             if failed:
                 sys.exit(2)
@@ -104,7 +107,7 @@ def typed(tree: DictConfig, schema: type[C]) -> C:
 
 def one_line(error: BaseException, schema: type[Any]) -> str:
     """What is wrong and what to do, without Hydra's paragraphs."""
-    if isinstance(error, UserError):
+    if isinstance(error, (UserError, OSError)) and not isinstance(error, HydraException):
         return str(error)
     if isinstance(error, MissingMandatoryValue):
         key = str(getattr(error, "full_key", "") or str(error).split(":")[-1]).strip()

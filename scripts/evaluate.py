@@ -8,9 +8,10 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 
 from p_rnn.cli import hydra_script
+from p_rnn.comparison import evaluate_checkpoint
 from p_rnn.config import EvaluateConfig
 from p_rnn.evaluation.report import describe
-from p_rnn.experiment import evaluate_checkpoint, write_json
+from p_rnn.runtime import write_json
 
 log = logging.getLogger(__name__)
 

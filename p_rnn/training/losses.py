@@ -45,7 +45,7 @@ def cross_entropy(scores: Tensor, target: Tensor, log_q: Tensor | None, *, logq:
 def bpr_max(
     scores: Tensor, target: Tensor, log_q: Tensor | None, *, elu_param: float, bpreg: float
 ) -> Tensor:
-    """-log(sum_j s_j sigma(o_t - o_j) + 1e-24) + bpreg sum_j s_j o_j^2, o = ELU (CIKM 2018, eq. 9).
+    """-log(sum_j s_j sigma(o_t - o_j) + 1e-24) + bpreg sum_j s_j o_j^2, o = ELU (CIKM 2018).
 
     elu_param is ELU's alpha; 0 means linear.
     """
@@ -106,7 +106,7 @@ def top1(scores: Tensor, target: Tensor, log_q: Tensor | None) -> Tensor:
 
 
 def top1_max(scores: Tensor, target: Tensor, log_q: Tensor | None) -> Tensor:
-    """sum_j s_j [sigma(o_j - o_t) + sigma(o_j^2)], o = tanh (CIKM 2018, eq. 6)."""
+    """sum_j s_j [sigma(o_j - o_t) + sigma(o_j^2)], o = tanh (CIKM 2018)."""
     o = torch.tanh(scores)
     terms = torch.sigmoid(o - _target(o, target)) + torch.sigmoid(o.square())
     return (_weights(o, target) * terms).sum(dim=1)
