@@ -64,14 +64,15 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
             )  # launchers' processes inherit it
             try:
                 main()
-            except (HydraException, OmegaConfBaseException) as error:
-                print(f"error: {one_line(error, schema)}", file=sys.stderr)
-                sys.exit(2)
             except KeyboardInterrupt:
-                log.error("interrupted; a run goes on with resume=<its folder>/checkpoints/last.pt")
+                print("interrupted; go on with resume=<run>/checkpoints/last.pt", file=sys.stderr)
                 sys.exit(130)
-            except (UserError, OSError):
-                log.error("error: %d jobs of the sweep failed", len(failed))
+            except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
+                line = (
+                    f"{len(failed)} jobs of the sweep failed" if failed else one_line(error, schema)
+                )
+                print(f"error: {line}", file=sys.stderr)
+                sys.exit(2)
             if failed:
                 sys.exit(2)
 
