@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,11 @@ from p_rnn.resolve import leaves
 C = TypeVar("C")
 CONF = Path(__file__).resolve().parent.parent / "conf"
 SWEPT = "P_RNN_SWEPT_KEYS"  # environment variable
+INTERRUPTED = (
+    "interrupted; the same command with resume=<run folder>/checkpoints/last.pt goes on, "
+    "and the same sweep with its sweep_name"
+)
+TYPES = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
 LONGEST_NAME = 120  # of a job's folder, well below the 255 bytes that file systems allow
 log = logging.getLogger("p_rnn")
 
@@ -53,25 +59,28 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
                 failed.append(str(error))
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
                     raise  # the sweeper must know; it goes on with the other jobs
+                remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
                 return None
 
         main = hydra.main(config_path=str(CONF), config_name=name, version_base="1.3")(job)
 
         def script() -> None:
             os.environ["HYDRA_FULL_ERROR"] = "1"  # hand us the exception instead of printing it
-            os.environ[SWEPT] = ",".join(
-                swept_keys(sys.argv[1:])
-            )  # launchers' processes inherit it
+            # By the environment, because launchers start processes of their own.
+            os.environ[SWEPT] = ",".join(swept_keys(sys.argv[1:]))
             try:
                 main()
             except KeyboardInterrupt:
-                print("interrupted; go on with resume=<run>/checkpoints/last.pt", file=sys.stderr)
+                print(INTERRUPTED, file=sys.stderr)
                 sys.exit(130)
+            except AssertionError as error:
+                if "Unexpected type for root" not in str(error):
+                    raise
+                print(f"error: {_absent_section(sys.argv[1:])}", file=sys.stderr)
+                sys.exit(2)
             except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
-                line = (
-                    f"{len(failed)} jobs of the sweep failed" if failed else one_line(error, schema)
-                )
-                print(f"error: {line}", file=sys.stderr)
+                jobs = f"{len(failed)} jobs of the sweep failed"
+                print(f"error: {jobs if failed else one_line(error, schema)}", file=sys.stderr)
                 sys.exit(2)
             if failed:
                 sys.exit(2)
@@ -119,25 +128,49 @@ def one_line(error: BaseException, schema: type[Any]) -> str:
     if isinstance(error, OverrideParseException):
         return f"cannot read '{error.override}': {str(error).splitlines()[0]}"
     text, cause = str(error), error.__cause__
+    override = re.match(
+        r"(?:Could not override|Error merging override) '?\+*([^'\n=]+)=?(.*)", text
+    )
+    key = override[1].strip() if override else ""
+    if "Ambiguous value" in text:
+        return f"{text.splitlines()[0]}: several values are a sweep, which needs -m"
     unknown = re.search(r"Key '([^']*)' (?:is )?not in", f"{text}\n{cause}")
-    if unknown:
-        override = re.match(r"(?:Could not override|Error merging override) '?\+*([^'\n=]+)", text)
+    if unknown or "No match in the defaults list" in text:
         full = re.search(r"full_key: (\S+)", f"{text}\n{cause}")
-        key = override[1].strip() if override else full[1] if full else unknown[1]
+        key = key or (full[1] if full else unknown[1] if unknown else "?")
         return f"unknown setting '{key}'{_nearest(key, schema)}"
-    first = str(cause).splitlines()[0] if cause is not None else ""
-    lead = text.splitlines()[0]
-    return f"{lead}: {first}" if first and first not in lead else lead
+    reason = str(cause).splitlines()[0] if cause is not None else text.splitlines()[0]
+    if override and "ListConfig" in reason:
+        return f"{key} takes a list: {key}=[{override[2]}]"
+    for omegaconf_type, words in TYPES.items():
+        reason = reason.replace(f"could not be converted to {omegaconf_type}", f"is not {words}")
+    return f"{key}: {reason}" if override else reason
 
 
 def _nearest(key: str, schema: type[Any]) -> str:
-    """Settings whose name is close, compared whole and by the last part."""
+    """Settings and groups whose name is close, compared whole and by the last part."""
     known = [k for k, _, _ in leaves(schema())]
-    close = difflib.get_close_matches(key, known, n=2, cutoff=0.7)
+    groups = [path.name for path in CONF.iterdir() if path.is_dir()]
+    close = difflib.get_close_matches(key, known + groups, n=2, cutoff=0.7)
     last = difflib.get_close_matches(key.split(".")[-1], [k.split(".")[-1] for k in known], n=1)
     close += [k for k in known if k.split(".")[-1] in last and k not in close]
     hint = f"; did you mean {' or '.join(close[:3])}?" if close else ";"
     return f"{hint} --cfg job prints all settings"
+
+
+def _absent_section(arguments: list[str]) -> str:
+    """For a setting inside a section that is null (OmegaConf only asserts)."""
+    keys = [word.partition("=")[0].lstrip("+") for word in arguments if "=" in word]
+    nested = [key for key in keys if key.count(".") >= 2]
+    section = " or ".join(key.rpartition(".")[0] for key in nested)
+    return f"{' or '.join(nested)} has no effect: this data set has no {section}; leave it out"
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove the folder of a refused run, which holds Hydra's copy of the settings and a log."""
+    left = [path for path in folder.rglob("*") if path.is_file()]
+    if all(path.suffix == ".log" or path.parent.name == ".hydra" for path in left):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def first(*values: Any) -> Any:

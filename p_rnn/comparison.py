@@ -74,6 +74,8 @@ def evaluate_checkpoint(settings: EvaluateConfig) -> tuple[dict[str, Any], Evalu
             f"{path} was trained on {config.dataset.name}-{content['dataset']}, but the raw files "
             f"now give {dataset.folder.name}: they have changed since"
         )
+    if settings.split == "valid" and content["with_validation"]:
+        raise UserError(f"{path} was trained on the validation split too; evaluate split=test")
     if settings.split not in dataset.splits:
         raise UserError(f"dataset {dataset.name} has no {settings.split} split")
     network = build_network(config, content["num_items"], Streams(config.seed, device))

@@ -24,7 +24,7 @@ from p_rnn.resolve import resolve
 from p_rnn.runtime import environment, use_device, write_json
 from p_rnn.tracking import Tracker
 from p_rnn.training.checkpoint import load_checkpoint, save_checkpoint
-from p_rnn.training.fit import History, fit, resume
+from p_rnn.training.fit import History, check_resume, fit, resume
 from p_rnn.training.losses import build_loss
 from p_rnn.training.optimizers import OPTIMIZERS
 from p_rnn.training.strategies import build_strategy
@@ -45,6 +45,8 @@ def train(config: Config, folder: Path | str) -> dict[str, Any]:
     started = time.perf_counter()
     config = resolve(config)
     check_names(config)
+    if config.resume is not None:
+        check_resume(Path(config.resume), config)
     folder = Path(folder)
     device = use_device(config.device, config.num_threads)
     dataset = prepare(config.dataset, config.paths)
@@ -93,6 +95,8 @@ def train(config: Config, folder: Path | str) -> dict[str, Any]:
     )
     write_json(folder / "metrics.json", metrics)
     log.info("%s", describe(results, config.evaluation))
+    tested = "final" if config.train_on_validation else "best"
+    log.info("\ntested: %s", folder / "checkpoints" / f"{tested}.pt")
     return metrics
 
 

@@ -62,7 +62,9 @@ def settings_for(
     for key in given:
         if key not in known:
             what = f"takes {', '.join(sorted(known))}" if known else "takes no parameters"
-            raise UserError(f"{kind}.{key} has no effect: {name} {what}; leave it out")
+            raise UserError(
+                f"{kind}.{key} has no effect: {name} {what}; leave it out or set it to null"
+            )
     for p in takes:
         if p.name not in given and p.default is inspect.Parameter.empty:
             raise UserError(f"{kind}.{p.name} is null, but {name} needs it")

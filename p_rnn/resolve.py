@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
@@ -51,7 +52,9 @@ def refuse_difference(what: str, stored: Config, now: Config, free: tuple[str, .
     current = {key: value for key, value, _ in leaves(now)}
     for key, value, _ in leaves(stored):
         if not key.startswith((*_NOT_THE_RUN, *free)) and current.get(key) != value:
-            raise UserError(f"{what} was trained with {key}={value}, not {current.get(key)}")
+            raise UserError(
+                f"{what} was trained with {key}={value}, not {current.get(key)}; repeat that"
+            )
 
 
 def check_ranges(config: Any) -> None:
@@ -85,7 +88,7 @@ def _overlay(own: Node, given: Node) -> Node:
 
 def _refuse(inert: bool, key: str, why: str) -> None:
     if inert:
-        raise UserError(f"{key} has no effect {why}; leave it out")
+        raise UserError(f"{key} has no effect {why}; leave it out or set it to null")
 
 
 def resolve(config: Config) -> Config:
@@ -119,6 +122,15 @@ def resolve_dataset(dataset: DatasetConfig) -> DatasetConfig:
         raise UserError("dataset.split=time needs dataset.test_days, the length of the test split")
     else:
         dataset = replace(dataset, straddling=dataset.straddling or "whole")
+    if not re.fullmatch(r"\w[\w.\-]*", dataset.name):
+        raise UserError(
+            f"dataset.name='{dataset.name}' names a folder: letters, digits, _ . - only"
+        )
+    if dataset.split == "time" and dataset.columns and dataset.columns.time is None:
+        raise UserError(
+            "dataset.columns.time=null leaves no times to split by; set "
+            "dataset.split=leave_one_out dataset.test_days=null dataset.straddling=null"
+        )
     low, high = dataset.min_session_length, dataset.max_session_length
     if low is not None and high is not None and low > high:
         raise UserError(

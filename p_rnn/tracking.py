@@ -19,11 +19,22 @@ REDRAW_S = {True: 0.5, False: 30.0}
 
 
 class Tracker:
-    """Writes into the folder of one run; without TensorBoard it draws the bars only."""
+    """Writes into the folder of one run, from the first point on.
+
+    A job that is refused before it learns anything leaves no events file.
+    """
 
     def __init__(self, folder: Path, settings: TrackingConfig) -> None:
+        self.folder = folder
         self.settings = settings
-        self.writer = SummaryWriter(str(folder)) if settings.tensorboard else None
+        self._writer: SummaryWriter | None = None
+
+    @property
+    def writer(self) -> SummaryWriter | None:
+        """None with tracking.tensorboard=false."""
+        if self._writer is None and self.settings.tensorboard:
+            self._writer = SummaryWriter(str(self.folder))
+        return self._writer
 
     def scalar(self, name: str, value: float, step: int) -> None:
         """One point of a curve."""
@@ -56,8 +67,8 @@ class Tracker:
         )  # fmt: skip
 
     def close(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 def flat_hyperparameters(config: Config) -> dict[str, bool | str | float | int]:

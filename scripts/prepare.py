@@ -6,7 +6,7 @@ import logging
 
 from p_rnn.cli import hydra_script
 from p_rnn.config import PrepareConfig
-from p_rnn.data.prepare import describe, prepare
+from p_rnn.data.prepare import prepare
 
 log = logging.getLogger(__name__)
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 def main(config: PrepareConfig) -> None:
     """Print what each rule dropped and where the result lies."""
     dataset = prepare(config.dataset, config.paths)
-    log.info("%s\n\nprepared: %s", describe(dataset.manifest), dataset.folder)
+    log.info("\nprepared: %s", dataset.folder)
 
 
 if __name__ == "__main__":

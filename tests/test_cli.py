@@ -78,6 +78,8 @@ def test_final_model_on_training_and_validation_can_be_evaluated(place: Path) ->
     written = only("outputs/evaluate/*/evaluation.json", place)
     assert json.loads(written.read_text())["results"]["test"] == stored
     written.rename(written.with_name("seen.json"))
+    learned = run(place, "evaluate", f"checkpoint={folder}/checkpoints/final.pt", "split=valid")
+    assert "was trained on the validation split too" in learned.stdout
 
 
 def test_sweep_has_a_folder_per_job_and_skips_finished_ones(place: Path) -> None:
@@ -120,6 +122,27 @@ def test_interrupted_run_goes_on_as_if_it_had_not_been(place: Path) -> None:
     other = run(place, "train", *TINY, "num_epochs=4", "dataset.name=half", f"resume={last}")
     assert other.returncode == 2
     assert "was trained with" in other.stdout
+    fewer = run(place, "train", *TINY, *dropout, "num_epochs=1", "dataset.name=half",
+                f"resume={last}")  # fmt: skip
+    assert "has trained 2 epochs already, and num_epochs=1" in fewer.stdout
+
+
+def test_interrupted_job_of_a_sweep_goes_on(place: Path) -> None:
+    sweep = ("-m", *TINY, "sweep_name=cut", "seed=1,2", "num_epochs=2")
+    assert run(place, "train", *sweep).returncode == 0
+    folder = place / "multirun" / "cut" / "seed=2"
+    whole = json.loads((folder / "metrics.json").read_text())
+    (folder / "metrics.json").unlink()
+    again = run(place, "train", *sweep)
+    assert again.stdout.count("finished before") == 1
+    assert again.stdout.count("going on from") == 1
+    assert json.loads((folder / "metrics.json").read_text())["results"] == whole["results"]
+
+
+def test_refused_runs_leave_no_folder(place: Path) -> None:
+    before = set(place.rglob("*"))
+    assert run(place, "train", *TINY, "batch_size=100000", "hydra.run.dir=refused").returncode == 2
+    assert set(place.rglob("*")) - before == set()
 
 
 @pytest.mark.parametrize(
@@ -129,11 +152,19 @@ def test_interrupted_run_goes_on_as_if_it_had_not_been(place: Path) -> None:
         (["inpt=shared"], "did you mean model.input"),
         (["+foo=1"], "unknown setting 'foo'"),
         (["+model.foo=1"], "unknown setting 'model.foo'"),
-        (["learning_rate=fast"], "'fast' of type 'str' could not be converted to Float"),
-        (["num_layers=1.5"], "could not be converted to Integer"),
+        (["learning_rate=fast"], "learning_rate: Value 'fast' of type 'str' is not a number"),
+        (["num_layers=1.5"], "is not a whole number"),
         (["learning_rate=-1"], "learning_rate=-1.0 must be above 0"),
         (["learning_rate=nan"], "learning_rate=nan must be above 0"),
         (["learning_rate=[1"], "cannot read 'learning_rate=[1'"),
+        (["evaluation.cutoffs=20"], "evaluation.cutoffs takes a list: evaluation.cutoffs=[20]"),
+        (["learning_rate=0.1,0.2"], "several values are a sweep, which needs -m"),
+        (["optimiser=adam"], "did you mean optimizer"),
+        (["dataset.synthetic.num_events=9"], "this data set has no dataset.synthetic"),
+        (["experiment=offical_globo"], "unknown experiment 'offical_globo'; did you mean"),
+        (["sweep_name=x"], "sweep_name has no effect without -m"),
+        (["dataset.name=../x"], "dataset.name='../x' names a folder"),
+        (["dataset.columns.time=null"], "dataset.split=leave_one_out dataset.test_days=null"),
         (["dataset=globoo"], "unknown dataset 'globoo'; did you mean 'globo'?"),
         (["model=idonly"], "unknown model 'idonly'; did you mean 'id_only'?"),
         (["loss=bprmax"], "unknown loss 'bprmax'; did you mean 'bpr_max'?"),

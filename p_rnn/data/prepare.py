@@ -70,8 +70,8 @@ def prepare(dataset: DatasetConfig, paths: PathsConfig) -> Dataset:
         with _new_folder(folder) as temporary:
             manifest.update(_write_events(events, split(events, dataset), temporary))
             _write_json(temporary / "manifest.json", manifest)
-        log.info("%s", describe(manifest))
     prepared = open_dataset(folder)
+    log.info("%s", describe(prepared.manifest))
     _prepare_items(reader, dataset, paths, prepared)
     return prepared
 
@@ -144,10 +144,9 @@ def describe(manifest: dict[str, Any]) -> str:
     """What each rule dropped and what the splits hold, as a table for people."""
     lines = [f"{'rule':<20}{'events':>14}{'sessions':>12}{'items':>10}"]
     for row in manifest["rules"]:
-        sign = "" if row["rule"] in ("read", "left") else "-"
-        cells = [
-            f"{sign if row[key] else ''}{row[key]:,}" for key in ("events", "sessions", "items")
-        ]
+        # Rules drop, so their rows count below zero; cutting a stream adds sessions.
+        sign = 1 if row["rule"] in ("read", "left") else -1
+        cells = [f"{sign * row[key]:,}" for key in ("events", "sessions", "items")]
         lines.append(f"{row['rule']:<20}{cells[0]:>14}{cells[1]:>12}{cells[2]:>10}")
     for name, counts in manifest["splits"].items():
         items = f"{manifest['num_train_items']:,}" if name == "train" else ""

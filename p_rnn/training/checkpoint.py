@@ -37,7 +37,7 @@ def load_checkpoint(path: Path) -> tuple[Config, dict[str, Any]]:
         UserError: no such file, not a checkpoint of ours, or of another format version.
     """
     if not path.is_file():
-        raise UserError(f"no checkpoint at {path}; a run keeps its own in checkpoints/best.pt")
+        raise UserError(f"no checkpoint at {path}; a run keeps best.pt and last.pt in checkpoints/")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content["format"] != FORMAT:

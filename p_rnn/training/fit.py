@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from p_rnn.config import Config
 from p_rnn.errors import UserError
 from p_rnn.resolve import refuse_difference
 from p_rnn.training.checkpoint import load_checkpoint, save_checkpoint
@@ -77,17 +78,26 @@ def fit(
     return history
 
 
-def resume(path: Path, trainer: Trainer, extra: dict[str, Any], checkpoints: Path) -> History:
-    """Put a trainer where an interrupted run was; the run's best.pt is taken along.
+def check_resume(path: Path, config: Config) -> None:
+    """Refuse to go on from a checkpoint of other settings, before anything takes time.
 
     Raises:
-        UserError: the checkpoint is of other settings or another data set, or has no optimizer.
+        UserError: no checkpoint, one without an optimizer, or the first setting that differs.
     """
     stored, content = load_checkpoint(path)
     if "optimizer" not in content:
         raise UserError(f"resume={path} cannot be trained on; give the run's checkpoints/last.pt")
     free = ("num_epochs", "early_stopping.patience", "evaluation.baselines")
-    refuse_difference(f"resume={path}", stored, trainer.config, free)
+    refuse_difference(f"resume={path}", stored, config, free)
+
+
+def resume(path: Path, trainer: Trainer, extra: dict[str, Any], checkpoints: Path) -> History:
+    """Put a trainer where an interrupted run was; the run's best.pt is taken along.
+
+    Raises:
+        UserError: the checkpoint is of another data set, or has trained longer than asked for.
+    """
+    _, content = load_checkpoint(path)
     for key, value in extra.items():
         if content[key] != value:
             raise UserError(f"resume={path} was trained on other data ({key} {content[key]})")
@@ -96,6 +106,9 @@ def resume(path: Path, trainer: Trainer, extra: dict[str, Any], checkpoints: Pat
     save_checkpoint(checkpoints / "best.pt", trainer.config, {
         key: best_content[key] for key in (*extra, "model", "history")
     })  # fmt: skip
+    done, asked = len(content["history"]["epochs"]), trainer.config.num_epochs or 0
+    if done > trainer.strategy.num_passes(asked):
+        raise UserError(f"resume={path} has trained {done} epochs already, and num_epochs={asked}")
     trainer.network.load_state_dict(content["model"])
     trainer.optimizer.load_state_dict(content["optimizer"])
     history = History(**content["history"])

@@ -170,7 +170,7 @@ class Trainer:
         loss = losses.sum() / self.batch_size
         loss.backward()  # type: ignore[no-untyped-call]
         self.updates += 1
-        measure = self.tracker.writer is not None and (
+        measure = self.tracker.settings.tensorboard and (
             self.updates % self.config.tracking.log_every == 0
         )
         norm = self.optimizer.step(measure)
@@ -204,7 +204,9 @@ class Trainer:
         result.loss += sum(losses) * self.batch_size
         now, (then, events) = time.perf_counter(), self._last_read
         self._last_read = (now, result.events)
-        self.tracker.scalar("train/loss", sum(losses) / len(losses), self.updates)
+        # Per example: the tail of an epoch has fewer of them in an update.
+        per_example = sum(losses) * self.batch_size / (result.events - events)
+        self.tracker.scalar("train/loss", per_example, self.updates)
         self.tracker.scalar(
             "train/events_per_s", (result.events - events) / (now - then), self.updates
         )
