@@ -288,7 +288,7 @@ def by_hand(
             inputs = [session[at] for session, at in slots]
             targets = [session[at + 1] for session, at in slots]
             loss, state = model.step(inputs, targets, negatives[len(losses)].tolist(), state)
-            losses.append(loss)
+            losses.append(loss * B / len(inputs))  # the curve shows the mean of an example
             widths.append(len(slots))
             still, kept = [], []
             for b, (session, at) in enumerate(slots):
