@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import logging
 import os
 import re
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +59,7 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
                 failed.append(str(error))
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
                     raise  # the sweeper must know; it goes on with the other jobs
-                remove_if_empty(Path(HydraConfig.get().runtime.output_dir))
+                remove_if_empty(Path(HydraConfig.get().runtime.output_dir), name)
                 return None
 
         main = hydra.main(config_path=str(CONF), config_name=name, version_base="1.3")(job)
@@ -166,11 +166,16 @@ def _absent_section(arguments: list[str]) -> str:
     return f"{' or '.join(nested)} has no effect: this data set has no {section}; leave it out"
 
 
-def remove_if_empty(folder: Path) -> None:
-    """Remove the folder of a refused run, which holds Hydra's copy of the settings and a log."""
-    left = [path for path in folder.rglob("*") if path.is_file()]
-    if all(path.suffix == ".log" or path.parent.name == ".hydra" for path in left):
-        shutil.rmtree(folder, ignore_errors=True)
+def remove_if_empty(folder: Path, job: str) -> None:
+    """Remove the folder of a refused run: Hydra's copy of the settings, a log, and nothing else."""
+    ours = {folder / f"{job}.log"}
+    ours |= {folder / ".hydra" / f"{name}.yaml" for name in ("config", "hydra", "overrides")}
+    if all(path in ours for path in folder.rglob("*") if not path.is_dir()):
+        for path in ours:
+            path.unlink(missing_ok=True)
+        for place in (folder / ".hydra", folder):
+            with contextlib.suppress(OSError):  # in use, or not empty after all
+                place.rmdir()
 
 
 def first(*values: Any) -> Any:

@@ -143,6 +143,10 @@ def test_refused_runs_leave_no_folder(place: Path) -> None:
     before = set(place.rglob("*"))
     assert run(place, "train", *TINY, "batch_size=100000", "hydra.run.dir=refused").returncode == 2
     assert set(place.rglob("*")) - before == set()
+    (place / "mine").mkdir()
+    (place / "mine" / "other.log").write_text("not of this run")
+    run(place, "train", *TINY, "batch_size=100000", "hydra.run.dir=mine")
+    assert {path.name for path in (place / "mine").iterdir()} >= {"other.log", "train.log"}
 
 
 @pytest.mark.parametrize(

@@ -269,6 +269,7 @@ def observe(metrics: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def test_every_leaf_has_a_case() -> None:
+    """Those of the synthetic world are perturbed in tests/data/test_synthetic.py."""
     leaves = {key for key in all_leaves(Config) if not key.startswith("dataset.synthetic.")}
     assert leaves == (set(CASES) | set(ELSEWHERE))
 
