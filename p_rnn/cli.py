@@ -34,6 +34,8 @@ INTERRUPTED = (
     "interrupted; the same command with resume=<run folder>/checkpoints/last.pt goes on, "
     "and the same sweep with its sweep_name"
 )
+# What a person can mend: one line; anything else is a bug of ours and keeps its traceback.
+MENDABLE = (UserError, OmegaConfBaseException, OSError, FloatingPointError)
 TYPES = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
 LONGEST_NAME = 120  # of a job's folder, well below the 255 bytes that file systems allow
 log = logging.getLogger("p_rnn")
@@ -54,7 +56,7 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
         def job(tree: DictConfig) -> Any:
             try:
                 return function(typed(tree, schema))
-            except (UserError, OmegaConfBaseException, OSError) as error:
+            except MENDABLE as error:
                 log.error("error: %s", one_line(error, schema))
                 failed.append(str(error))
                 if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -78,7 +80,7 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
                     raise
                 print(f"error: {_absent_section(sys.argv[1:])}", file=sys.stderr)
                 sys.exit(2)
-            except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
+            except (*MENDABLE, HydraException) as error:
                 jobs = f"{len(failed)} jobs of the sweep failed"
                 print(f"error: {jobs if failed else one_line(error, schema)}", file=sys.stderr)
                 sys.exit(2)
@@ -117,7 +119,8 @@ def typed(tree: DictConfig, schema: type[C]) -> C:
 
 def one_line(error: BaseException, schema: type[Any]) -> str:
     """What is wrong and what to do, without Hydra's paragraphs."""
-    if isinstance(error, (UserError, OSError)) and not isinstance(error, HydraException):
+    ours = isinstance(error, (UserError, OSError, FloatingPointError))
+    if ours and not isinstance(error, HydraException):
         return str(error)
     if isinstance(error, MissingMandatoryValue):
         key = str(getattr(error, "full_key", "") or str(error).split(":")[-1]).strip()

@@ -89,7 +89,10 @@ def _rank_rows(ranker: Ranker, state: State, targets: Tensor, ties: str, ranked:
             # ">=" is one comparison where ">" and "==" would be two.
             tied += (block >= own).sum(dim=1)
     if not bool(finite):  # the one wait for the device per call
-        raise FloatingPointError("a score is NaN or infinite, so nothing can be ranked")
+        raise FloatingPointError(
+            "a score is NaN or infinite, so nothing can be ranked: training has diverged; lower "
+            "learning_rate or optimizer.momentum"
+        )
     if ties == "conservative":
         rank = 1 + tied - inside.double()  # the target itself is no competitor
     elif ties == "median":

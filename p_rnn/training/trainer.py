@@ -106,8 +106,9 @@ class Trainer:
             for block in session_parallel(self.sessions, self.batch_size, steps):
                 state = self._run_block(block, state, index, result)
                 bar.update(int(block.width.sum()))
-                if result.events:
-                    bar.set_postfix_str(f"loss {result.loss / result.events:.4f}", refresh=False)
+                read = self._last_read[1]  # examples whose losses have been fetched
+                if read:
+                    bar.set_postfix_str(f"loss {result.loss / read:.4f}", refresh=False)
         self._read_losses(index, result)
         result.loss /= max(result.events, 1)
         result.seconds = time.perf_counter() - started
@@ -136,7 +137,7 @@ class Trainer:
                 after = self._update(now, targets[t, :width], state, step_negatives)
             state = after
             result.events += width
-            if len(self._points) == self.config.tracking.log_every:
+            if len(self._points) >= self.config.tracking.log_every:
                 self._read_losses(index, result)
         return state
 
