@@ -55,15 +55,14 @@ def train(config: Config, folder: Path | str) -> dict[str, Any]:
     try:
         network, history, updates = _fit(config, dataset, folder, tracker, device)
         trained = time.perf_counter()
-        results: dict[str, dict[str, Any]] = {
-            split: compare(network, config, dataset, split)
-            for split in ("valid", "test")
-            if split in dataset.splits
-        }
-        if config.train_on_validation:
+        results: dict[str, dict[str, Any]] = {}
+        if "valid" in dataset.splits:
+            results["valid"] = compare(network, config, dataset, "valid")
+        final = config.train_on_validation
+        if final:
             network, more = _fit_final(config, dataset, folder, device, history.best_epoch)
             updates += more
-            results["test"] = compare(network, config, dataset, "test", with_validation=True)
+        results["test"] = compare(network, config, dataset, "test", with_validation=final)
         done = time.perf_counter()
         metrics: dict[str, Any] = {
             split: table[config.model.name]["metrics"] for split, table in results.items()
@@ -95,8 +94,7 @@ def train(config: Config, folder: Path | str) -> dict[str, Any]:
     )
     write_json(folder / "metrics.json", metrics)
     log.info("%s", describe(results, config.evaluation))
-    tested = "final" if config.train_on_validation else "best"
-    log.info("\ntested: %s", folder / "checkpoints" / f"{tested}.pt")
+    log.info("\ntested: %s", folder / "checkpoints" / ("final.pt" if final else "best.pt"))
     return metrics
 
 
@@ -127,17 +125,12 @@ def _fit(
 
         def validate() -> dict[str, float]:
             network.eval()
-            with torch.inference_mode():
-                ranks = evaluate(network, sessions, protocol, device)
+            ranks = evaluate(network, sessions, protocol, device)
             measured: dict[str, float] = summarise(ranks, protocol)["metrics"]
             return measured
 
     checkpoints = folder / "checkpoints"
-    extra = {
-        "dataset": dataset.fingerprint,
-        "num_items": network.num_items,
-        "with_validation": False,
-    }
+    extra = _origin(dataset, network, with_validation=False)
     history = History()
     if config.resume is not None:
         history = resume(Path(config.resume), trainer, extra, checkpoints)
@@ -158,14 +151,19 @@ def _fit_final(
     trainer = _trainer(config, dataset, tracker, device, with_validation=True)
     for index in range(epochs):
         trainer.run_pass(index)
-    content = {
-        "dataset": dataset.fingerprint,
-        "num_items": trainer.network.num_items,
-        "with_validation": True,
-        "model": trainer.network.state_dict(),
-    }
+    origin = _origin(dataset, trainer.network, with_validation=True)
+    content = {**origin, "model": trainer.network.state_dict()}
     save_checkpoint(folder / "checkpoints" / "final.pt", config, content)
     return trainer.network, trainer.updates
+
+
+def _origin(dataset: Dataset, network: PRNN, with_validation: bool) -> dict[str, Any]:
+    """What every checkpoint says of the data that its network has learned from."""
+    return {
+        "dataset": dataset.fingerprint,
+        "num_items": network.num_items,
+        "with_validation": with_validation,
+    }
 
 
 def _trainer(

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from p_rnn.cli import load_config
-from p_rnn.config import Config
+from p_rnn.config import Config, TrackingConfig
+from p_rnn.tracking import Tracker
 
 # One thread: tests are small, and a fixed order of additions makes them repeatable anywhere.
 torch.set_num_threads(1)
@@ -31,6 +32,18 @@ def random_log(
             rows.append((session, item, int(start[session]) + 30 * position))
             item = (item + int(rng.integers(1, 4))) % num_items
     return pd.DataFrame(rows, columns=["session", "item", "time"])
+
+
+class Recorder(Tracker):
+    """Keeps the loss of every update."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, TrackingConfig(log_every=1, tensorboard=False, progress=False))
+        self.losses: list[float] = []
+
+    def scalar(self, name: str, value: float, step: int) -> None:
+        if name == "train/loss":
+            self.losses.append(value)
 
 
 TINY = (

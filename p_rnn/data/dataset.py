@@ -16,7 +16,6 @@ from p_rnn.errors import UserError
 Array = NDArray[Any]
 FORMAT = "p_rnn prepared data set"
 FORMAT_VERSION = 1
-SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)

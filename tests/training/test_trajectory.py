@@ -20,15 +20,15 @@ import pytest
 import torch
 
 from p_rnn.cli import load_config
-from p_rnn.config import Config, TrackingConfig
+from p_rnn.config import Config
 from p_rnn.data.dataset import Sessions
 from p_rnn.experiment import train
 from p_rnn.models.network import build_network
 from p_rnn.random import Streams
 from p_rnn.resolve import resolve
-from p_rnn.tracking import Tracker
 from p_rnn.training.checkpoint import load_checkpoint
 from p_rnn.training.trainer import Trainer
+from tests.conftest import Recorder
 
 STORED = Path(__file__).with_name("trajectory.json")
 STEPS = 200
@@ -66,18 +66,6 @@ def sessions() -> Sessions:
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     times = np.zeros(len(items), dtype=np.int64)
     return Sessions(np.array(items, dtype=np.int32), offsets, times)
-
-
-class Recorder(Tracker):
-    """Keeps the loss of every update."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, TrackingConfig(log_every=1, tensorboard=False, progress=False))
-        self.losses: list[float] = []
-
-    def scalar(self, name: str, value: float, step: int) -> None:
-        if name == "train/loss":
-            self.losses.append(value)
 
 
 def losses_of(name: str, folder: Path, *overrides: str) -> list[float]:

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from p_rnn.cli import load_config
-from p_rnn.config import Config, TrackingConfig
+from p_rnn.config import Config
 from p_rnn.data.dataset import Sessions
 from p_rnn.models.network import PRNN, build_network
 from p_rnn.random import Streams
 from p_rnn.resolve import resolve
-from p_rnn.tracking import Tracker
 from p_rnn.training import trainer as trainer_module
 from p_rnn.training.trainer import Trainer
+from tests.conftest import Recorder
 
 N, H, B, S = 23, 6, 5, 7
 STEPS, PASSES = 200, 2
@@ -55,18 +55,6 @@ class Stored:
         assert size == S
         self.used += steps
         return torch.from_numpy(self.negatives[self.used - steps : self.used])
-
-
-class Recorder(Tracker):
-    """Keeps the loss of every update."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, TrackingConfig(log_every=1, tensorboard=False, progress=False))
-        self.losses: list[float] = []
-
-    def scalar(self, name: str, value: float, step: int) -> None:
-        if name == "train/loss":
-            self.losses.append(value)
 
 
 def make_config(*overrides: str) -> Config:
