@@ -100,9 +100,25 @@ def load_config(*overrides: str) -> Config:
 
 
 def _register(schema: type[Any]) -> None:
-    ConfigStore.instance().store(name="schema", node=schema)
+    ConfigStore.instance().store(name="schema", node=_open_schema(schema))
     for resolver, function in (("first", first), ("job_name", job_name)):
         OmegaConf.register_new_resolver(resolver, function, replace=True)
+
+
+def _open_schema(schema: type[Any]) -> DictConfig:
+    """The schema for Hydra: its sections by name of a feature or subnet take any key.
+
+    Hydra could not set `subnets.image.hidden_size` where no subnet `image` stands yet; `typed`
+    holds the result against the whole schema.
+    """
+    tree = OmegaConf.structured(schema)
+    for node, key in ((tree, "subnets"), (tree.get("dataset"), "features")):
+        if node is not None and key in node:
+            node._content[key] = DictConfig(
+                {}, key_type=str, element_type=Any, parent=node, key=key, flags={"struct": False}
+            )
+    assert isinstance(tree, DictConfig)
+    return tree
 
 
 def typed(tree: DictConfig, schema: type[C]) -> C:

@@ -6,17 +6,22 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from p_rnn.baselines import make_baselines, make_oracles
 from p_rnn.config import Config, EvaluateConfig, EvaluationConfig, PathsConfig
 from p_rnn.data.dataset import Dataset
+from p_rnn.data.features import BagFeature, Feature, prepare_features
 from p_rnn.data.prepare import prepare
 from p_rnn.errors import UserError
 from p_rnn.evaluation.evaluator import Protocol, evaluate, summarise
-from p_rnn.models.network import PRNN, build_network
+from p_rnn.models.architectures import build_network, reads_features
+from p_rnn.models.network import PRNN
 from p_rnn.random import Streams
 from p_rnn.resolve import check_evaluation, check_ranges
 from p_rnn.runtime import use_device
 from p_rnn.training.checkpoint import load_checkpoint
+from p_rnn.training.fit import load_network
 
 
 def make_protocol(config: Config, dataset: Dataset, with_validation: bool = False) -> Protocol:
@@ -24,6 +29,28 @@ def make_protocol(config: Config, dataset: Dataset, with_validation: bool = Fals
     sessions, num_warm = dataset.training_sessions(with_validation)
     support = sessions.support(dataset.num_items)
     return Protocol(num_warm, support, dataset.last_only, config.evaluation)
+
+
+def load_features(config: Config, dataset: Dataset, pooled: bool = False) -> dict[str, Feature]:
+    """The features that the model reads, by name; empty for a model without.
+
+    Args:
+        pooled: somebody has chosen a pooling_mode, which must then have an effect.
+
+    Raises:
+        UserError: features that the data set does not have, or nothing to pool.
+    """
+    if not reads_features(config):
+        return {}
+    selected = config.selected_features
+    features = prepare_features(config.dataset, config.paths, dataset, selected)
+    bags = [f for f in features.values() if isinstance(f, BagFeature)]
+    if pooled and not any(f.weights is not None or np.diff(f.offsets).max() > 1 for f in bags):
+        raise UserError(
+            f"pooling_mode has no effect: of the features {', '.join(features)} none has several "
+            "tokens to an item; leave it out"
+        )
+    return features
 
 
 def compare(
@@ -78,7 +105,12 @@ def evaluate_checkpoint(settings: EvaluateConfig) -> tuple[dict[str, Any], Evalu
         raise UserError(f"{path} was trained on the validation split too; evaluate split=test")
     if settings.split not in dataset.splits:
         raise UserError(f"dataset {dataset.name} has no {settings.split} split")
-    network = build_network(config, content["num_items"], Streams(config.seed, device))
-    network.load_state_dict(content["model"])
+    features = load_features(config, dataset)
+    for name, feature in features.items():
+        if content["features"][name] != feature.fingerprint:
+            raise UserError(f"{path} was trained on another version of the feature {name}: its "
+                            "files or settings have changed since")  # fmt: skip
+    network = build_network(config, content["num_items"], Streams(config.seed, device), features)
+    load_network(network, path)
     results = compare(network, config, dataset, settings.split, content["with_validation"])
     return {settings.split: results}, config.evaluation

@@ -75,8 +75,33 @@ class ReaderConfig:
 
 
 @dataclass
+class FeatureConfig:
+    """A feature of items: its values, its kind and how they are fitted (p_rnn/data/features/)."""
+
+    kind: Optional[str] = choice(  # null: that of the property's values
+        None, "vector", "number", "category", "tags", "text", "hashed"
+    )
+    # Properties of the item table, or columns of `file`; null: the one of the feature's own name
+    columns: Optional[list[str]] = None
+    file: Optional[str] = None  # relative to paths.raw; null: the item table
+    item: Optional[str] = None  # of `file`: the column of item ids, default "item"
+    ids: Optional[str] = None  # the item ids of the rows of a .npy or .safetensors file
+    separator: Optional[str] = None  # of the values in a text column; null: blanks
+    normalize: Optional[bool] = None  # vector: each to length 1
+    log: Optional[bool] = None  # number: log(1 + x) before scaling
+    ngrams: Optional[int] = number(None, low=1, high=3)  # text: up to so many words; 2
+    stop_words: Optional[bool] = None  # text: leave out the common English ones; true
+    min_df: Optional[int] = number(None, low=1)  # text, category, tags: items with the token; 1
+    max_df: Optional[float] = number(None, above=0, high=1)  # text: share of items with it; 1
+    max_tokens: Optional[int] = number(None, low=1)  # text, category, tags: the most frequent
+    num_buckets: Optional[int] = number(None, low=2)  # hashed
+
+
+@dataclass
 class DatasetConfig(ReaderConfig):
     """Where events come from, and the rules of `prepare`, in the order in which they act."""
+
+    features: dict[str, FeatureConfig] = field(default_factory=dict)  # {}: one per property
 
     name: str = "unnamed"
     reader: str = "table"
@@ -135,7 +160,11 @@ class Hyperparameters:
     dropout_prob: Optional[float] = number(None, low=0, below=1)  # sets the two below
     dropout_embedding: Optional[float] = number(None, low=0, below=1)
     dropout_hidden: Optional[float] = number(None, low=0, below=1)
-    batch_size: Optional[int] = number(None, low=1)  # slots of the session-parallel mini-batch
+    batching: Optional[str] = choice(None, "session_parallel", "sequences")
+    batch_size: Optional[int] = number(None, low=1)  # parallel sessions; of sequences: targets
+    window: Optional[int] = number(None, low=1)  # batching=sequences: events read for a target
+    stride: Optional[int] = number(None, low=1)  # batching=sequences: targets of a window
+    pooling_mode: Optional[str] = choice(None, "sum", "mean", "max")  # over the bag of an item
     negatives: Optional[str] = choice(None, "sampled", "full", "uniform_one")
     num_negatives: Optional[int] = number(None, low=0)  # additional samples a step
     sample_alpha: Optional[float] = number(None, low=0)  # P(sample) ~ support^alpha
@@ -143,14 +172,32 @@ class Hyperparameters:
 
 
 @dataclass
-class ModelConfig:
+class InputConfig:
+    """How items enter the networks; null: the architecture does not read them so."""
+
+    input: Optional[str] = choice(None, "one_hot", "embedding", "shared")  # ids
+    feature_input: Optional[str] = choice(None, "direct", "embedding")  # features
+
+
+@dataclass
+class ModelConfig(InputConfig):
     """An architecture and its own defaults."""
 
     name: str = "id_only"
-    input: str = choice("shared", "one_hot", "embedding", "shared")
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+
+@dataclass
+class SubnetConfig:
+    """What one subnet has of its own; null = as all."""
+
+    hidden_size: Optional[int] = number(None, low=1)
+    num_layers: Optional[int] = number(None, low=1)
+    # Of its score; where one GRU reads everything, of its part of the input
+    weight: float = 1.0
+    num_epochs: Optional[int] = number(None, low=1)
 
 
 @dataclass
@@ -202,6 +249,8 @@ class Config(Hyperparameters):
 
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    selected_features: Optional[list[str]] = None  # null: all that the data set has
+    subnets: dict[str, SubnetConfig] = field(default_factory=dict)  # by name: id, or a feature
     strategy: StrategyConfig = field(default_factory=StrategyConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     loss_type: Optional[str] = choice(None, "CE", "BPR")  # RecBole's word for loss and negatives

@@ -11,20 +11,29 @@ from typing import Any
 import torch
 
 from p_rnn.baselines import BASELINES
-from p_rnn.comparison import compare, make_protocol
+from p_rnn.comparison import compare, load_features, make_protocol
 from p_rnn.config import Config
 from p_rnn.data.dataset import Dataset
+from p_rnn.data.features import Feature
 from p_rnn.data.prepare import prepare
 from p_rnn.evaluation.evaluator import evaluate, summarise
 from p_rnn.evaluation.report import describe
-from p_rnn.models.network import MODELS, PRNN, build_network
+from p_rnn.models.architectures import build_network, check_model
+from p_rnn.models.network import PRNN
 from p_rnn.random import Streams
 from p_rnn.registry import lookup, settings_for
 from p_rnn.resolve import resolve
 from p_rnn.runtime import environment, use_device, write_json
 from p_rnn.tracking import Tracker
-from p_rnn.training.checkpoint import load_checkpoint, save_checkpoint
-from p_rnn.training.fit import History, check_resume, fit, resume
+from p_rnn.training.checkpoint import save_checkpoint
+from p_rnn.training.fit import (
+    History,
+    check_resume,
+    fit,
+    load_network,
+    network_content,
+    resume,
+)  # fmt: skip
 from p_rnn.training.losses import build_loss
 from p_rnn.training.optimizers import OPTIMIZERS
 from p_rnn.training.strategies import build_strategy
@@ -42,7 +51,7 @@ def train(config: Config, folder: Path | str) -> dict[str, Any]:
     Raises:
         UserError: settings or data that a user can mend; `folder` then has no metrics.json.
     """
-    started = time.perf_counter()
+    started, pooled = time.perf_counter(), config.pooling_mode is not None
     config = resolve(config)
     check_names(config)
     if config.resume is not None:
@@ -50,35 +59,41 @@ def train(config: Config, folder: Path | str) -> dict[str, Any]:
     folder = Path(folder)
     device = use_device(config.device, config.num_threads)
     dataset = prepare(config.dataset, config.paths)
+    features = load_features(config, dataset, pooled)
+    if features:
+        config = replace(config, selected_features=list(features))
     prepared = time.perf_counter()
     tracker = Tracker(folder, config.tracking)
     try:
-        network, history, updates = _fit(config, dataset, folder, tracker, device)
+        trainer, history = _fit(config, dataset, features, folder, tracker, device)
+        network, learned = trainer.network, trainer.learned
         trained = time.perf_counter()
         results: dict[str, dict[str, Any]] = {}
         if "valid" in dataset.splits:
             results["valid"] = compare(network, config, dataset, "valid")
         final = config.train_on_validation
         if final:
-            network, more = _fit_final(config, dataset, folder, device, history.best_epoch)
-            updates += more
+            last = _fit_final(config, dataset, features, folder, device, history.chosen())
+            network = last.network
+            learned = [a + b for a, b in zip(learned, last.learned, strict=True)]
         results["test"] = compare(network, config, dataset, "test", with_validation=final)
         done = time.perf_counter()
         metrics: dict[str, Any] = {
             split: table[config.model.name]["metrics"] for split, table in results.items()
         }
-        last = max(config.evaluation.cutoffs)
+        k = max(config.evaluation.cutoffs)
         tracker.hyperparameters(config, {
             f"{split}/{name}": metrics[split][name]
             for split in results
-            for name in (f"recall@{last}", f"mrr@{last}", f"ndcg@{last}")
+            for name in (f"recall@{k}", f"mrr@{k}", f"ndcg@{k}")
         })  # fmt: skip
     finally:
         tracker.close()
     metrics.update(
         epochs=len(history.epochs),
         best_epoch=history.best_epoch,
-        updates=updates,
+        updates=trainer.updates + (last.updates if final else 0),
+        updates_of_subnets=dict(zip(network.names, learned, strict=True)),
         parameters=sum(p.numel() for p in network.parameters()),
         seconds={
             "prepare": prepared - started,
@@ -104,7 +119,7 @@ def check_names(config: Config) -> None:
     Raises:
         UserError: with the nearest known name, or what the chosen loss or optimizer takes.
     """
-    lookup("model", MODELS, config.model.name)
+    check_model(config)
     build_strategy(config.strategy)
     build_loss(config.loss)
     optimizer = lookup("optimizer", OPTIMIZERS, config.optimizer.name)
@@ -114,11 +129,22 @@ def check_names(config: Config) -> None:
 
 
 def _fit(
-    config: Config, dataset: Dataset, folder: Path, tracker: Tracker, device: torch.device
-) -> tuple[PRNN, History, int]:
-    """Train on the training split; the network of the best epoch."""
-    trainer = _trainer(config, dataset, tracker, device, with_validation=False)
+    config: Config,
+    dataset: Dataset,
+    features: dict[str, Feature],
+    folder: Path,
+    tracker: Tracker,
+    device: torch.device,
+) -> tuple[Trainer, History]:
+    """Train on the training split; the trainer's network is then that of the best epoch."""
+    trainer = _trainer(config, dataset, features, tracker, device, with_validation=False)
     network = trainer.network
+    if len(network.names) == 1 and config.strategy.name != "simultaneous":
+        log.info(
+            "model=%s has one subnet: strategy=%s trains it as simultaneous does",
+            config.model.name,
+            config.strategy.name,
+        )
     validate = None
     if "valid" in dataset.splits:
         protocol, sessions = make_protocol(config, dataset), dataset.sessions("valid")
@@ -130,37 +156,44 @@ def _fit(
             return measured
 
     checkpoints = folder / "checkpoints"
-    extra = _origin(dataset, network, with_validation=False)
+    extra = _origin(dataset, network, features, with_validation=False)
     history = History()
     if config.resume is not None:
         history = resume(Path(config.resume), trainer, extra, checkpoints)
     history = fit(trainer, validate, checkpoints, extra, history)
-    if history.best_epoch != len(history.epochs):
-        _, best = load_checkpoint(checkpoints / "best.pt")
-        network.load_state_dict(best["model"])
-    return network, history, trainer.updates
+    if history.best_epoch != history.last_epoch:
+        load_network(network, checkpoints / "best.pt")
+    return trainer, history
 
 
 def _fit_final(
-    config: Config, dataset: Dataset, folder: Path, device: torch.device, epochs: int
-) -> tuple[PRNN, int]:
-    """A network trained from scratch on training and validation for the best number of epochs."""
-    log.info("training on training and validation sessions for %d epochs", epochs)
+    config: Config,
+    dataset: Dataset,
+    features: dict[str, Feature],
+    folder: Path,
+    device: torch.device,
+    passes: list[int],
+) -> Trainer:
+    """Train from scratch on training and validation, the passes that were best."""
+    log.info("training on training and validation sessions for %d epochs", len(passes))
     # The run's curves are those of the search, so this training writes none.
     tracker = Tracker(folder, replace(config.tracking, tensorboard=False))
-    trainer = _trainer(config, dataset, tracker, device, with_validation=True)
-    for index in range(epochs):
+    trainer = _trainer(config, dataset, features, tracker, device, with_validation=True)
+    for index in passes:
         trainer.run_pass(index)
-    origin = _origin(dataset, trainer.network, with_validation=True)
-    content = {**origin, "model": trainer.network.state_dict()}
+    origin = _origin(dataset, trainer.network, features, with_validation=True)
+    content = {**origin, **network_content(trainer.network)}
     save_checkpoint(folder / "checkpoints" / "final.pt", config, content)
-    return trainer.network, trainer.updates
+    return trainer
 
 
-def _origin(dataset: Dataset, network: PRNN, with_validation: bool) -> dict[str, Any]:
+def _origin(
+    dataset: Dataset, network: PRNN, features: dict[str, Feature], with_validation: bool
+) -> dict[str, Any]:
     """What every checkpoint says of the data that its network has learned from."""
     return {
         "dataset": dataset.fingerprint,
+        "features": {name: feature.fingerprint for name, feature in features.items()},
         "num_items": network.num_items,
         "with_validation": with_validation,
     }
@@ -169,11 +202,12 @@ def _origin(dataset: Dataset, network: PRNN, with_validation: bool) -> dict[str,
 def _trainer(
     config: Config,
     dataset: Dataset,
+    features: dict[str, Feature],
     tracker: Tracker,
     device: torch.device,
     with_validation: bool,
 ) -> Trainer:
     sessions, num_items = dataset.training_sessions(with_validation)
     streams = Streams(config.seed, device)
-    network = build_network(config, num_items, streams)
+    network = build_network(config, num_items, streams, features)
     return Trainer(config, network, sessions, sessions.support(num_items), streams, tracker)

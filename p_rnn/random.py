@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
 import torch
 
 
@@ -23,6 +24,7 @@ class Streams:
         self.seed = seed
         self.device = torch.device(device)
         self.generators: dict[str, torch.Generator] = {}
+        self.epoch = 0
 
     def initial(self, name: str) -> torch.Generator:
         """For initial weights: always on the CPU, so that every device starts from the same."""
@@ -35,7 +37,12 @@ class Streams:
             self.generators[name] = generator.manual_seed(_key(self.seed, name, 0))
         return self.generators[name]
 
+    def order(self, name: str) -> np.random.Generator:
+        """For the order of an epoch's mini-batches: on the CPU, the same on every device."""
+        return np.random.default_rng(_key(self.seed, name, self.epoch))
+
     def start_epoch(self, epoch: int) -> None:
         """Put every running generator at the start of this epoch's numbers."""
+        self.epoch = epoch
         for name, generator in self.generators.items():
             generator.manual_seed(_key(self.seed, name, epoch))

@@ -22,6 +22,9 @@ def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
         value = getattr(node, f.name)
         if is_dataclass(value):
             yield from leaves(value, f"{prefix}{f.name}.")
+        elif isinstance(value, dict) and all(map(is_dataclass, value.values())):
+            for name, entry in value.items():
+                yield from leaves(entry, f"{prefix}{f.name}.{name}.")
         else:
             yield f"{prefix}{f.name}", value, f
 
@@ -101,12 +104,13 @@ def resolve(config: Config) -> Config:
     check_ranges(config)
     config = _resolve_loss(config)
     config = _resolve_sizes(_resolve_negatives(config))
+    config = _resolve_features(_resolve_batching(config))
     config.dataset = resolve_dataset(config.dataset)
     config.optimizer = _overlay(
         config.model.optimizer if config.optimizer.name is None else OptimizerConfig(),
         config.optimizer,
     )
-    for name in ("learning_rate", "num_layers", "batch_size", "num_epochs"):
+    for name in ("learning_rate", "num_layers", "num_epochs"):
         if getattr(config, name) is None:
             setattr(config, name, _own(config, name))
     return _resolve_validation(config)
@@ -190,28 +194,25 @@ def _resolve_negatives(config: Config) -> Config:
 def _resolve_sizes(config: Config) -> Config:
     """Hidden and embedding size, and the two dropouts."""
     hidden = config.hidden_size or _own(config, "hidden_size")
-    embedding, mode = config.embedding_size, config.model.input
-    if mode == "one_hot":
-        _refuse(embedding is not None, "embedding_size", "with model.input=one_hot")
-        _refuse(
-            config.dropout_embedding is not None, "dropout_embedding", "with model.input=one_hot"
-        )
-    else:
+    embedding, model = config.embedding_size, config.model
+    embeds = model.input in ("embedding", "shared") or model.feature_input == "embedding"
+    how = [f"model.{k}={v}" for k, v in (("input", model.input),
+           ("feature_input", model.feature_input)) if v]  # fmt: skip
+    inputs = f"with {' and '.join(how) or 'no input'}"
+    if embeds:
         embedding = embedding or config.model.hyperparameters.embedding_size or hidden
-    if mode == "shared" and embedding != hidden:
-        raise UserError(
-            f"model.input=shared has one matrix for input and output: embedding_size={embedding}"
-            f" must equal hidden_size={hidden}; leave it out, or set model.input=embedding"
-        )
+    else:
+        _refuse(embedding is not None, "embedding_size", inputs)
+        _refuse(config.dropout_embedding is not None, "dropout_embedding", inputs)
     own, both = config.model.hyperparameters, config.dropout_prob
     names = ("dropout_embedding", "dropout_hidden")
     separate = [config.dropout_embedding, config.dropout_hidden]
-    # One-hot rows have no embedding to drop out, so only dropout_hidden is left to be set.
-    settable = separate[1:] if mode == "one_hot" else separate
+    # Without an embedding to drop out, only dropout_hidden is left to be set.
+    settable = separate if embeds else separate[1:]
     _refuse(
         both is not None and None not in settable,
         "dropout_prob",
-        f"with model.input={mode} and {' and '.join(names[-len(settable) :])} given",
+        f"{inputs} and {' and '.join(names[-len(settable) :])} given",
     )
     filled = []
     for given, default in zip(separate, [own.dropout_embedding, own.dropout_hidden], strict=True):
@@ -222,9 +223,41 @@ def _resolve_sizes(config: Config) -> Config:
         hidden_size=hidden,
         embedding_size=embedding,
         dropout_prob=None,
-        dropout_embedding=None if mode == "one_hot" else filled[0],
+        dropout_embedding=filled[0] if embeds else None,
         dropout_hidden=filled[1],
     )
+
+
+def _resolve_batching(config: Config) -> Config:
+    kind = config.batching or _own(config, "batching")
+    window, stride = config.window, config.stride
+    size = config.batch_size or _own(config, "batch_size")
+    if kind == "sequences":
+        window = window or _own(config, "window")
+        most = min(window, size)
+        stride = stride or min(_own(config, "stride"), most)
+        if stride > most:
+            raise UserError(
+                f"stride={stride} exceeds window={window} or batch_size={size}: a window has at "
+                f"most {window} targets, and a batch of {size} targets holds whole windows"
+            )
+    else:
+        _refuse(window is not None, "window", f"with batching={kind}")
+        _refuse(stride is not None, "stride", f"with batching={kind}")
+    return replace(config, batching=kind, batch_size=size, window=window, stride=stride)
+
+
+def _resolve_features(config: Config) -> Config:
+    """What can be said of features before the data set is there."""
+    if config.model.feature_input is None:
+        why = f"with model={config.model.name}, which reads no features"
+        _refuse(config.selected_features is not None, "selected_features", why)
+        _refuse(config.pooling_mode is not None, "pooling_mode", why)
+        return config
+    chosen = config.selected_features
+    if chosen is not None and (not chosen or len(set(chosen)) < len(chosen)):
+        raise UserError(f"selected_features={chosen} must name one feature or more, each once")
+    return replace(config, pooling_mode=config.pooling_mode or _own(config, "pooling_mode"))
 
 
 def metric_names(cutoffs: list[int]) -> list[str]:

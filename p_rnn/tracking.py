@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
-from p_rnn.config import Config, Hyperparameters, TrackingConfig
+from p_rnn.config import Config, Hyperparameters, SubnetConfig, TrackingConfig
 
 # Seconds between redraws of a bar: in a terminal, and in a log file, where each is a line.
 REDRAW_S = {True: 0.5, False: 30.0}
@@ -71,6 +71,11 @@ class Tracker:
             self._writer.close()
 
 
+def _given(name: str, own: SubnetConfig) -> list[tuple[str, Any]]:
+    values = asdict(own).items()
+    return [(f"{name}.{key}", value) for key, value in values if value is not None]
+
+
 def flat_hyperparameters(config: Config) -> dict[str, bool | str | float | int]:
     """The settings that runs are compared by; a null is written as the word."""
     groups: Iterable[tuple[str, Any]] = (("loss.", config.loss), ("optimizer.", config.optimizer))
@@ -78,6 +83,14 @@ def flat_hyperparameters(config: Config) -> dict[str, bool | str | float | int]:
         "dataset": config.dataset.name,
         "model": config.model.name,
         "input": config.model.input,
+        "feature_input": config.model.feature_input,
+        "selected_features": ",".join(config.selected_features or []) or None,
+        "subnets": ",".join(
+            f"{key}={value}"
+            for name, own in config.subnets.items()
+            for key, value in _given(name, own)
+        )
+        or None,
         "strategy": config.strategy.name,
         "reset": config.gru.reset,
         "seed": config.seed,

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from p_rnn.cli import load_config, typed
 from p_rnn.config import Config, EvaluationConfig
 from p_rnn.errors import UserError
+from p_rnn.models.architectures import check_model
 from p_rnn.resolve import check_evaluation, leaves, resolve, resolve_dataset
 
 
@@ -44,7 +45,11 @@ def test_nulls_become_the_defaults_of_the_model() -> None:
         "dropout_prob": None,  # has become the two below
         "dropout_embedding": 0.0,
         "dropout_hidden": 0.0,
+        "batching": "session_parallel",
         "batch_size": 64,
+        "window": None,  # of sequences
+        "stride": None,
+        "pooling_mode": None,  # of features
         "negatives": "sampled",
         "num_negatives": 2048,
         "sample_alpha": 0.5,
@@ -187,7 +192,7 @@ REFUSED: dict[tuple[str, ...], str] = {
     ("num_negatives=0", "sample_alpha=0.5"): "sample_alpha has no effect with num_negatives=0",
     ("model.input=one_hot", "embedding_size=9"): "embedding_size has no effect",
     ("model.input=one_hot", "dropout_embedding=0.1"): "dropout_embedding has no effect",
-    ("embedding_size=9",): "embedding_size=9 must equal hidden_size=100",
+    ("embedding_size=9",): "embedding_size=9 must equal the hidden_size=100",
     ("dropout_prob=0.1", "dropout_embedding=0", "dropout_hidden=0"): "dropout_prob has no effect",
     ("dataset.validation=false", "early_stopping.patience=3"): "early_stopping.patience has no",
     ("dataset.validation=false", "early_stopping.metric=mrr@5"): "early_stopping.metric has no",
@@ -213,7 +218,7 @@ REFUSED: dict[tuple[str, ...], str] = {
 
 def refused(says: str, *overrides: str) -> None:
     with pytest.raises(UserError, match=says) as error:
-        resolved(*overrides)
+        check_model(resolved(*overrides))
     assert "\n" not in str(error.value)
 
 

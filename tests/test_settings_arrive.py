@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -47,6 +48,14 @@ LEAVE_ONE_OUT = [
 ]
 LISTS = [*ITEMS, "dataset.item_table.list_columns=[tags]", "dataset.item_table.list_separator=' '"]
 FREE_DROPOUT = [f"model.hyperparameters.dropout_{part}=null" for part in ("embedding", "hidden")]
+WARES = ["dataset.item_table.path=wares.csv", "model=parallel"]
+TAGS = [*WARES, "dataset.features.x.kind=tags", "dataset.features.x.columns=[words]"]
+TEXT = [*WARES, "dataset.features.x.kind=text", "dataset.features.x.columns=[words]"]
+NUMBER = [*WARES, "dataset.features.x.kind=number", "dataset.features.x.columns=[size]"]
+OF_FILE = [*NUMBER, "dataset.features.x.file=extra.csv"]
+VECTORS = [*WARES, "dataset.features.x.kind=vector", "dataset.features.x.file=vectors.npy",
+           "dataset.features.x.ids=ids.npy"]  # fmt: skip
+SEQUENCES = ["batching=sequences", "batch_size=20"]
 SYNTHETIC = ["dataset=synthetic", "dataset.synthetic.num_events=3000",
              "dataset.synthetic.num_items=200"]  # fmt: skip
 
@@ -119,7 +128,30 @@ CASES: dict[str, tuple[list[str], str]] = {
     "optimizer.beta1": (ADAM, "0.5"),
     "optimizer.beta2": (ADAM, "0.9"),
     "optimizer.eps": (ADAM, "0.1"),
-    "strategy.name": ([], "none_such"),
+    "model.feature_input": (TAGS, "embedding"),
+    "selected_features": (WARES, "[words]"),
+    "subnets.*.hidden_size": (TAGS, "3"),
+    "subnets.*.num_layers": (TAGS, "2"),
+    "subnets.*.weight": (TAGS, "0.5"),
+    "subnets.*.num_epochs": (TAGS, "1"),
+    "dataset.features.*.kind": (NUMBER, "category"),
+    "dataset.features.*.columns": (NUMBER, "[mass]"),
+    "dataset.features.*.file": (OF_FILE, "extra2.csv"),
+    "dataset.features.*.item": ([*OF_FILE, "dataset.features.x.item=item"], "twin"),
+    "dataset.features.*.ids": (VECTORS, "ids2.npy"),
+    "dataset.features.*.separator": (TAGS, "'+'"),
+    "dataset.features.*.normalize": (VECTORS, "true"),
+    "dataset.features.*.log": (NUMBER, "true"),
+    "dataset.features.*.ngrams": (TEXT, "1"),
+    "dataset.features.*.stop_words": (TEXT, "false"),
+    "dataset.features.*.min_df": (TAGS, "4"),
+    "dataset.features.*.max_df": (TEXT, "0.3"),
+    "dataset.features.*.max_tokens": (TAGS, "3"),
+    "dataset.features.*.num_buckets": (
+        [*TAGS, "dataset.features.x.kind=hashed", "dataset.features.x.num_buckets=50"],
+        "2",
+    ),
+    "strategy.name": (TAGS, "residual"),
     "gru.reset": ([], "before"),
     "early_stopping.metric": (["num_epochs=6", "learning_rate=2"], "mrr@1"),
     "early_stopping.patience": (["num_epochs=12", "learning_rate=1"], "1"),
@@ -150,6 +182,10 @@ HYPERPARAMETERS: dict[str, tuple[list[str], str]] = {
     "dropout_hidden": ([], "0.4"),
     "batch_size": ([], "5"),
     "negatives": ([], "full"),
+    "batching": ([], "sequences"),
+    "window": (SEQUENCES, "3"),
+    "stride": (SEQUENCES, "2"),
+    "pooling_mode": (TAGS, "mean"),
     "num_negatives": ([], "3"),
     "sample_alpha": ([], "1.0"),
     "num_epochs": ([], "3"),
@@ -162,7 +198,7 @@ for name, other in (("beta1", "0.5"), ("beta2", "0.9"), ("eps", "0.1")):
     adam = ["name=adam", "momentum=null", "beta1=0.8", "beta2=0.99", "eps=1e-6"]
     CASES[f"model.optimizer.{name}"] = ([f"model.optimizer.{x}" for x in adam], other)
 # A refusal is the effect of these: their only other values here are wrong ones.
-REFUSED = {"model.name", "model.optimizer.name", "loss.name", "optimizer.name", "strategy.name",
+REFUSED = {"model.name", "model.optimizer.name", "loss.name", "optimizer.name",
            "dataset.reader", "dataset.download", "dataset.source",
            "device", "resume", "paths.raw", "dataset.separator"}  # fmt: skip
 # Of these the effect is tested where it shows.
@@ -178,6 +214,8 @@ def all_leaves(cls: Any, prefix: str = "") -> list[str]:
             hint = next(t for t in typing.get_args(hint) if t is not type(None))
         if dataclasses.is_dataclass(hint):
             keys += all_leaves(hint, f"{prefix}{f.name}.")
+        elif typing.get_origin(hint) is dict:  # of sections by name
+            keys += all_leaves(typing.get_args(hint)[1], f"{prefix}{f.name}.*.")
         else:
             keys.append(prefix + f.name)
     return keys
@@ -209,6 +247,23 @@ def write_raw(raw: Path) -> None:
     items["colour"], items["tags"] = items["item"] % 4, "a b+c"
     items.to_csv(raw / "items.csv", index=False)
     items.assign(size=1.5).to_csv(raw / "items2.csv", index=False)
+    write_features(raw)
+
+
+def write_features(raw: Path) -> None:
+    """An item table with features of every kind, and files of features."""
+    rng = np.random.default_rng(3)
+    wares = pd.DataFrame({"item": range(30), "twin": range(29, -1, -1)})
+    wares["size"], wares["mass"] = rng.integers(1, 9, 30), rng.random(30)
+    # Some words are rare, one is a stop word, one is in two items of three, pairs repeat.
+    wares["words"] = [f"the w{k % 7}+w{k % 4} w{k % 11} {'often' * (k % 3 > 0)} r{k}"
+                      for k in range(30)]  # fmt: skip
+    wares.drop(columns="twin").to_csv(raw / "wares.csv", index=False)
+    wares.to_csv(raw / "extra.csv", index=False)
+    wares.assign(size=rng.random(30)).to_csv(raw / "extra2.csv", index=False)
+    np.save(raw / "vectors.npy", rng.normal(size=(30, 4)).astype(np.float32))
+    np.save(raw / "ids.npy", np.arange(30))
+    np.save(raw / "ids2.npy", np.arange(30)[::-1].copy())
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +338,7 @@ def test_leaf_has_an_effect(key: str, outcome: Any) -> None:
     torch.set_num_threads(2 if key == "num_threads" else threads)
     try:
         before = outcome(tuple(beside)) if key != "num_threads" else outcome((*beside, "seed=0"))
-        after = outcome((*beside, f"{key}={value}"))
+        after = outcome((*beside, f"{key.replace('*', 'x')}={value}"))
     finally:
         torch.set_num_threads(threads)
     if key in REFUSED:

@@ -41,6 +41,16 @@ def write_item_table(items: pd.DataFrame, item_ids: NDArray[Any], folder: Path) 
     return manifest
 
 
+def read_property(folder: Path, name: str) -> NDArray[Any] | list[Any]:
+    """A property as `write_item_table` wrote it: a memory-mapped array, or JSON values [N]."""
+    path = folder / f"{name}.npy"
+    if path.exists():
+        array: NDArray[Any] = np.load(path, mmap_mode="r")
+        return array
+    with (folder / f"{name}.jsonl").open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
 def _write(column: pd.Series[Any], path: Path) -> tuple[str, int]:
     """Write one property; its kind and the number of missing values."""
     missing = column.isna().to_numpy()

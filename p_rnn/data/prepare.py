@@ -36,7 +36,7 @@ Array = NDArray[Any]
 log = logging.getLogger(__name__)
 
 # Settings that do not change the prepared events.
-_NOT_EVENTS = {"name", "source", "item_table", "download"}
+_NOT_EVENTS = {"name", "source", "item_table", "download", "features"}
 
 
 def prepare(dataset: DatasetConfig, paths: PathsConfig) -> Dataset:
@@ -48,10 +48,10 @@ def prepare(dataset: DatasetConfig, paths: PathsConfig) -> Dataset:
     """
     dataset = resolve_dataset(dataset)
     reader = make_reader(dataset, paths)
-    sources = _hashes(reader.sources(), paths)
+    sources = file_hashes(reader.sources(), paths)
     settings = {k: v for k, v in asdict(dataset).items() if k not in _NOT_EVENTS}
     version = {"reader": reader.version}
-    fingerprint = _fingerprint({"settings": settings, "sources": sources, **version})
+    fingerprint = fingerprint_of({"settings": settings, "sources": sources, **version})
     folder = Path(paths.prepared) / f"{dataset.name}-{fingerprint}"
     if folder.exists():
         log.info("using the prepared data set %s", folder)
@@ -67,7 +67,7 @@ def prepare(dataset: DatasetConfig, paths: PathsConfig) -> Dataset:
             "sources": sources,
             "rules": report,
         }
-        with _new_folder(folder) as temporary:
+        with new_folder(folder) as temporary:
             manifest.update(_write_events(events, split(events, dataset), temporary))
             _write_json(temporary / "manifest.json", manifest)
     prepared = open_dataset(folder)
@@ -76,20 +76,24 @@ def prepare(dataset: DatasetConfig, paths: PathsConfig) -> Dataset:
     return prepared
 
 
+def item_table_folder(dataset: DatasetConfig, paths: PathsConfig, prepared: Dataset) -> Path | None:
+    """The folder of the item properties, written now unless it is there; None: there are none."""
+    return _prepare_items(make_reader(dataset, paths), dataset, paths, prepared)
+
+
 def _prepare_items(
     reader: Reader, dataset: DatasetConfig, paths: PathsConfig, prepared: Dataset
-) -> None:
-    """Write the item properties beside the events, unless they are there."""
-    sources = _hashes(reader.item_sources(), paths)
+) -> Path | None:
+    sources = file_hashes(reader.item_sources(), paths)
     table = None if dataset.item_table is None else asdict(dataset.item_table)
     key = {"reader": dataset.reader, "version": reader.version, "table": table, "sources": sources}
-    folder = prepared.folder / f"items-{_fingerprint(key)}"
+    folder = prepared.folder / f"items-{fingerprint_of(key)}"
     if folder.exists():
-        return
+        return folder
     items = reader.items()
     if items is None:
-        return
-    with _new_folder(folder) as temporary:
+        return None
+    with new_folder(folder) as temporary:
         manifest = write_item_table(items, prepared.item_ids, temporary)
         _write_json(temporary / "manifest.json", {**key, **manifest})
     log.info(
@@ -98,6 +102,7 @@ def _prepare_items(
         prepared.num_items,
         ", ".join(f"{k} ({v['missing']})" for k, v in manifest["properties"].items()) or "none",
     )
+    return folder
 
 
 def _write_events(events: EventLog, parts: dict[str, Part], folder: Path) -> dict[str, Any]:
@@ -154,12 +159,13 @@ def describe(manifest: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _fingerprint(value: dict[str, Any]) -> str:
+def fingerprint_of(value: dict[str, Any]) -> str:
+    """Twelve hexadecimal digits that stand for `value`."""
     text = json.dumps({"format_version": FORMAT_VERSION, **value}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _hashes(files: list[Path], paths: PathsConfig) -> dict[str, str]:
+def file_hashes(files: list[Path], paths: PathsConfig) -> dict[str, str]:
     """SHA-256 of each file, by its place below the raw folder."""
     hashes = {}
     for path in files:
@@ -174,7 +180,7 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
+def new_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder that becomes `folder` when the block succeeds, and vanishes when not.
 
     Raises:

@@ -7,15 +7,23 @@ from torch import Tensor, nn
 
 
 class Dropout(nn.Module):
-    """Zeroes entries with probability p in training and scales the others by 1 / (1 - p)."""
+    """Zeroes entries with probability p where gradients are made, and scales the others.
+
+    The scale is 1 / (1 - p). A subnet that rests in an update runs without gradients, and so
+    without dropout.
+    """
 
     def __init__(self, p: float, generator: torch.Generator) -> None:
         super().__init__()
         self.p = p
         self.generator = generator
 
+    @property
+    def active(self) -> bool:
+        return self.training and self.p > 0 and torch.is_grad_enabled()
+
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p == 0:
+        if not self.active:
             return x
         mask = torch.empty_like(x).bernoulli_(1 - self.p, generator=self.generator)
         return x * mask.mul_(1 / (1 - self.p))

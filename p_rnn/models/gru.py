@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from p_rnn.models.dropout import Dropout
-from p_rnn.models.table import uniform_
+from p_rnn.models.table import Init, uniform_
 from p_rnn.random import Streams
 
 
@@ -23,14 +24,22 @@ class GRULayer(nn.Module):
     reset=before:  n = tanh(a_n + U_n (r * h) + c_n), as the Theano original.
     """
 
-    def __init__(self, hidden_size: int, reset: str, name: str, streams: Streams) -> None:
+    def __init__(
+        self,
+        hidden_size: int,
+        reset: str,
+        name: str,
+        streams: Streams,
+        init: Init = uniform_,
+        bias: bool = True,
+    ) -> None:
         super().__init__()
         self.reset_after = reset == "after"
         self.recurrent = nn.Parameter(torch.empty(hidden_size, 3 * hidden_size))  # U, as h U
-        self.bias = nn.Parameter(torch.zeros(3 * hidden_size))  # c
+        self.bias = _bias(3 * hidden_size, bias)  # c
         if self.reset_after:
-            self.input_bias = nn.Parameter(torch.zeros(3 * hidden_size))  # d
-        uniform_(self.recurrent, streams.initial(f"{name}/recurrent"), gates=3)
+            self.input_bias = _bias(3 * hidden_size, bias)  # d
+        init(self.recurrent, streams.initial(f"{name}/recurrent"), gates=3)
 
     def forward(self, a: Tensor, h: Tensor) -> Tensor:
         """a [B, 3H], h [B, H] -> h' [B, H]."""
@@ -43,6 +52,12 @@ class GRULayer(nn.Module):
         u = torch.addmm(self.bias[2 * size :], r * h, self.recurrent[:, 2 * size :])
         n = torch.tanh(a[:, 2 * size :] + u)
         return torch.lerp(n, h, z)
+
+
+def _bias(size: int, learned: bool) -> nn.Parameter | nn.Buffer:
+    """Zeros: a parameter, or for a layer without biases a constant that no checkpoint holds."""
+    zeros = torch.zeros(size)
+    return nn.Parameter(zeros) if learned else nn.Buffer(zeros, persistent=False)
 
 
 class _ResetAfter(torch.autograd.Function):
@@ -75,7 +90,9 @@ class _ResetAfter(torch.autograd.Function):
         du = da.clone()  # the same but for n, where r acts on U_n h + c_n
         du[:, 2 * h.shape[1] :].mul_(r)
         back = torch.addcmul(du @ recurrent.t(), dh, z) if ctx.needs_input_grad[1] else None
-        return da, back, h.t() @ du, da.sum(dim=0), du.sum(dim=0)
+        biased = ctx.needs_input_grad[3]
+        dd, dc = (da.sum(dim=0), du.sum(dim=0)) if biased else (None, None)
+        return da, back, h.t() @ du, dd, dc
 
 
 class GRU(nn.Module):
@@ -89,16 +106,20 @@ class GRU(nn.Module):
         dropout: float,
         name: str,
         streams: Streams,
+        init: Init = uniform_,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         names = [f"{name}/gru{k}" for k in range(num_layers)]
         self.hidden_size = hidden_size
-        self.layers = nn.ModuleList(GRULayer(hidden_size, reset, n, streams) for n in names)
+        self.layers = nn.ModuleList(
+            GRULayer(hidden_size, reset, n, streams, init, bias) for n in names
+        )
         self.dropouts = nn.ModuleList(
             Dropout(dropout, streams.running(f"{n}/dropout_hidden")) for n in names
         )
         self.inputs = nn.ParameterList(  # W of the layers above the first, [H, 3H]
-            uniform_(torch.empty(hidden_size, 3 * hidden_size), streams.initial(f"{n}/input"), 3)
+            init(torch.empty(hidden_size, 3 * hidden_size), streams.initial(f"{n}/input"), 3)
             for n in names[1:]
         )
 
@@ -110,3 +131,22 @@ class GRU(nn.Module):
                 a = new[-1] @ self.inputs[k - 1]
             new.append(dropout(layer(a, state[k])))
         return tuple(new)
+
+    def scan(self, a: Tensor, widths: Sequence[int]) -> Tensor:
+        """The top layer's outputs [P, H] at all P places of sequences that start from zero.
+
+        Args:
+            a: [P, 3H], the gate inputs of step 0 of all sequences, then those of step 1, and so on.
+            widths: sequences that have a step t; the longest come first, so these are the leading.
+        """
+        outputs = a
+        for k, (layer, dropout) in enumerate(zip(self.layers, self.dropouts, strict=True)):
+            if k > 0:
+                a = outputs @ self.inputs[k - 1]
+            h = a.new_zeros(widths[0], self.hidden_size)
+            steps: list[Tensor] = []
+            for now in torch.split(a, list(widths)):
+                h = dropout(layer(now, h[: len(now)]))
+                steps.append(h)
+            outputs = torch.cat(steps)
+        return outputs

@@ -1,26 +1,121 @@
-"""Merges: from the hidden states of the subnets to one score per candidate."""
+"""Merges: from the hidden states of the subnets to one score per candidate.
+
+Every merge is score_j = sum_p q_p . W^p_j + b_j: `queries` makes the vectors q_p of the states, the
+tables W^p hold a row per item. The score is linear in each table, so one loop serves them all.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from p_rnn.models.table import Items, Table
+from p_rnn.models.table import Init, Items, Table
+from p_rnn.random import Streams
+
+Learners = Collection[int] | None  # numbers of the subnets that learn; None = all
 
 
-class Output(nn.Module):
-    """score_j = W_j h + b_j, over a candidate list shared by the batch or one of each example."""
+def learns(owner: int | None, learners: Learners) -> bool:
+    """Whether something owned by a subnet (None = shared) learns in this update."""
+    return owner is None or learners is None or owner in learners
 
-    def __init__(self, table: Table) -> None:
+
+class Merge(nn.Module):
+    """score_j = sum_k w_k W^k_j h_k + b_j: `parallel`, and with one subnet the plain output (P).
+
+    Args:
+        tables: W^k [N, H_k], one for each subnet; `owners`: the subnet that owns each.
+        weights: w_k of the subnets. `bias`: whether there is a b; it belongs to the first subnet.
+    """
+
+    def __init__(
+        self,
+        tables: Sequence[Table],
+        owners: Sequence[int | None],
+        weights: Sequence[float],
+        bias: bool = True,
+    ) -> None:
         super().__init__()
-        self.table = table  # W [N, H]
-        self.bias = Table(len(table.weight), None)  # b [N]
+        self.tables = nn.ModuleList(tables)
+        self.owners = list(owners)
+        self.weights = list(weights)
+        self.bias = Table(len(tables[0].weight), None) if bias else None
 
-    def forward(self, h: Tensor, items: Items) -> Tensor:
-        """h [B, H]; items: slice or [C] for all, or [B, C] for each its own -> scores [B, C]."""
+    def queries(self, hidden: Sequence[Tensor], learners: Learners) -> list[Tensor]:
+        """q_p [B, H] for the leading tables, of the states h_k [B, H_k] of the leading subnets."""
+        return [_times(w, h) for w, h in zip(self.weights, hidden, strict=False)]
+
+    def forward(self, hidden: Sequence[Tensor], items: Items, learners: Learners) -> Tensor:
+        """Scores [B, C]; items: slice or [C] for all examples, or [B, C] for each its own."""
+        scores: Tensor | None = None
+        if self.bias is not None:
+            scores = _rows(self.bias, items, learns(0, learners))
+        queries = self.queries(hidden, learners)
+        for q, table, owner in zip(queries, self.tables, self.owners, strict=False):
+            assert isinstance(table, Table)
+            rows = _rows(table, items, learns(owner, learners))
+            if rows.dim() == 3:
+                more = torch.bmm(rows, q.unsqueeze(2)).squeeze(2)
+                scores = more if scores is None else more + scores
+            else:
+                scores = q @ rows.t() if scores is None else torch.addmm(scores, q, rows.t())
+        assert scores is not None
+        return scores
+
+
+class SharedMerge(Merge):
+    """score_j = W_j (sum_k w_k h_k) + b_j: `parallel_shared` (R: one W for the sum of states)."""
+
+    def queries(self, hidden: Sequence[Tensor], learners: Learners) -> list[Tensor]:
+        total = _times(self.weights[0], hidden[0])
+        for w, h in zip(self.weights[1:], hidden[1:], strict=False):
+            total = torch.add(total, h, alpha=w)
+        return [total]
+
+
+class InteractionMerge(Merge):
+    """w_id W^id_j h_id + sum_f w_f W^f_j (h_id * h_f) + b_j: `parallel_interaction` (R)."""
+
+    def queries(self, hidden: Sequence[Tensor], learners: Learners) -> list[Tensor]:
+        of_id, weights = hidden[0], self.weights
+        pairs = zip(weights[1:], hidden[1:], strict=False)
+        return [_times(weights[0], of_id), *(_times(w, of_id * h) for w, h in pairs)]
+
+
+class ProjectedMerge(Merge):
+    """score_j = E_j . (sum_k w_k A_k h_k + a): `gru4recf`, A and a being RecBole's last layer."""
+
+    def __init__(self, table: Table, sizes: Sequence[int], weights: Sequence[float], key: str,
+                 streams: Streams, init: Init) -> None:  # fmt: skip
+        super().__init__([table], [None], weights, bias=False)
+        width = table.weight.shape[1]
+        whole = torch.empty(sum(sizes), width)  # one linear layer on the concatenated states
+        init(whole, streams.initial(key))
+        self.projections = nn.ParameterList(
+            part.clone() for part in torch.split(whole, list(sizes))
+        )
+        self.offset = nn.Parameter(torch.zeros(width))  # a
+
+    def queries(self, hidden: Sequence[Tensor], learners: Learners) -> list[Tensor]:
+        q: Tensor = self.offset
+        for k, h in enumerate(hidden):
+            matrix = self.projections[k]
+            if not learns(k, learners):
+                matrix = matrix.detach()
+            q = torch.addmm(q, h, matrix, alpha=self.weights[k])
+        return [q]
+
+
+def _times(weight: float, x: Tensor) -> Tensor:
+    return x if weight == 1 else weight * x
+
+
+def _rows(table: Table, items: Items, learning: bool) -> Tensor:
+    """Rows of the items; with a gradient only where their owner learns."""
+    with torch.set_grad_enabled(torch.is_grad_enabled() and learning):
         if isinstance(items, Tensor) and items.dim() == 2:
-            flat = items.flatten()
-            rows = self.table.rows(flat).view(*items.shape, -1)  # [B, C, H]
-            scores = torch.bmm(rows, h.unsqueeze(2)).squeeze(2)
-            return scores + self.bias.rows(flat).view(items.shape)
-        return torch.addmm(self.bias.rows(items), h, self.table.rows(items).t())
+            rows = table.rows(items.flatten())
+            return rows.view(*items.shape, *rows.shape[1:])
+        return table.rows(items)

@@ -1,67 +1,145 @@
-"""PRNN = subnets + merge, and the architectures as compositions of them."""
+"""PRNN = recurrent subnets side by side + a merge of their states into one score."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from p_rnn.config import Config
 from p_rnn.models.gru import GRU
-from p_rnn.models.inputs import EmbeddingInput, OneHotInput, embedding_table
-from p_rnn.models.merges import Output
-from p_rnn.models.table import Items, Table, uniform_
-from p_rnn.random import Streams
-from p_rnn.registry import lookup
+from p_rnn.models.merges import Learners, Merge, learns
+from p_rnn.models.table import Items, Table
 
 State = tuple[Tensor, ...]
 
 
 class Subnet(nn.Module):
-    """One view of the items and the GRU that reads it."""
+    """Views of the items and the GRU that reads them: a = sum_i w_i a_i.
 
-    def __init__(self, inputs: nn.Module, gru: GRU) -> None:
+    Several inputs are the paper's concatenation: [w_1 e; w_2 phi] W = w_1 e W_1 + w_2 phi W_2 (P).
+    """
+
+    def __init__(self, inputs: Sequence[nn.Module], weights: Sequence[float], gru: GRU) -> None:
         super().__init__()
-        self.inputs = inputs
+        self.inputs = nn.ModuleList(inputs)
+        self.weights = list(weights)
         self.gru = gru
 
+    def _gate_inputs(self, items: Tensor, repeat: Tensor | None) -> Tensor:
+        total: Tensor | None = None
+        for weight, read in zip(self.weights, self.inputs, strict=True):
+            a = read(items, repeat)
+            a = a if weight == 1 else weight * a
+            total = a if total is None else total + a
+        assert total is not None
+        return total
+
     def forward(self, items: Tensor, state: State) -> State:
-        new: State = self.gru(self.inputs(items), state)
+        """The layers' states after one more item [B]."""
+        new: State = self.gru(self._gate_inputs(items, None), state)
         return new
+
+    def scan(self, items: Tensor, repeat: Tensor, widths: Sequence[int]) -> Tensor:
+        """The top layer's output [P, H] at all places of packed sequences (`GRU.scan`)."""
+        return self.gru.scan(self._gate_inputs(items, repeat), widths)
 
 
 class PRNN(nn.Module):
-    """Recurrent subnets side by side and a merge of their hidden states into one score.
+    """K subnets and a merge.
 
     It is a `Ranker` (p_rnn.evaluation.ranking): `begin`, `step` and `scores`. Its state is the
-    tuple of all layers' hidden states, each [B, H].
+    tuple of all layers' hidden states [B, H_k], subnet after subnet. `learners` says which subnets
+    learn: the others run without gradients and without dropout, and nothing that they own gets a
+    gradient.
     """
 
-    def __init__(self, num_items: int, subnet: Subnet, merge: Output) -> None:
+    def __init__(self, num_items: int, subnets: Mapping[str, Subnet], merge: Merge) -> None:
         super().__init__()
         self.num_items = num_items
-        self.subnet = subnet
+        self.names = tuple(subnets)
+        self.subnets = nn.ModuleList(subnets.values())
         self.merge = merge
+        self.in_score = len(self.names)
+
+    def use(self, in_score: int) -> None:
+        """Have only the first `in_score` subnets run and count (a stage of `residual`)."""
+        assert 1 <= in_score <= len(self.names)
+        self.in_score = in_score
 
     @property
     def device(self) -> torch.device:
-        return self.merge.table.weight.device
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
 
     def tables(self) -> dict[str, Table]:
         """Every table once, by name (an embedding that serves input and output is one table)."""
         return {n: m for n, m in self.named_modules() if isinstance(m, Table)}
 
+    def owners(self) -> dict[str, int | None]:
+        """Parameter name -> number of the subnet that owns it, or None where it is shared.
+
+        What serves a subnet and the merge at once, as the matrix of model.input=shared, is shared.
+        """
+        owner: dict[nn.Parameter, int | None] = {}
+        for k, subnet in enumerate(self.subnets):
+            owner.update(dict.fromkeys(subnet.parameters(), k))
+        for number, table in zip(self.merge.owners, self.merge.tables, strict=True):
+            assert isinstance(table, Table)
+            tied = table.weight in owner
+            owner[table.weight] = None if tied else number
+        if self.merge.bias is not None:
+            owner[self.merge.bias.weight] = 0
+        for k, matrix in enumerate(getattr(self.merge, "projections", ())):
+            owner[matrix] = k
+        return {name: owner.get(p) for name, p in self.named_parameters()}
+
+    def _active(self) -> list[tuple[int, Subnet, slice]]:
+        """The subnets that run: number, module, and where its layers stand in the state."""
+        found, at = [], 0
+        for k in range(self.in_score):
+            subnet = self.subnets[k]
+            assert isinstance(subnet, Subnet)
+            found.append((k, subnet, slice(at, at + len(subnet.gru.layers))))
+            at += len(subnet.gru.layers)
+        return found
+
     def begin(self, batch: int) -> State:
         """Zero states for `batch` sessions."""
-        gru = self.subnet.gru
-        like = self.merge.table.weight
-        return tuple(like.new_zeros(batch, gru.hidden_size) for _ in gru.layers)
+        like = next(self.parameters())
+        return tuple(
+            like.new_zeros(batch, subnet.gru.hidden_size)
+            for _, subnet, _ in self._active()
+            for _ in subnet.gru.layers
+        )
 
-    def advance(self, items: Tensor, state: State) -> State:
+    def advance(self, items: Tensor, state: State, learners: Learners = None) -> State:
         """The state after one more item [B] in every session."""
-        new: State = self.subnet(items, state)
-        return new
+        grad = torch.is_grad_enabled()
+        new: list[Tensor] = []
+        for k, subnet, at in self._active():
+            with torch.set_grad_enabled(grad and learns(k, learners)):
+                new += subnet(items, state[at])
+        return tuple(new)
+
+    def read(
+        self, items: Tensor, widths: Sequence[int], picks: Tensor, learners: Learners = None
+    ) -> list[Tensor]:
+        """Hidden states h_k [M, H_k] at `picks` [M] of packed sequences that start from zero.
+
+        Args:
+            items: [P], step after step, longest sequence first; `widths`: as in `GRU.scan`.
+        """
+        grad = torch.is_grad_enabled()
+        distinct, repeat = torch.unique(items, return_inverse=True)  # the CPU waits for the GPU
+        hidden = []
+        for k, subnet, _ in self._active():
+            with torch.set_grad_enabled(grad and learns(k, learners)):
+                hidden.append(subnet.scan(distinct, repeat, widths).index_select(0, picks))
+        return hidden
 
     def step(self, items: Tensor, state: State, active: Tensor) -> State:
         """`advance` where `active` (bool [B]); the other sessions keep their state."""
@@ -69,41 +147,23 @@ class PRNN(nn.Module):
         keep = ~active[:, None]
         return tuple(torch.where(keep, old, h) for old, h in zip(state, new, strict=True))
 
-    def scores(self, state: State, items: Items) -> Tensor:
-        """Scores [B, C] of candidate items: a slice, [C], or [B, C]."""
-        scores: Tensor = self.merge(state[-1], items)
+    def hidden(self, state: State) -> list[Tensor]:
+        """h_k [B, H_k]: the top layer's state of each subnet."""
+        return [state[at.stop - 1] for _, _, at in self._active()]
+
+    def merged(self, hidden: Sequence[Tensor], items: Items, learners: Learners = None) -> Tensor:
+        """Scores [B, C] of candidate items from the subnets' hidden states."""
+        scores: Tensor = self.merge(hidden, items, learners)
         return scores
 
+    def scores(self, state: State, items: Items) -> Tensor:
+        """Scores [B, C] of candidate items: a slice, [C], or [B, C]."""
+        return self.merged(self.hidden(state), items)
 
-def id_only(config: Config, num_items: int, streams: Streams) -> PRNN:
-    """GRU4Rec: item ids in, scores of all items out (Hidasi & Karatzoglou, CIKM 2018)."""
-    assert config.hidden_size is not None
-    assert config.num_layers is not None
-    assert config.dropout_hidden is not None
-    hidden = config.hidden_size
-    if config.model.input == "shared":
-        output = embedding_table(num_items, hidden, "shared", streams)
-    else:
-        output = Table(num_items, hidden)
-        uniform_(output.weight, streams.initial("id/output"))
-    inputs: nn.Module
-    if config.model.input == "one_hot":
-        inputs = OneHotInput(num_items, hidden, "id", streams)
-    else:
-        assert config.embedding_size is not None
-        assert config.dropout_embedding is not None
-        table = output
-        if config.model.input == "embedding":
-            table = embedding_table(num_items, config.embedding_size, "id", streams)
-        inputs = EmbeddingInput(table, hidden, config.dropout_embedding, "id", streams)
-    gru = GRU(hidden, config.num_layers, config.gru.reset, config.dropout_hidden, "id", streams)
-    return PRNN(num_items, Subnet(inputs, gru), Output(output))
-
-
-MODELS: dict[str, Callable[[Config, int, Streams], PRNN]] = {"id_only": id_only}
-
-
-def build_network(config: Config, num_items: int, streams: Streams) -> PRNN:
-    """The network of a resolved config, over the items that occur in training, on the device."""
-    network = lookup("model", MODELS, config.model.name)(config, num_items, streams)
-    return network.to(streams.device)
+    def select(self, state: State, other: State, subnets: Learners) -> State:
+        """`state`, but the layers of these subnets from `other`."""
+        mixed = list(state)
+        for k, _, at in self._active():
+            if learns(k, subnets):
+                mixed[at] = other[at]
+        return tuple(mixed)

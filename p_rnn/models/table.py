@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 Items = Tensor | slice  # item indices, or a range of them
+Init = Callable[..., Tensor]  # of (weight [rows, gates * cols], generator, gates)
 
 
+@torch.no_grad()
 def uniform_(weight: Tensor, generator: torch.Generator, gates: int = 1) -> Tensor:
     """Fill [rows, gates * cols] with U(+-sqrt(6 / (rows + cols))), each gate on its own (P)."""
     rows, cols = weight.shape[0], weight.shape[1] // gates
     bound = math.sqrt(6.0 / (rows + cols))
-    with torch.no_grad():
-        return weight.uniform_(-bound, bound, generator=generator)
+    return weight.uniform_(-bound, bound, generator=generator)
+
+
+@torch.no_grad()
+def xavier_normal_(weight: Tensor, generator: torch.Generator, gates: int = 1) -> Tensor:
+    """Fill [rows, gates * cols] with N(0, 2 / (rows + cols)) (Glorot & Bengio 2010)."""
+    rows, cols = weight.shape[0], weight.shape[1] // gates
+    return weight.normal_(0.0, math.sqrt(2.0 / (rows + cols)), generator=generator)
+
+
+@torch.no_grad()
+def torch_gru_(weight: Tensor, generator: torch.Generator, gates: int = 3) -> Tensor:
+    """Fill [rows, gates * H] with U(+-1 / sqrt(H)), as torch.nn.GRU does with all its weights."""
+    bound = 1 / math.sqrt(weight.shape[1] // gates)
+    return weight.uniform_(-bound, bound, generator=generator)
 
 
 @dataclass(frozen=True)

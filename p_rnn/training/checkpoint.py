@@ -15,7 +15,7 @@ from p_rnn.errors import UserError
 from p_rnn.resolve import from_dict
 
 FORMAT = "p_rnn checkpoint"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def save_checkpoint(path: Path, config: Config, content: dict[str, Any]) -> None:

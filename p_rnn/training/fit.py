@@ -1,4 +1,4 @@
-"""Epoch after epoch: train, validate, keep the best, stop early, go on after an interruption."""
+"""Pass after pass: train, validate, keep the best, stop early, go on after an interruption."""
 
 from __future__ import annotations
 
@@ -10,24 +10,39 @@ from typing import Any
 
 from p_rnn.config import Config
 from p_rnn.errors import UserError
+from p_rnn.models.network import PRNN
 from p_rnn.resolve import refuse_difference
 from p_rnn.training.checkpoint import load_checkpoint, save_checkpoint
-from p_rnn.training.trainer import Trainer
+from p_rnn.training.strategies import Pass
+from p_rnn.training.trainer import PassResult, Trainer
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class History:
-    """What happened so far; one row per epoch."""
+    """What happened so far; one row per pass over the data ("epoch", from 1)."""
 
     epochs: list[dict[str, Any]] = field(default_factory=list)
-    best_epoch: int = 0  # from 1; the last one where there is no validation
+    stage: int = 0
+    best_epoch: int = 0  # of this stage; the last one where there is no validation
     best: dict[str, float] = field(default_factory=dict)  # its validation metrics
+    stages: list[int] = field(default_factory=list)  # best_epoch of each stage before
+
+    @property
+    def last_epoch(self) -> int:
+        return int(self.epochs[-1]["epoch"]) if self.epochs else 0
 
     @property
     def since_best(self) -> int:
-        return len(self.epochs) - self.best_epoch
+        """Validations of this stage since the best one."""
+        return sum("valid" in row and row["epoch"] > self.best_epoch
+                   for row in self.epochs if row["stage"] == self.stage)  # fmt: skip
+
+    def chosen(self) -> list[int]:
+        """The passes, from 0, that led to the best state: of each stage those up to its best."""
+        best = [*self.stages, self.best_epoch]
+        return [row["epoch"] - 1 for row in self.epochs if row["epoch"] <= best[row["stage"]]]
 
 
 def fit(
@@ -37,45 +52,102 @@ def fit(
     extra: dict[str, Any],
     history: History,
 ) -> History:
-    """Run the epochs that are left; write last.pt after each, best.pt after each best one.
+    """Run the passes that are left; write last.pt after each, best.pt after each best one.
+
+    Early stopping ends a stage, and the next one starts from its best state (the optimizer's
+    stays as it is); validation comes at the end of a cycle.
 
     Args:
         validate: metrics of the validation split, or None without one (then the last is best).
         extra: plain content that every checkpoint carries.
         history: empty, or that of the checkpoint to go on from.
     """
-    config, tracker = trainer.config, trainer.tracker
-    assert config.num_epochs is not None
-    patience, metric = config.early_stopping.patience, config.early_stopping.metric
-    for index in range(len(history.epochs), trainer.strategy.num_passes(config.num_epochs)):
-        if patience is not None and history.since_best >= patience:
-            log.info("stopped early: %s was best in epoch %d", metric, history.best_epoch)
-            break
+    patience, metric = trainer.config.early_stopping.patience, trainer.config.early_stopping.metric
+    stopped = False
+    for index in range(history.last_epoch, len(trainer.passes)):
+        plan = trainer.passes[index]
+        if plan.stage != history.stage:
+            _next_stage(trainer, checkpoints, history, plan)
+            stopped = False
+        elif patience is not None and history.since_best >= patience:
+            if not stopped:
+                log.info("stopped early: %s was best in epoch %d", metric, history.best_epoch)
+            stopped = True
+            continue
         done = trainer.run_pass(index)
-        row: dict[str, Any] = {"epoch": index + 1, **asdict(done), "updates": trainer.updates}
-        line = (
-            f"epoch {index + 1}: loss {done.loss:.4f}, {done.events / done.seconds:,.0f} events/s"
-        )
-        tracker.scalar("epoch/loss", done.loss, index + 1)
-        tracker.scalar("epoch/learning_rate", trainer.optimizer.learning_rate, index + 1)
+        valid = validate() if validate is not None and plan.ends_cycle else None
         better = validate is None
-        if validate is not None:
+        if valid is not None:
             assert metric is not None
-            row["valid"] = validate()
-            for name, value in row["valid"].items():
-                tracker.scalar(f"valid/{name}", value, index + 1)
-            line += f", valid {metric} {row['valid'][metric]:.4f}"
-            better = not history.best or row["valid"][metric] > history.best[metric]
-        log.info("%s%s", line, " (best)" if better and validate is not None else "")
-        history.epochs.append(row)
-        if better:
-            history.best_epoch, history.best = index + 1, row.get("valid", {})
-        content = {**extra, "model": trainer.network.state_dict(), "history": asdict(history)}
-        if better:
-            save_checkpoint(checkpoints / "best.pt", config, content)
-        content.update(optimizer=trainer.optimizer.state_dict(), updates=trainer.updates)
-        save_checkpoint(checkpoints / "last.pt", config, content)
+            better = not history.best or valid[metric] > history.best[metric]
+        _record(trainer, history, index, done, valid, better)
+        _save(trainer, history, checkpoints, extra, better)
     return history
+
+
+def _next_stage(trainer: Trainer, checkpoints: Path, history: History, plan: Pass) -> None:
+    load_network(trainer.network, checkpoints / "best.pt")
+    name = trainer.network.names[plan.in_score - 1]
+    log.info("stage %d: subnet %s joins the best state, of epoch %d",
+             plan.stage + 1, name, history.best_epoch)  # fmt: skip
+    history.stages.append(history.best_epoch)
+    history.stage, history.best_epoch, history.best = plan.stage, 0, {}
+
+
+def _record(
+    trainer: Trainer,
+    history: History,
+    index: int,
+    done: PassResult,
+    valid: dict[str, float] | None,
+    better: bool,
+) -> None:
+    """A row of the history, points for TensorBoard, a line for people."""
+    plan, epoch, tracker = trainer.passes[index], index + 1, trainer.tracker
+    names = trainer.network.names
+    learners = [[names[k] for k in learners] for learners in plan.updates]
+    row: dict[str, Any] = {"epoch": epoch, "stage": plan.stage, "learners": learners,
+                           **asdict(done), "updates": trainer.updates}  # fmt: skip
+    line = f"epoch {epoch}: loss {done.loss:.4f}, {done.events / done.seconds:,.0f} events/s"
+    if plan.in_score < len(names) or learners != [list(names)]:
+        line += f", {' '.join('+'.join(each) for each in learners)} learned"
+    tracker.scalar("epoch/loss", done.loss, epoch)
+    tracker.scalar("epoch/learning_rate", trainer.optimizer.learning_rate, epoch)
+    if valid is not None:
+        row["valid"] = valid
+        for name, value in valid.items():
+            tracker.scalar(f"valid/{name}", value, epoch)
+        metric = trainer.config.early_stopping.metric
+        assert metric is not None
+        line += f", valid {metric} {valid[metric]:.4f}{' (best)' if better else ''}"
+    log.info("%s", line)
+    history.epochs.append(row)
+    if better:
+        history.best_epoch, history.best = epoch, valid or {}
+
+
+def _save(
+    trainer: Trainer, history: History, checkpoints: Path, extra: dict[str, Any], better: bool
+) -> None:
+    content = {**extra, **network_content(trainer.network), "history": asdict(history)}
+    if better:
+        save_checkpoint(checkpoints / "best.pt", trainer.config, content)
+    content.update(optimizer=trainer.optimizer.state_dict(), updates=trainer.updates,
+                   learned=trainer.learned)  # fmt: skip
+    save_checkpoint(checkpoints / "last.pt", trainer.config, content)
+
+
+def network_content(network: PRNN) -> dict[str, Any]:
+    """What a checkpoint holds of a network."""
+    return {"model": network.state_dict(), "in_score": network.in_score}
+
+
+def load_network(network: PRNN, path: Path) -> dict[str, Any]:
+    """Put a network into the state of a checkpoint; the checkpoint's content."""
+    _, content = load_checkpoint(path)
+    network.load_state_dict(content["model"])
+    network.use(content["in_score"])
+    return content
 
 
 def check_resume(path: Path, config: Config) -> None:
@@ -87,7 +159,8 @@ def check_resume(path: Path, config: Config) -> None:
     stored, content = load_checkpoint(path)
     if "optimizer" not in content:
         raise UserError(f"resume={path} cannot be trained on; give the run's checkpoints/last.pt")
-    free = ("num_epochs", "early_stopping.patience", "evaluation.baselines")
+    # What features were read is held against the data itself in `resume`.
+    free = ("num_epochs", "early_stopping.patience", "evaluation.baselines", "selected_features")
     refuse_difference(f"resume={path}", stored, config, free)
 
 
@@ -95,23 +168,32 @@ def resume(path: Path, trainer: Trainer, extra: dict[str, Any], checkpoints: Pat
     """Put a trainer where an interrupted run was; the run's best.pt is taken along.
 
     Raises:
-        UserError: the checkpoint is of another data set, or has trained longer than asked for.
+        UserError: the checkpoint is of another data set or other features, or has trained longer
+            than, or otherwise than, asked for.
     """
     _, content = load_checkpoint(path)
     for key, value in extra.items():
         if content[key] != value:
             raise UserError(f"resume={path} was trained on other data ({key} {content[key]})")
-    best = path.with_name("best.pt")
-    _, best_content = load_checkpoint(best)
-    save_checkpoint(checkpoints / "best.pt", trainer.config, {
-        key: best_content[key] for key in (*extra, "model", "history")
-    })  # fmt: skip
-    done, asked = len(content["history"]["epochs"]), trainer.config.num_epochs or 0
-    if done > trainer.strategy.num_passes(asked):
-        raise UserError(f"resume={path} has trained {done} epochs already, and num_epochs={asked}")
-    trainer.network.load_state_dict(content["model"])
-    trainer.optimizer.load_state_dict(content["optimizer"])
     history = History(**content["history"])
-    trainer.updates = content["updates"]
-    log.info("going on from %s after epoch %d", path, len(history.epochs))
+    if history.best_epoch or history.stages:
+        _, best = load_checkpoint(path.with_name("best.pt"))
+        kept = (*extra, "model", "in_score", "history")
+        save_checkpoint(checkpoints / "best.pt", trainer.config, {key: best[key] for key in kept})
+    if history.last_epoch > len(trainer.passes):
+        raise UserError(
+            f"resume={path} has trained {history.last_epoch} epochs already, and num_epochs="
+            f"{trainer.config.num_epochs} makes {len(trainer.passes)}"
+        )
+    for row in history.epochs:
+        plan = trainer.passes[row["epoch"] - 1]
+        learners = [[trainer.network.names[k] for k in each] for each in plan.updates]
+        if (plan.stage, learners) != (row["stage"], row["learners"]):
+            raise UserError(f"resume={path}: with another num_epochs, strategy="
+                            f"{trainer.config.strategy.name} would have trained otherwise in epoch "
+                            f"{row['epoch']}; keep num_epochs")  # fmt: skip
+    load_network(trainer.network, path)
+    trainer.optimizer.load_state_dict(content["optimizer"])
+    trainer.updates, trainer.learned = content["updates"], list(content["learned"])
+    log.info("going on from %s after epoch %d", path, history.last_epoch)
     return history

@@ -1,38 +1,84 @@
-"""Strategies: which subnet learns in which update."""
+"""Strategies: which subnets are in the score, and which learn, in each update.
+
+A strategy turns the passes that each subnet has to learn in into the passes of the run, one after
+the other. Nothing else knows which strategy runs. Residual, alternating and interleaving take the
+loss on the score of the ensemble: the residual of a ranking loss is its gradient there, as in
+boosting (R; the paper's section 3.2 speaks of the residual error of those trained before).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from p_rnn.config import StrategyConfig
 from p_rnn.registry import lookup, settings_for
 
 
-class Strategy(Protocol):
-    """What the trainer asks; it never asks which strategy it has."""
+@dataclass(frozen=True)
+class Pass:
+    """One pass over the data.
 
-    def num_passes(self, num_epochs: int) -> int:
-        """Passes over the data until every subnet has learned in `num_epochs` of them."""
+    Attributes:
+        in_score: the leading subnets that run and count.
+        updates: of each mini-batch: the numbers of the subnets that learn, update after update.
+        stage: validation chooses the best state of each stage, and the next one starts from it.
+        ends_cycle: whether all subnets of the stage have had their turn: time to validate.
+    """
 
-    def num_updates(self, index: int) -> int:
-        """Updates on each mini-batch of pass `index`."""
-
-
-class Simultaneous:
-    """One update per mini-batch, and everything learns in it."""
-
-    def num_passes(self, num_epochs: int) -> int:
-        return num_epochs
-
-    def num_updates(self, index: int) -> int:
-        return 1
+    in_score: int
+    updates: tuple[tuple[int, ...], ...]
+    stage: int = 0
+    ends_cycle: bool = True
 
 
-STRATEGIES: dict[str, Callable[..., Strategy]] = {"simultaneous": Simultaneous}
+Strategy = Callable[[Sequence[int]], list[Pass]]  # of the passes in which each subnet learns
+
+
+def _learning(epochs: Sequence[int], index: int) -> tuple[int, ...]:
+    """The subnets that have not finished their epochs before pass (or cycle) `index`."""
+    return tuple(k for k, count in enumerate(epochs) if index < count)
+
+
+def simultaneous(epochs: Sequence[int]) -> list[Pass]:
+    """One update of a mini-batch, and all learn in it (P)."""
+    return [Pass(len(epochs), (_learning(epochs, e),)) for e in range(max(epochs))]
+
+
+def alternating(epochs: Sequence[int]) -> list[Pass]:
+    """One update, and the subnets take turns by pass (P: per epoch)."""
+    passes = []
+    for cycle in range(max(epochs)):
+        turns = _learning(epochs, cycle)
+        passes += [
+            Pass(len(epochs), ((k,),), ends_cycle=position == len(turns) - 1)
+            for position, k in enumerate(turns)
+        ]
+    return passes
+
+
+def residual(epochs: Sequence[int]) -> list[Pass]:
+    """One subnet after the other, on the score of those before and itself; then it rests (P)."""
+    return [Pass(k + 1, ((k,),), stage=k) for k, count in enumerate(epochs) for _ in range(count)]
+
+
+def interleaving(epochs: Sequence[int]) -> list[Pass]:
+    """An update for each subnet on every mini-batch; each sees its predecessors updated (P)."""
+    return [
+        Pass(len(epochs), tuple((k,) for k in _learning(epochs, e))) for e in range(max(epochs))
+    ]
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "simultaneous": simultaneous,
+    "alternating": alternating,
+    "residual": residual,
+    "interleaving": interleaving,
+}
 
 
 def build_strategy(config: StrategyConfig) -> Strategy:
     """The strategy of a config."""
-    cls = lookup("strategy", STRATEGIES, config.name)
-    return cls(**settings_for("strategy", cls, config))
+    function = lookup("strategy", STRATEGIES, config.name)
+    settings_for("strategy", function, config)
+    return function

@@ -1,4 +1,4 @@
-"""The training loop: session-parallel mini-batches through network, loss and optimizer."""
+"""The training loop: mini-batches through network, loss and optimizer."""
 
 from __future__ import annotations
 
@@ -11,21 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from p_rnn.config import Config
-from p_rnn.data.batches import Block, num_pairs, session_parallel
+from p_rnn.config import Config, SubnetConfig
 from p_rnn.data.dataset import Sessions
-from p_rnn.data.negatives import NegativeSampler
 from p_rnn.errors import UserError
 from p_rnn.models.network import PRNN, State
 from p_rnn.random import Streams
 from p_rnn.tracking import Tracker
+from p_rnn.training.feeds import FEEDS, Step, num_targets
 from p_rnn.training.losses import build_loss
 from p_rnn.training.optimizers import build_optimizer
-from p_rnn.training.strategies import build_strategy
-
-# Random numbers and indices are made for many steps at once: 2^19 candidates of 8 bytes are 4 MiB.
-CANDIDATES_PER_BLOCK = 2**19
-MAX_BLOCK_STEPS = 1024
+from p_rnn.training.strategies import Pass, build_strategy
 
 
 class Diverged(UserError):
@@ -36,10 +31,10 @@ class Diverged(UserError):
 class PassResult:
     """What one pass over the data did."""
 
-    loss: float  # mean over the examples
-    events: int  # examples that were learned from
-    skipped: int  # examples without any negative: the state went on, nothing was learned
-    seconds: float
+    loss: float = 0.0  # mean over the examples of all updates
+    events: int = 0  # examples that were learned from
+    skipped: int = 0  # examples without any negative: the state went on, nothing was learned
+    seconds: float = 0.0
 
 
 @dataclass
@@ -49,6 +44,10 @@ class Trainer:
     Args:
         sessions: what to train on. `support`: int64 [N] events per item in them.
         streams: the random numbers of the run, on the network's device.
+
+    Attributes:
+        passes: those of the run, as its strategy has them.
+        updates: steps of the optimizer so far; `learned`: of them, those of each subnet.
     """
 
     config: Config
@@ -58,119 +57,84 @@ class Trainer:
     streams: Streams
     tracker: Tracker
     updates: int = 0
+    learned: list[int] = field(default_factory=list)
     _points: list[Tensor] = field(default_factory=list)
-    _last_read: tuple[float, int] = (0.0, 0)
+    # Time, events and examples at the last look at the losses; an event that K updates learn from
+    # is K examples.
+    _last_read: tuple[float, int, int] = (0.0, 0, 0)
+    _examples: int = 0
 
     def __post_init__(self) -> None:
-        config = self.config
+        config, network = self.config, self.network
         assert config.batch_size is not None
         assert config.learning_rate is not None
         self.batch_size = config.batch_size
-        self.num_negatives = config.num_negatives or 0
-        usable = int((self.sessions.lengths >= 2).sum())
-        if self.batch_size > usable:
-            raise UserError(
-                f"batch_size={self.batch_size} exceeds the {usable} training sessions with two "
-                f"events or more; set batch_size to at most {usable}"
-            )
-        self.device = self.network.device
+        feed = FEEDS[config.batching or "session_parallel"]
+        self.feed = feed(config, network, self.sessions, self.support, self.streams)
         self.loss = build_loss(config.loss)
-        self.strategy = build_strategy(config.strategy)
-        self.optimizer = build_optimizer(config.optimizer, self.network, config.learning_rate)
-        dtype = self.network.merge.table.weight.dtype
-        self.log_support = torch.from_numpy(np.log(self.support)).to(self.device, dtype)
-        self.sampler: NegativeSampler | None = None
-        if config.negatives == "uniform_one" or self.num_negatives:
-            alpha = 0.0 if config.negatives == "uniform_one" else config.sample_alpha
-            assert alpha is not None
-            generator = self.streams.running("negatives")
-            self.sampler = NegativeSampler(self.support, alpha, generator)
+        self.passes = build_strategy(config.strategy)(epochs_of_subnets(config, network.names))
+        self.optimizer = build_optimizer(config.optimizer, network, config.learning_rate)
+        self.log_support = torch.from_numpy(np.log(self.support)).to(network.device, network.dtype)
+        self.learned = self.learned or [0] * len(network.names)
 
     def run_pass(self, index: int) -> PassResult:
-        """One pass over all sessions (pass `index`, from 0).
+        """Pass `index` (from 0) of `passes` over all sessions.
 
         Raises:
             Diverged: the loss became NaN or infinite.
         """
-        started = time.perf_counter()
+        plan, result, started = self.passes[index], PassResult(), time.perf_counter()
         self.streams.start_epoch(index)
         self.network.train()
-        steps = min(
-            MAX_BLOCK_STEPS, max(1, CANDIDATES_PER_BLOCK // (self.batch_size + self.num_negatives))
-        )
-        total = num_pairs(self.sessions.offsets)
-        self._last_read = (started, 0)
-        state = self.network.begin(self.batch_size)
-        result = PassResult(loss=0.0, events=0, skipped=0, seconds=0.0)
-        with self.tracker.bar(total, "ev", f"epoch {index + 1}") as bar:
-            for block in session_parallel(self.sessions, self.batch_size, steps):
-                state = self._run_block(block, state, index, result)
-                bar.update(int(block.width.sum()))
-                read = self._last_read[1]  # examples whose losses have been fetched
-                if read:
-                    bar.set_postfix_str(f"loss {result.loss / read:.4f}", refresh=False)
+        self.network.use(plan.in_score)
+        self._last_read, self._examples = (started, 0, 0), 0
+        with self.tracker.bar(num_targets(self.sessions), "ev", f"epoch {index + 1}") as bar:
+            for step in self.feed.steps():
+                count = len(step.targets)
+                if count == 1 and step.negatives is None and self.config.negatives == "sampled":
+                    with torch.no_grad():
+                        self.feed.carry(step.forward(None)[1])
+                    result.skipped += 1
+                else:
+                    self.feed.carry(self._learn(step, plan))
+                    result.events += count
+                    self._examples += count * len(plan.updates)
+                if len(self._points) >= self.config.tracking.log_every:
+                    self._read_losses(index, result)
+                    bar.set_postfix_str(f"loss {result.loss / self._examples:.4f}", refresh=False)
+                bar.update(count)
         self._read_losses(index, result)
-        result.loss /= max(result.events, 1)
+        result.loss /= max(self._examples, 1)
         result.seconds = time.perf_counter() - started
         return result
 
-    def _run_block(self, block: Block, state: State, index: int, result: PassResult) -> State:
-        inputs = torch.from_numpy(block.inputs).to(self.device)
-        targets = torch.from_numpy(block.targets).to(self.device)
-        going_on = torch.from_numpy(~block.first).to(self.device, torch.float32)[:, :, None]
-        negatives = self._sample(len(inputs))
-        for t, width in enumerate(block.width.tolist()):
-            if t in block.stay:
-                stay = torch.from_numpy(block.stay[t]).to(self.device)
-                state = tuple(h[stay] for h in state)
-            elif width < len(state[0]):  # fewer sessions than slots from the very first step
-                state = tuple(h[:width] for h in state)
-            state = tuple(h * going_on[t, :width] for h in state)
-            now = inputs[t, :width]
-            if width == 1 and self.config.negatives == "sampled" and not self.num_negatives:
-                with torch.no_grad():
-                    state = self.network.advance(now, state)
-                result.skipped += 1
-                continue
-            step_negatives = None if negatives is None else negatives[t]
-            for _ in range(self.strategy.num_updates(index)):
-                after = self._update(now, targets[t, :width], state, step_negatives)
-            state = after
-            result.events += width
-            if len(self._points) >= self.config.tracking.log_every:
-                self._read_losses(index, result)
-        return state
+    def _learn(self, step: Step, plan: Pass) -> State:
+        """All updates of a mini-batch; the state to go on from.
 
-    def _sample(self, steps: int) -> Tensor | None:
-        """Negatives of a block: [T, S] shared by the batch, or [T, B] one for each example."""
-        if self.sampler is None:
-            return None
-        one_each = self.config.negatives == "uniform_one"
-        return self.sampler.sample(steps, self.batch_size if one_each else self.num_negatives)
+        Every update starts from the same state; the one carried on has each subnet's layers from
+        the forward pass in which it learned.
+        """
+        carried: State = ()
+        for learners in plan.updates:
+            hidden, after = step.forward(learners)
+            self._update(step, hidden, learners)
+            after = tuple(h.detach() for h in after)
+            carried = self.network.select(carried or after, after, learners)
+        return carried
 
-    def _update(
-        self, inputs: Tensor, targets: Tensor, state: State, negatives: Tensor | None
-    ) -> State:
-        """Forward, backward and one optimizer step; the state after it, cut off from the graph."""
-        after = self.network.advance(inputs, state)
+    def _update(self, step: Step, hidden: list[Tensor], learners: tuple[int, ...]) -> None:
+        """Loss, backward and one optimizer step, in which the learners learn."""
+        items, column = self._candidates(step.targets, step.negatives)
         log_q = None
-        items: Tensor | slice
-        if self.config.negatives == "full":
-            items, column = slice(0, self.network.num_items), targets
-        elif self.config.negatives == "uniform_one":
-            assert negatives is not None
-            items = torch.stack([targets, negatives[: len(targets)]], dim=1)  # [B, 2]
-            column = torch.zeros_like(targets)
-        else:
-            items = targets if negatives is None else torch.cat([targets, negatives])
-            column = torch.arange(len(targets), device=self.device)
-            if self.config.loss.logq:
-                log_q = self._log_q(targets, negatives)
-        losses = self.loss(self.network.scores(after, items), column, log_q)
+        if self.config.loss.logq:
+            log_q = self._log_q(step.targets, step.negatives)
+        losses = self.loss(self.network.merged(hidden, items, learners), column, log_q)
         # The configured B, also in the tail, so that an example weighs the same everywhere (P).
         loss = losses.sum() / self.batch_size
         loss.backward()  # type: ignore[no-untyped-call]
         self.updates += 1
+        for k in learners:
+            self.learned[k] += 1
         measure = self.tracker.settings.tensorboard and (
             self.updates % self.config.tracking.log_every == 0
         )
@@ -178,7 +142,18 @@ class Trainer:
         self._points.append(loss.detach())
         if norm is not None:
             self.tracker.scalar("train/gradient_norm", norm.item(), self.updates)
-        return tuple(h.detach() for h in after)
+
+    def _candidates(
+        self, targets: Tensor, negatives: Tensor | None
+    ) -> tuple[Tensor | slice, Tensor]:
+        """The items to score, and the column of each example's target [M]."""
+        if self.config.negatives == "full":
+            return slice(0, self.network.num_items), targets
+        if self.config.negatives == "uniform_one":
+            assert negatives is not None
+            return torch.stack([targets, negatives], dim=1), torch.zeros_like(targets)  # [M, 2]
+        items = targets if negatives is None else torch.cat([targets, negatives])
+        return items, torch.arange(len(targets), device=targets.device)
 
     def _log_q(self, targets: Tensor, negatives: Tensor | None) -> Tensor:
         """log q of the candidates: support for targets, support^sample_alpha for samples."""
@@ -203,11 +178,18 @@ class Trainer:
                     "take another loss"
                 )
         result.loss += sum(losses) * self.batch_size
-        now, (then, events) = time.perf_counter(), self._last_read
-        self._last_read = (now, result.events)
+        now, (then, events, examples) = time.perf_counter(), self._last_read
+        self._last_read = (now, result.events, self._examples)
         # Per example: the tail of an epoch has fewer of them in an update.
-        per_example = sum(losses) * self.batch_size / (result.events - events)
+        per_example = sum(losses) * self.batch_size / (self._examples - examples)
         self.tracker.scalar("train/loss", per_example, self.updates)
         self.tracker.scalar(
             "train/events_per_s", (result.events - events) / (now - then), self.updates
         )
+
+
+def epochs_of_subnets(config: Config, names: tuple[str, ...]) -> list[int]:
+    """The passes in which each subnet learns."""
+    assert config.num_epochs is not None
+    own = [config.subnets.get(name, SubnetConfig()).num_epochs for name in names]
+    return [config.num_epochs if epochs is None else epochs for epochs in own]

@@ -19,7 +19,7 @@ from p_rnn.evaluation import evaluator, ranking
 from p_rnn.evaluation.evaluator import Protocol, Ranks, evaluate, summarise
 from p_rnn.evaluation.metrics import breakdown, metrics
 from p_rnn.evaluation.ranking import State
-from p_rnn.models.network import build_network
+from p_rnn.models.architectures import build_network
 from p_rnn.random import Streams
 from p_rnn.resolve import resolve
 from tests.conftest import TINY
@@ -212,7 +212,7 @@ def test_breakdowns_partition_the_targets(cold_items: str) -> None:
 def test_a_network_equals_one_session_at_a_time(model: tuple[str, ...]) -> None:
     """Batches, padding and chunks change nothing; dropout is off outside of training."""
     config = resolve(load_config(*TINY, *model, "dropout_hidden=0.3"))
-    network = build_network(config, NUM_WARM, Streams(3)).eval()
+    network = build_network(config, NUM_WARM, Streams(3), {}).eval()
     network.merge.bias.weight.copy_(torch.linspace(-0.2, 0.2, NUM_WARM))
     rows = random_rows(11)
     ranks = evaluate(network, make_sessions(rows), protocol(ties="standard"))
@@ -222,8 +222,8 @@ def test_a_network_equals_one_session_at_a_time(model: tuple[str, ...]) -> None:
             kept = [item for item in row if item < NUM_WARM]
             state = tuple(torch.zeros(1, 8) for _ in range(config.num_layers or 0))
             for item, target in pairwise(kept):
-                state = network.subnet(torch.tensor([item]), state)
-                weight, bias = network.merge.table.weight, network.merge.bias
+                state = network.subnets[0](torch.tensor([item]), state)
+                weight, bias = network.merge.tables[0].weight, network.merge.bias
                 scores = (weight @ state[-1][0] + bias.weight).double()
                 margin = (scores - scores[target]).abs() < 1e-6
                 assert margin.sum() == 1, "choose another seed: a near tie"

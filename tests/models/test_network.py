@@ -14,7 +14,8 @@ from torch import Tensor
 from p_rnn.cli import load_config
 from p_rnn.config import Config, TrackingConfig
 from p_rnn.data.dataset import Sessions
-from p_rnn.models.network import PRNN, build_network
+from p_rnn.models.architectures import build_network
+from p_rnn.models.network import PRNN
 from p_rnn.random import Streams
 from p_rnn.resolve import resolve
 from p_rnn.tracking import Tracker
@@ -29,7 +30,7 @@ def make_config(*overrides: str) -> Config:
 
 
 def build(*overrides: str, seed: int = 0, num_items: int = N) -> PRNN:
-    return build_network(make_config(*overrides), num_items, Streams(seed))
+    return build_network(make_config(*overrides), num_items, Streams(seed), {})
 
 
 def random_network(*overrides: str) -> PRNN:
@@ -52,7 +53,7 @@ def array(x: Tensor) -> np.ndarray:
 
 def gru_step(network: PRNN, a: np.ndarray, h: np.ndarray) -> np.ndarray:
     """h' from the gate inputs, reset=after."""
-    layer = network.subnet.gru.layers[0]
+    layer = network.subnets[0].gru.layers[0]
     u, c = array(layer.recurrent), array(layer.bias)
     gates, a = h @ u + c, a + array(layer.input_bias)
     r = 1 / (1 + np.exp(-(a[:, :H] + gates[:, :H])))
@@ -71,8 +72,8 @@ ONE_HOT = np.eye(N)[ITEMS]
 def test_inputs_are_one_of_n_vectors_times_dense_matrices(mode: str) -> None:
     overrides = ["embedding_size=3"] if mode == "embedding" else []
     network = random_network(f"model.input={mode}", *overrides)
-    inputs, h = network.subnet.inputs, normal(B, H)
-    table = array(inputs.table.weight)
+    inputs, h = network.subnets[0].inputs[0], normal(B, H)
+    table = array(inputs.view.table.weight)
     if mode == "one_hot":
         assert table.shape == (N, 3 * H)
         a = ONE_HOT @ table
@@ -87,10 +88,10 @@ def test_inputs_are_one_of_n_vectors_times_dense_matrices(mode: str) -> None:
 @pytest.mark.parametrize("mode", ["one_hot", "embedding", "shared"])
 def test_only_shared_input_reads_the_output_matrix(mode: str) -> None:
     network, item = random_network(f"model.input={mode}"), torch.tensor([6])
-    a, score = network.subnet.inputs(item), network.scores((normal(1, H),), item)
+    a, score = network.subnets[0].inputs[0](item), network.scores((normal(1, H),), item)
     with torch.no_grad():
-        network.merge.table.weight[6] += 1
-    assert torch.equal(a, network.subnet.inputs(item)) == (mode != "shared")
+        network.merge.tables[0].weight[6] += 1
+    assert torch.equal(a, network.subnets[0].inputs[0](item)) == (mode != "shared")
     assert not torch.equal(score, network.scores((normal(1, H),), item))
 
 
@@ -115,9 +116,9 @@ def test_parameters_are_counted_once(overrides: tuple[str, ...], tables: int, la
 def test_dropout_acts_on_the_embedding_and_not_on_the_gate_inputs(mode: str) -> None:
     """a = (m * E[i] / (1 - p)) W for one of the 2^H masks m, and not the same for all."""
     network = random_network(f"model.input={mode}", "dropout_embedding=0.25")
-    inputs, items = network.subnet.inputs, torch.tensor(ITEMS * 8)
+    inputs, items = network.subnets[0].inputs[0], torch.tensor(ITEMS * 8)
     masks = np.array(list(np.ndindex(*[2] * H))) / 0.75  # [2^H, H]
-    table, weight = array(inputs.table.weight), array(inputs.weight)
+    table, weight = array(inputs.view.table.weight), array(inputs.weight)
     used = set()
     for item, a in zip(items.tolist(), array(inputs(items)), strict=True):
         error = np.abs(masks * table[item] @ weight - a).max(axis=1)
@@ -125,7 +126,7 @@ def test_dropout_acts_on_the_embedding_and_not_on_the_gate_inputs(mode: str) -> 
         used.add(int(error.argmin()))
     assert len(used) > 3
     whole = np.eye(N)[items] @ table @ weight
-    np.testing.assert_allclose(array(network.eval().subnet.inputs(items)), whole, rtol=1e-11)
+    np.testing.assert_allclose(array(network.eval().subnets[0].inputs[0](items)), whole, rtol=1e-11)
 
 
 # --- scores and steps ---------------------------------------------------------------------------
@@ -135,7 +136,7 @@ def test_dropout_acts_on_the_embedding_and_not_on_the_gate_inputs(mode: str) -> 
 def test_scores_of_every_kind_of_candidate_list(layers: int) -> None:
     network = random_network(f"num_layers={layers}")
     state = tuple(normal(B, H, seed=k) for k in range(layers))
-    w, b = array(network.merge.table.weight), array(network.merge.bias.weight)
+    w, b = array(network.merge.tables[0].weight), array(network.merge.bias.weight)
     full = state[-1].numpy() @ w.T + b  # [B, N]; the topmost layer counts
     some = torch.tensor([9, 2, 2, 0])
     own = torch.tensor(np.random.default_rng(0).integers(0, N, (B, 3)))
@@ -189,13 +190,13 @@ def test_initial_weights() -> None:
     for mode in ("one_hot", "embedding", "shared"):
         more = [f"embedding_size={d}"] if mode == "embedding" else []
         network = build(f"model.input={mode}", size, "num_layers=2", *more, num_items=n)
-        inputs, gru = network.subnet.inputs, network.subnet.gru
-        assert_uniform(network.merge.table.weight, n, h)
+        inputs, gru = network.subnets[0].inputs[0], network.subnets[0].gru
+        assert_uniform(network.merge.tables[0].weight, n, h)
         if mode == "one_hot":
-            assert_uniform(inputs.table.weight, n, h, gates=3)
+            assert_uniform(inputs.view.table.weight, n, h, gates=3)
         else:
             width = d if mode == "embedding" else h
-            assert_uniform(inputs.table.weight, n, width)
+            assert_uniform(inputs.view.table.weight, n, width)
             assert_uniform(inputs.weight, width, h, gates=3)
         assert_uniform(gru.inputs[0], h, h, gates=3)
         for layer in gru.layers:
@@ -208,11 +209,13 @@ def test_initial_weights() -> None:
 
 def test_no_two_components_start_alike() -> None:
     network = build("model.input=embedding", "num_layers=3")
-    square = [*network.subnet.gru.inputs, *(x.recurrent for x in network.subnet.gru.layers)]
-    square.append(network.subnet.inputs.weight)
+    square = [*network.subnets[0].gru.inputs, *(x.recurrent for x in network.subnets[0].gru.layers)]
+    square.append(network.subnets[0].inputs[0].weight)
     for k, x in enumerate(square):
         assert not any(torch.equal(x, y) for y in square[:k])
-    assert not torch.equal(network.merge.table.weight, network.subnet.inputs.table.weight)
+    assert not torch.equal(
+        network.merge.tables[0].weight, network.subnets[0].inputs[0].view.table.weight
+    )
 
 
 def test_another_layer_changes_nobody_elses_numbers() -> None:
@@ -226,8 +229,8 @@ def test_another_layer_changes_nobody_elses_numbers() -> None:
 
 def test_another_input_changes_nobody_elses_numbers() -> None:
     a, b = (build(f"model.input={mode}") for mode in ("one_hot", "embedding"))
-    assert torch.equal(a.subnet.gru.layers[0].recurrent, b.subnet.gru.layers[0].recurrent)
-    assert torch.equal(a.merge.table.weight, b.merge.table.weight)
+    assert torch.equal(a.subnets[0].gru.layers[0].recurrent, b.subnets[0].gru.layers[0].recurrent)
+    assert torch.equal(a.merge.tables[0].weight, b.merge.tables[0].weight)
 
 
 # --- where gradients end ------------------------------------------------------------------------
@@ -288,9 +291,9 @@ def test_the_gradient_of_a_step_never_reaches_an_earlier_one(tmp_path: Path) -> 
     seen: list[tuple[Tensor, ...]] = []
     advance = network.advance
 
-    def spy(items: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def spy(items: Tensor, state: tuple[Tensor, ...], learners: Any) -> tuple[Tensor, ...]:
         seen.append(state)
-        return advance(items, state)
+        return advance(items, state, learners)
 
     network.advance = spy  # type: ignore[method-assign]
     trainer.run_pass(0)

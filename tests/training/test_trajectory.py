@@ -23,7 +23,7 @@ from p_rnn.cli import load_config
 from p_rnn.config import Config
 from p_rnn.data.dataset import Sessions
 from p_rnn.experiment import train
-from p_rnn.models.network import build_network
+from p_rnn.models.architectures import build_network
 from p_rnn.random import Streams
 from p_rnn.resolve import resolve
 from p_rnn.training.checkpoint import load_checkpoint
@@ -72,7 +72,7 @@ def losses_of(name: str, folder: Path, *overrides: str) -> list[float]:
     """The first losses of a job, over as many passes as it takes."""
     config = resolve(load_config(*FIXED, "tracking.log_every=1", *JOBS[name], *overrides))
     data, streams, tracker = sessions(), Streams(config.seed), Recorder(folder)
-    network = build_network(config, N, streams)
+    network = build_network(config, N, streams, {})
     trainer = Trainer(config, network, data, data.support(N), streams, tracker)
     index = 0
     while len(tracker.losses) < STEPS:

@@ -18,10 +18,11 @@ from torch import Tensor
 from p_rnn.cli import load_config
 from p_rnn.config import Config
 from p_rnn.data.dataset import Sessions
-from p_rnn.models.network import PRNN, build_network
+from p_rnn.models.architectures import build_network
+from p_rnn.models.network import PRNN
 from p_rnn.random import Streams
 from p_rnn.resolve import resolve
-from p_rnn.training import trainer as trainer_module
+from p_rnn.training import feeds as feeds_module
 from p_rnn.training.trainer import Trainer
 from tests.conftest import Recorder
 
@@ -78,28 +79,32 @@ def by_code(
         times=np.zeros(sum(lengths), dtype=np.int64),
     )
     streams = Streams(5)
-    network = build_network(config, N, streams).double()
+    network = build_network(config, N, streams, {}).double()
     before = weights_of(network)
     tracker = Recorder(folder)
     trainer = Trainer(config, network, data, support, streams, tracker)
     # Whatever precision the code keeps log q in, this comparison is about float64.
     np.testing.assert_allclose(trainer.log_support, np.log(support), rtol=1e-6)
     trainer.log_support = torch.from_numpy(np.log(support))
-    trainer.sampler = Stored(negatives)  # type: ignore[assignment]
+    trainer.feed.sampling.sampler = Stored(negatives)  # type: ignore[assignment]
     for index in range(PASSES):
         trainer.run_pass(index)
-    assert trainer.sampler.used == len(tracker.losses) == trainer.updates  # type: ignore[union-attr]
+    assert trainer.feed.sampling.sampler.used == len(tracker.losses) == trainer.updates  # type: ignore[union-attr]
     return tracker.losses, before, network
 
 
 def weights_of(network: PRNN) -> Weights:
     """E and W (one array in mode shared), b, and of layer k: its input W, U, c and d."""
-    gru, table = network.subnet.gru, network.subnet.inputs.table
-    tensors: dict[str, Any] = {"out": network.merge.table.weight, "b": network.merge.bias.weight}
-    if table is not network.merge.table:
+    (read,) = network.subnets[0].inputs
+    gru, table = network.subnets[0].gru, read.view.table
+    tensors: dict[str, Any] = {
+        "out": network.merge.tables[0].weight,
+        "b": network.merge.bias.weight,
+    }
+    if table is not network.merge.tables[0]:
         tensors["in"] = table.weight
-    if hasattr(network.subnet.inputs, "weight"):
-        tensors["W0"] = network.subnet.inputs.weight
+    if hasattr(read, "weight"):
+        tensors["W0"] = read.weight
     for k, layer in enumerate(gru.layers):
         tensors[f"U{k}"], tensors[f"c{k}"] = layer.recurrent, layer.bias
         if hasattr(layer, "input_bias"):
@@ -316,7 +321,7 @@ def test_training_is_its_equations(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Blocks end in the middle of sessions.
-    monkeypatch.setattr(trainer_module, "MAX_BLOCK_STEPS", 17)
+    monkeypatch.setattr(feeds_module, "MAX_BLOCK_STEPS", 17)
     sessions, support = make_sessions()
     negatives = np.random.default_rng(13).integers(0, N, (10 * STEPS, S))  # targets among them
     config = make_config(*job.overrides, f"optimizer.momentum={job.momentum}")

@@ -17,7 +17,11 @@ log = logging.getLogger(__name__)
 
 
 def read_properties(
-    table: Table, item: str, columns: list[str] | None, text_columns: list[str]
+    table: Table,
+    item: str,
+    columns: list[str] | None,
+    text_columns: list[str],
+    setting: str = "dataset.item_table.path",
 ) -> pd.DataFrame:
     """All rows of an item table, with ids as text: `item` (str) and the properties.
 
@@ -27,6 +31,7 @@ def read_properties(
     Args:
         columns: the properties to read; None = all columns but `item`.
         text_columns: properties that are not to be read as numbers.
+        setting: what named the table, for messages.
 
     Raises:
         UserError: a missing column, a missing id, no rows.
@@ -54,10 +59,10 @@ def read_properties(
         parts.append(pd.DataFrame(part))
     parts = [part for part in parts if len(part)]
     if not parts:
-        raise UserError(f"{table.members[0]} holds no items; check dataset.item_table.path")
+        raise UserError(f"{table.members[0]} holds no items; check {setting}")
     mixed = [c for c in properties if len({p[c].dtype.kind in "iuf" for p in parts}) > 1]
     if mixed:  # numbers in one chunk, text in another: text in all, as it is written
-        return read_properties(table, item, columns, [*text_columns, *mixed])
+        return read_properties(table, item, columns, [*text_columns, *mixed], setting)
     return pd.concat(parts, ignore_index=True)
 
 

@@ -1,0 +1,226 @@
+"""Features of items: declared, fitted once, and opened as memory-mapped arrays by item index.
+
+Each feature has a folder `features/<name>-<fingerprint>/` inside the prepared data set. Its
+fingerprint covers the settings of its kind and the source of its values, so that a change re-fits
+this feature and nothing else; the events it was fitted to are those of the folder around it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p_rnn.config import DatasetConfig, FeatureConfig, PathsConfig
+from p_rnn.data.dataset import Dataset
+from p_rnn.data.features.kinds import KINDS
+from p_rnn.data.features.sources import (
+    defaults,
+    file_source,
+    item_table_source,
+    kind_of,
+    kind_of_file,
+    named,
+    properties,
+    warn_of_text,
+)
+from p_rnn.data.features.values import Items
+from p_rnn.data.prepare import fingerprint_of, item_table_folder, new_folder
+from p_rnn.data.readers.files import one_line
+from p_rnn.errors import UserError
+from p_rnn.registry import lookup, settings_for, suggest
+from p_rnn.resolve import check_ranges
+
+Array = NDArray[Any]
+log = logging.getLogger(__name__)
+FORMAT = "p_rnn feature"
+VERSION = 1  # raised by whoever changes what is made of the same values and settings
+VOCABULARY = "vocabulary.json"  # the tokens in their order
+SOURCE = ("columns", "item", "ids")  # settings that say which values of a table or file count
+
+
+@dataclass(frozen=True)
+class DenseFeature:
+    """values: float16 or float32 [N, D], memory-mapped; zero where an item has no value."""
+
+    name: str
+    fingerprint: str
+    values: Array
+
+
+@dataclass(frozen=True)
+class BagFeature:
+    """Item i has the tokens tokens[offsets[i]:offsets[i + 1]], each at most once.
+
+    Attributes:
+        offsets: int64 [N+1], memory-mapped as all are.
+        tokens: int32 [nnz], 0 <= token < num_tokens.
+        weights: float32 [nnz], or None where all are 1.
+        num_tokens: V, the size of the vocabulary or the number of buckets.
+    """
+
+    name: str
+    fingerprint: str
+    offsets: Array
+    tokens: Array
+    weights: Array | None
+    num_tokens: int
+
+
+Feature = DenseFeature | BagFeature
+
+
+def prepare_features(
+    dataset: DatasetConfig, paths: PathsConfig, prepared: Dataset, selected: list[str] | None
+) -> dict[str, Feature]:
+    """The selected features in this order (None: all, as declared), fitted now unless they are.
+
+    Raises:
+        UserError: an unknown name, a setting without effect, missing or bad values, a damaged
+            folder. Nothing half-written stays behind.
+    """
+    table = item_table_folder(dataset, paths, prepared)
+    declared = dataset.features or {name: FeatureConfig() for name in properties(table)}
+    names = list(declared) if selected is None else selected
+    if selected == []:
+        return {}
+    if not declared:
+        raise UserError(
+            f"dataset {dataset.name} has no item features; declare dataset.features or take "
+            "model=id_only"
+        )
+    for name in names:
+        if name not in declared:
+            known = suggest(name, declared)
+            raise UserError(f"dataset {dataset.name} has no feature '{name}'{known}")
+    if len(set(names)) < len(names):
+        raise UserError(f"selected_features={names} names a feature twice")
+    for name in dataset.features or names:
+        _check(name, declared[name])
+    return {name: _prepare_one(name, declared[name], paths, prepared, table) for name in names}
+
+
+def _prepare_one(
+    name: str, config: FeatureConfig, paths: PathsConfig, prepared: Dataset, table: Path | None
+) -> Feature:
+    prefix = f"dataset.features.{name}"
+    items = Items(prepared.item_ids, prepared.num_train_items)
+    if config.file is None:
+        source = item_table_source(name, config, table, items)
+        kind = config.kind or kind_of(table, source.key["columns"][0])
+    else:
+        source = file_source(name, config, paths, items)
+        kind = config.kind or kind_of_file(prefix, config.file)
+    fit = lookup(f"{prefix}.kind", KINDS, kind)
+    own = replace(config, kind=None, file=None, **dict.fromkeys(SOURCE))
+    given = settings_for(prefix, fit, own, name=f"kind={kind}")
+    settings = {**defaults(fit), **given}
+    key = {"feature": name, "kind": kind, "settings": settings, "source": source.key}
+    fingerprint = fingerprint_of({"version": VERSION, **key})
+    folder = prepared.folder / "features" / f"{name}-{fingerprint}"
+    if not folder.exists():
+        with new_folder(folder) as temporary, named(prefix):
+            columns, counts = source.read()
+            if config.kind is None and kind == "category":
+                warn_of_text(prefix, columns[0])
+            counts |= fit(columns, items, temporary, **settings)
+            manifest = {
+                "format": FORMAT,
+                "version": VERSION,
+                "fingerprint": fingerprint,
+                "dataset": prepared.fingerprint,
+                **key,
+                "counts": counts,
+                "arrays": _arrays(temporary),
+                "vocabulary": (temporary / VOCABULARY).exists(),
+            }
+            (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        log.info("%s", _describe(name, kind, counts))
+    return open_feature(folder, name, fingerprint, prepared)
+
+
+def open_feature(folder: Path, name: str, fingerprint: str, prepared: Dataset) -> Feature:
+    """Open the folder of a feature after checking that it is whole and the one that is meant.
+
+    Raises:
+        UserError: damaged or foreign folder, named, with the remedy.
+    """
+    remedy = f"delete {folder} to have it fitted again"
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        if manifest["format"] != FORMAT:
+            raise UserError(f"{folder} is not a feature of p_rnn; {remedy}")
+        if (manifest["fingerprint"], manifest["dataset"]) != (fingerprint, prepared.fingerprint):
+            raise UserError(f"{folder} belongs to other settings or another data set; {remedy}")
+        # mode c: PyTorch warns about arrays that cannot be written; the file stays as it is
+        arrays = {n: np.load(folder / f"{n}.npy", mmap_mode="c") for n in manifest["arrays"]}
+        words = (folder / VOCABULARY).exists()
+        if (_arrays(folder), words) != (manifest["arrays"], manifest["vocabulary"]):
+            raise UserError(f"{folder} does not hold what its manifest says; {remedy}")
+        if "values" in arrays:
+            if len(arrays["values"]) != prepared.num_items:
+                raise UserError(f"{folder}/values.npy has the wrong length; {remedy}")
+            return DenseFeature(name, fingerprint, arrays["values"])
+        bag = BagFeature(
+            name,
+            fingerprint,
+            arrays["offsets"],
+            arrays["tokens"],
+            arrays.get("weights"),
+            int(manifest["counts"]["num_tokens"]),
+        )
+        sizes = (len(bag.offsets) - 1, int(bag.offsets[-1]))
+        if sizes != (prepared.num_items, len(bag.tokens)):
+            raise UserError(f"{folder}/offsets.npy does not fit the other files; {remedy}")
+        return bag
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"{folder} is damaged ({type(error).__name__}: {one_line(error)}); {remedy}"
+        ) from error
+
+
+def _check(name: str, config: FeatureConfig) -> None:
+    """Refuse names that are no names, and values out of range."""
+    if not re.fullmatch(r"\w[\w.\-]*", name):
+        raise UserError(
+            f"dataset.features: '{name}' names a folder: letters, digits, _ . - only; declare it "
+            f"under another name, with columns: ['{name}']"
+        )
+    if name == "id":
+        raise UserError(
+            "dataset.features: 'id' stands for the item itself; declare the feature under another "
+            "name, with columns: [id]"
+        )
+    try:
+        check_ranges(config)
+    except UserError as error:
+        raise UserError(f"dataset.features.{name}.{error}") from None
+    if config.columns == []:
+        raise UserError(
+            f"dataset.features.{name}.columns is empty; name a column or set it to null"
+        )
+
+
+def _arrays(folder: Path) -> dict[str, Any]:
+    """Shape and type of each array in `folder`."""
+    arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
+    return {n: {"shape": list(a.shape), "dtype": str(a.dtype)} for n, a in arrays.items()}
+
+
+def _describe(name: str, kind: str, counts: dict[str, int]) -> str:
+    parts = [f"{counts['with_value']:,} items have a value, {counts['missing']:,} miss it"]
+    if "num_tokens" in counts:
+        parts.append(f"{counts['num_tokens']:,} tokens")
+    if "dropped_tokens" in counts:
+        parts.append(f"{counts['dropped_tokens']:,} dropped (too rare, or unseen in training)")
+    if "rows" in counts:
+        parts.append(f"{counts['rows_of_other_items']:,} of {counts['rows']:,} rows are of others")
+    return f"feature {name} ({kind}): {'; '.join(parts)}"

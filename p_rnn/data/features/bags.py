@@ -1,0 +1,69 @@
+"""Bags of tokens: from the tokens of each item to a vocabulary and arrays on disk."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from p_rnn.data.features.values import Array, Column, Items, Objects, as_tokens, presence
+from p_rnn.errors import UserError
+
+
+def distinct_tokens(columns: list[Column], items: Items, separator: str | None) -> list[list[str]]:
+    """Per item, the distinct tokens over all columns in their order; texts are split.
+
+    Raises:
+        UserError: a separator without a text to split, or values that are no tokens.
+    """
+    if separator is not None and all(
+        isinstance(column, Objects)
+        and all(isinstance(value, list) for value in column.values if value is not None)
+        for column in columns
+    ):
+        raise UserError("separator has no effect on lists; leave it out or set it to null")
+    parts = [as_tokens(c, items, lambda t: t.split(separator), lists=True) for c in columns]
+    return [list(dict.fromkeys(itertools.chain(*bags))) for bags in zip(*parts, strict=True)]
+
+
+def write_vocabulary_bag(
+    bags: list[list[str]], items: Items, folder: Path, min_df: int, max_tokens: int | None
+) -> dict[str, int]:
+    """Number the tokens of the training items, the most frequent first, and write the bag.
+
+    Raises:
+        UserError: no training item has a value, or no token is in `min_df` of them.
+    """
+    counts = presence(np.array([bool(bag) for bag in bags]), items)
+    item = np.repeat(np.arange(len(items)), [len(bag) for bag in bags])  # [tokens of all items]
+    codes, names = pd.factorize(np.array([t for bag in bags for t in bag], dtype=object))
+    df = np.bincount(codes[item < items.num_train], minlength=len(names))
+    kept = np.flatnonzero(df >= min_df).tolist()
+    order = sorted(kept, key=lambda code: (-df[code], names[code]))[:max_tokens]
+    if not order:
+        raise UserError(f"no token is left: none occurs in min_df={min_df} training items")
+    number_of = np.full(len(names), -1)
+    number_of[order] = np.arange(len(order))
+    tokens = number_of[codes]
+    save_bag(folder, item[tokens >= 0], tokens[tokens >= 0], len(items))
+    save_vocabulary(folder, names[order].tolist())
+    return {**counts, "dropped_tokens": len(names) - len(order), "num_tokens": len(order)}
+
+
+def save_bag(
+    folder: Path, item: Array, tokens: Array, num_items: int, weights: Array | None = None
+) -> None:
+    """Write a bag from its (item, token, weight) cells, [nnz] in the order of the items."""
+    lengths = np.bincount(item, minlength=num_items)
+    np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    np.save(folder / "tokens.npy", tokens.astype(np.int32))
+    if weights is not None:
+        np.save(folder / "weights.npy", weights.astype(np.float32))
+
+
+def save_vocabulary(folder: Path, tokens: list[str]) -> None:
+    with (folder / "vocabulary.json").open("w", encoding="utf-8") as file:
+        json.dump(tokens, file, ensure_ascii=False)

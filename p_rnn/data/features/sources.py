@@ -1,0 +1,173 @@
+"""Where the values of a feature come from: a property of the item table, or a file."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from p_rnn.config import FeatureConfig, PathsConfig
+from p_rnn.data.features.files import FORMATS, source_files
+from p_rnn.data.features.kinds import KINDS
+from p_rnn.data.features.values import Column, Items, Objects, Rows, objects
+from p_rnn.data.item_table import read_property
+from p_rnn.data.prepare import file_hashes
+from p_rnn.data.readers.files import Member, one_line
+from p_rnn.errors import UserError
+from p_rnn.registry import lookup, settings_for, suggest
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the values of a feature come from; `key` is what of it the fingerprint covers."""
+
+    key: dict[str, Any]
+    read: Callable[[], tuple[list[Column], dict[str, int]]]
+
+
+def item_table_source(name: str, config: FeatureConfig, table: Path | None, items: Items) -> Source:
+    """Properties of the item table in the folder `table`.
+
+    Raises:
+        UserError: no such property, or a setting that only files take.
+    """
+
+    def read(*, columns: list[str]) -> tuple[list[Column], dict[str, int]]:
+        assert table is not None
+        return [_property(table, column, items) for column in columns], {}
+
+    prefix = f"dataset.features.{name}"
+    settings = settings_for(prefix, read, _where(config, [name]), name="the item table")
+    known = properties(table)
+    for column in settings["columns"]:
+        if column not in known:
+            if table is None:
+                raise UserError(f"{prefix}: the data set has no item table; set {prefix}.file")
+            raise UserError(
+                f"{prefix}: the item table has no property '{column}'{suggest(column, known)} "
+                f"(set {prefix}.columns or file)"
+            )
+    assert table is not None
+    return Source({"item_table": table.name, **settings}, partial(read, **settings))
+
+
+def file_source(name: str, config: FeatureConfig, paths: PathsConfig, items: Items) -> Source:
+    """Columns of `config.file`.
+
+    Raises:
+        UserError: a missing file, an unknown format, or a setting that the format does not take.
+    """
+    prefix, raw = f"dataset.features.{name}", Path(paths.raw)
+    assert config.file is not None
+    read = lookup(f"format of {prefix}.file", FORMATS, Member(Path(config.file)).suffix)
+    settings = settings_for(prefix, read, _where(config, None), name=config.file)
+
+    def values() -> tuple[list[Column], dict[str, int]]:
+        columns, index = read(raw / str(config.file), raw, name, items, **settings)
+        return columns, {"rows": len(index), "rows_of_other_items": int((index < 0).sum())}
+
+    with named(prefix):
+        files = file_hashes(source_files(raw, config.file, config.ids), paths)
+    return Source({"files": files, **defaults(read), **settings}, values)
+
+
+def _where(config: FeatureConfig, columns: list[str] | None) -> FeatureConfig:
+    """Only the settings that say which values count."""
+    return FeatureConfig(columns=config.columns or columns, item=config.item, ids=config.ids)
+
+
+def properties(table: Path | None) -> dict[str, str]:
+    """What `write_item_table` noted of each property: number, vector or text."""
+    if table is None:
+        return {}
+    with _whole(table):
+        properties = json.loads((table / "manifest.json").read_text())["properties"]
+        return {name: about["kind"] for name, about in properties.items()}
+
+
+def _property(table: Path, name: str, items: Items) -> Column:
+    label = f"item property '{name}'"
+    with _whole(table):
+        values = read_property(table, name)
+        if len(values) != len(items):
+            raise ValueError(f"'{name}' has {len(values)} values for {len(items)} items")
+    if isinstance(values, list):
+        return objects(label, values)
+    rows = values.reshape(len(values), -1)
+    everyone = Rows(label, rows, np.arange(len(items)), numbered=False)
+    index = np.full(len(items), -1)
+    for _, at, block in everyone.blocks():
+        index[at] = np.where(np.isnan(block).all(axis=1), -1, at)
+    return replace(everyone, items=index)
+
+
+@contextmanager
+def _whole(table: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        raise UserError(
+            f"{table} is damaged ({one_line(error)}); delete it to have it prepared again"
+        ) from error
+
+
+def kind_of(table: Path | None, column: str) -> str:
+    """The kind that suits the values of a property."""
+    assert table is not None
+    stored = properties(table)[column]
+    if stored != "text":
+        return stored
+    with _whole(table), (table / f"{column}.jsonl").open(encoding="utf-8") as file:
+        values = (json.loads(line) for line in file)
+        first = next((value for value in values if value is not None), None)
+    return "tags" if isinstance(first, list) else "category"
+
+
+def kind_of_file(prefix: str, file: str) -> str:
+    """Arrays are vectors; the kind of all other files must be given."""
+    if Path(file).suffix in (".npy", ".safetensors"):
+        return "vector"
+    raise UserError(f"{prefix}.kind is null, but {file} needs it: {', '.join(KINDS)}")
+
+
+def warn_of_text(prefix: str, column: Column) -> None:
+    """Warn about a category that nearly every item has for itself."""
+    if isinstance(column, Objects):
+        times = Counter(value for value in column.values if isinstance(value, str))
+        if 2 * sum(n == 1 for n in times.values()) > times.total():
+            log.warning(
+                "%s: more than half of the items that have a value have their own: it looks like "
+                "text; set %s.kind=text",
+                column.label,
+                prefix,
+            )
+
+
+def defaults(function: Callable[..., Any]) -> dict[str, Any]:
+    """The settings of a kind or format that have a default."""
+    parameters = inspect.signature(function).parameters.values()
+    return {
+        p.name: p.default
+        for p in parameters
+        if p.kind is p.KEYWORD_ONLY and p.default is not p.empty
+    }
+
+
+@contextmanager
+def named(prefix: str) -> Iterator[None]:
+    """Puts the name of the feature before the message of a `UserError`."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{prefix}: {error}") from error

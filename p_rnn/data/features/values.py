@@ -1,0 +1,221 @@
+"""The raw values of a property of the items, and the forms in which features take them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from p_rnn.errors import UserError
+
+Array = NDArray[Any]
+BLOCK_BYTES = 64 * 2**20  # of rows that are held in memory at a time
+EXACT = 2**53  # from here on, float64 no longer holds every integer
+
+
+@dataclass(frozen=True)
+class Items:
+    """Raw ids [N] of the items that a feature is made for; the first `num_train` fit it."""
+
+    ids: Array
+    num_train: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Matrix(Protocol):
+    """R rows of D numbers: an array, memory-mapped or not, or a tensor in a file."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    def __getitem__(self, rows: slice, /) -> Array: ...
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A property in numbers.
+
+    Attributes:
+        label: file or property, for messages.
+        values: [R, D] integers or floats.
+        items: int64 [R], the item index of each row; -1 = of no item, or without a value.
+        numbered: whether the rows stand in this order in a file of the user.
+    """
+
+    label: str
+    values: Matrix
+    items: Array
+    numbered: bool = True
+
+    def blocks(self) -> Iterator[tuple[Array, Array, Array]]:
+        """(row numbers [b], item indices [b], values [b, D]) of the rows of items, in blocks."""
+        R, D = self.values.shape
+        step = max(1, BLOCK_BYTES // max(1, D * self.values.dtype.itemsize))
+        for low in range(0, R, step):
+            used = np.flatnonzero(self.items[low : low + step] >= 0)
+            if len(used):
+                block = self.values[slice(low, low + step)]
+                yield low + used, self.items[low + used], block[used]
+
+    def where(self, row: int, item_id: Any) -> str:
+        """How messages name a row."""
+        place = f"{self.label}, row {row + 1}" if self.numbered else self.label
+        return f"{place} (item '{item_id}')"
+
+
+@dataclass(frozen=True)
+class Objects:
+    """A property in JSON values, [N] in the order of the items; None = missing."""
+
+    label: str
+    values: list[Any]
+
+
+Column = Rows | Objects
+
+
+def objects(label: str, values: list[Any]) -> Objects:
+    """`values` with None in place of all that means "no value": NaN, blank text, an empty list."""
+
+    def is_value(value: Any) -> bool:
+        if isinstance(value, str):
+            return bool(value.strip())
+        if isinstance(value, float):
+            return not math.isnan(value)
+        return value is not None and value != []
+
+    return Objects(label, [value if is_value(value) else None for value in values])
+
+
+def align(ids: Array, items: Items, label: str) -> Array:
+    """int64 [R]: the item index of each row, -1 where the data set has no such item.
+
+    Ids are compared as they are written, so that "007" is not the item 7.
+
+    Raises:
+        UserError: an id occurs twice, or none is an item.
+    """
+    both = [ids, items.ids]
+    if any(array.dtype != np.int64 for array in both):
+        both = [array.astype(str) for array in both]
+    rows = pd.Index(both[0])
+    if rows.has_duplicates:
+        twice = ids[int(np.argmax(rows.duplicated()))]
+        raise UserError(f"{label}: item '{twice}' has more than one row; keep one")
+    index = pd.Index(both[1]).get_indexer(rows)
+    if not (index >= 0).any():
+        like = f" (such as '{ids[0]}')" if len(ids) else ""
+        raise UserError(
+            f"{label}: none of its {len(ids)} ids{like} is an item of the data set (such as "
+            f"'{items.ids[0]}'); check the column or file of the ids"
+        )
+    return np.asarray(index, dtype=np.int64)
+
+
+def as_rows(column: Column, items: Items) -> Rows:
+    """Numbers, or lists of as many numbers each, as rows; text that spells a number is one.
+
+    Raises:
+        UserError: a value that is no number, or lists of different lengths.
+    """
+    if isinstance(column, Rows):
+        return column
+    present = [i for i, value in enumerate(column.values) if value is not None]
+    rows: list[list[float]] = []
+    for i in present:
+        value = column.values[i]
+        try:
+            row = [float(v) for v in (value if isinstance(value, list) else [value])]
+        except (TypeError, ValueError):
+            raise UserError(
+                f"{column.label} has mixed types: item '{items.ids[i]}' has {_short(value)}, which "
+                "is no number; mend it, or take kind=category, tags or text"
+            ) from None
+        if rows and len(row) != len(rows[0]):
+            raise UserError(
+                f"{column.label}: item '{items.ids[i]}' has {len(row)} numbers, but those before "
+                f"it have {len(rows[0])}; all need the same"
+            )
+        rows.append(row)
+    width = len(rows[0]) if rows else 1
+    values = np.array(rows, dtype=np.float64).reshape(-1, width)
+    return Rows(column.label, values, np.array(present, dtype=np.int64), numbered=False)
+
+
+def as_tokens(
+    column: Column, items: Items, split: Callable[[str], list[str]], lists: bool
+) -> list[list[str]]:
+    """The tokens of each item, [N]; none where the value is missing.
+
+    Args:
+        split: takes a text apart.
+        lists: whether a value may be a list.
+
+    Raises:
+        UserError: a list where none may be, a vector, or a value that is neither text nor number.
+    """
+    tokens: list[list[str]] = [[] for _ in range(len(items))]
+    if isinstance(column, Rows):
+        if column.values.shape[1] != 1:
+            raise UserError(f"{column.label} holds vectors; take kind=vector or number")
+        for rows, at, values in column.blocks():
+            for row, i, value in zip(rows, at, values[:, 0].tolist(), strict=True):
+                if not math.isnan(value):
+                    tokens[i] = [_token(value, column.where(row, items.ids[i]))]
+        return tokens
+    for i, value in enumerate(column.values):
+        if value is None:
+            continue
+        where = f"{column.label} (item '{items.ids[i]}')"
+        if isinstance(value, str):
+            parts = [part.strip() for part in split(value)]
+        elif isinstance(value, list):
+            if not lists:
+                raise UserError(f"{where} is a list, {_short(value)}; take kind=tags")
+            parts = [_token(part, where) for part in value]
+        else:
+            parts = [_token(value, where)]
+        tokens[i] = [part for part in parts if part]
+    return tokens
+
+
+def as_texts(column: Column, items: Items) -> list[str]:
+    """The text of each item, [N]; lists are joined by blanks; "" where the value is missing."""
+    return [" ".join(t) for t in as_tokens(column, items, lambda text: [text], lists=True)]
+
+
+def presence(has: Array, items: Items) -> dict[str, int]:
+    """Counts of a bool [N]; refuses a feature that no training item has."""
+    if not has[: items.num_train].any():
+        raise UserError("no training item has a value; leave it out of selected_features")
+    return {"with_value": int(has.sum()), "missing": int((~has).sum())}
+
+
+def _token(value: Any, where: str) -> str:
+    """Text as it is, numbers without needless decimals (5.0 -> "5")."""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, int):
+        return str(int(value))
+    if isinstance(value, float) and math.isfinite(value):
+        if not value.is_integer():
+            return repr(value)
+        if abs(value) < EXACT:
+            return str(int(value))
+        raise UserError(
+            f"{where} is {value:.0f}, and numbers from 2^53 on are not exact in a column with "
+            "missing values; write these codes as text"
+        )
+    raise UserError(f"{where} is {_short(value)}, which is neither a text nor a number; mend it")
+
+
+def _short(value: Any) -> str:
+    return f"{value!r:.60}"

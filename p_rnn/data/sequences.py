@@ -1,0 +1,85 @@
+"""Sequence mini-batches: windows of the sessions, read from a zero state.
+
+Every event after the first of its session is a target once per epoch. The targets of a session are
+cut into runs of `stride`; a window ends before the last target of its run and reaches back over at
+most `window` events, so that each target has at least window - stride + 1 events of context where
+the session has them. stride=1 makes the rows of RecBole: each prefix, cut to its last events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p_rnn.data.dataset import Sessions
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A mini-batch of windows, packed without padding: step 0 of all, step 1 of all, and so on.
+
+    Attributes:
+        inputs: int64 [P] item indices; `widths`: windows that have a step t (longest come first).
+        picks: int64 [M], the places of the last inputs before each target; `targets`: int64 [M].
+    """
+
+    inputs: Array
+    widths: list[int]
+    picks: Array
+    targets: Array
+
+
+def cut_windows(offsets: Array, window: int, stride: int) -> tuple[Array, Array, Array]:
+    """All windows of an epoch, in the order of the sessions.
+
+    Returns:
+        start: int64 [R], the position of the first input among the events; `length`: inputs;
+        `count`: targets, which are the events after the last `count` inputs.
+    """
+    pairs = np.maximum(np.diff(offsets) - 1, 0)  # targets of each session
+    runs = -(-pairs // stride)
+    session = np.repeat(np.arange(len(pairs)), runs)
+    number = np.arange(len(session)) - np.repeat(np.cumsum(runs) - runs, runs)
+    first = number * stride  # targets of the session before this run
+    count = np.minimum(stride, pairs[session] - first)
+    length = np.minimum(first + count, window)
+    return offsets[:-1][session] + first + count - length, length, count
+
+
+def sequence_batches(
+    sessions: Sessions, window: int, stride: int, batch_size: int, rng: np.random.Generator
+) -> Iterator[Windows]:
+    """The windows of an epoch in random order, as many in a batch as have `batch_size` targets.
+
+    Whole windows only: a batch may hold up to stride - 1 targets less.
+    """
+    start, length, count = cut_windows(sessions.offsets, window, stride)
+    order = rng.permutation(len(start))
+    done = np.cumsum(count[order])  # targets up to and with each window
+    lo, before = 0, 0
+    while lo < len(order):
+        hi = int(np.searchsorted(done, before + batch_size, side="right"))
+        rows = order[lo:hi]
+        yield _pack(sessions.items, start[rows], length[rows], count[rows])
+        lo, before = hi, int(done[hi - 1])
+
+
+def _pack(items: Array, start: Array, length: Array, count: Array) -> Windows:
+    longest_first = np.argsort(-length, kind="stable")
+    start, length, count = start[longest_first], length[longest_first], count[longest_first]
+    step = np.arange(length[0])[:, None]  # [T, 1]
+    there = step < length  # [T, R]
+    at = (start + step)[there]
+    target = (there & (step >= length - count))[there]
+    return Windows(
+        inputs=items[at].astype(np.int64),
+        widths=there.sum(axis=1).tolist(),
+        picks=np.flatnonzero(target),
+        targets=items[at[target] + 1].astype(np.int64),
+    )

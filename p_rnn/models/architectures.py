@@ -1,0 +1,290 @@
+"""The architectures as compositions of inputs, GRUs and a merge (DESIGN: one line each)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+
+from torch import nn
+
+from p_rnn.config import Config, InputConfig, SubnetConfig
+from p_rnn.data.features import BagFeature, Feature
+from p_rnn.errors import UserError
+from p_rnn.models.gru import GRU
+from p_rnn.models.inputs import (
+    DenseRows,
+    Direct,
+    Embedded,
+    ItemRows,
+    PooledRows,
+    Projection,
+    new_table,
+)  # fmt: skip
+from p_rnn.models.merges import InteractionMerge, Merge, ProjectedMerge, SharedMerge
+from p_rnn.models.network import PRNN, Subnet
+from p_rnn.models.table import Init, Table, torch_gru_, uniform_, xavier_normal_
+from p_rnn.random import Streams
+from p_rnn.registry import lookup, suggest
+
+Features = Mapping[str, Feature]
+ID = "id"  # the name of the subnet over item ids; the others bear the names of their features
+
+
+@dataclass
+class Parts:
+    """Makes the parts of a network; the initial weights of each come from a stream of its name."""
+
+    config: Config
+    num_items: int
+    streams: Streams
+    features: Features
+    init: Init = uniform_  # of embeddings
+    init_gru: Init = uniform_
+    gru_bias: bool = True
+    feature_dropout: bool = True  # dropout_embedding acts on embeddings of features as well
+    tied: Table | None = field(default=None, init=False)  # E, where input and output share it
+
+    def own(self, name: str) -> SubnetConfig:
+        return self.config.subnets.get(name, SubnetConfig())
+
+    def weight(self, name: str) -> float:
+        return self.own(name).weight
+
+    def hidden_size(self, name: str) -> int:
+        size = self.own(name).hidden_size or self.config.hidden_size
+        assert size is not None
+        return size
+
+    def id_input(self, hidden: int) -> nn.Module:
+        """Gate inputs of item ids: one_hot, embedding, or shared with the output."""
+        config, mode = self.config, self.config.model.input
+        if mode == "one_hot":
+            return Direct(ItemRows(self._table(self.num_items, 3 * hidden, "id/one_hot", gates=3)))
+        width, dropout = config.embedding_size, config.dropout_embedding
+        assert width is not None
+        assert dropout is not None
+        if mode == "shared":
+            table = self.tied = self._table(self.num_items, width, "shared/embedding")
+        else:
+            table = self._table(self.num_items, width, "id/embedding")
+        view = ItemRows(table)
+        return Projection(view, width, hidden, dropout, ID, self.streams, self.init_gru)
+
+    def feature_input(self, name: str, hidden: int) -> nn.Module:
+        """Gate inputs of a feature: W phi, or through an embedding of its tokens or columns."""
+        config, feature, streams = self.config, self.features[name], self.streams
+        embedded = config.model.feature_input == "embedding"
+        width = config.embedding_size if embedded else 3 * hidden
+        assert width is not None
+        view: nn.Module
+        if isinstance(feature, BagFeature):
+            assert config.pooling_mode is not None
+            key = f"{name}/embedding" if embedded else f"{name}/direct"
+            table = self._table(feature.num_tokens, width, key, gates=1 if embedded else 3)
+            view = PooledRows(feature, table, config.pooling_mode, streams.device)
+            if not embedded:
+                return Direct(view)
+        else:
+            view = DenseRows(feature, streams.device)
+            if not embedded:
+                return Projection(view, view.width, hidden, 0.0, name, streams, self.init_gru)
+            view = Embedded(view, width, name, streams, self.init)
+        dropout = config.dropout_embedding if self.feature_dropout else 0.0
+        assert dropout is not None
+        return Projection(view, width, hidden, dropout, name, streams, self.init_gru)
+
+    def _table(self, rows: int, width: int, key: str, gates: int = 1) -> Table:
+        return new_table(rows, width, key, self.streams, self.init, gates)
+
+    def subnet(self, name: str, inputs: list[str], weighted: bool) -> Subnet:
+        """A GRU over one or several inputs; `weighted`: these have weights of their own."""
+        config, hidden = self.config, self.hidden_size(name)
+        layers = self.own(name).num_layers or config.num_layers
+        assert layers is not None
+        assert config.dropout_hidden is not None
+        made = [
+            self.id_input(hidden) if each == ID else self.feature_input(each, hidden)
+            for each in inputs
+        ]
+        gru = GRU(hidden, layers, config.gru.reset, config.dropout_hidden, name, self.streams,
+                  self.init_gru, self.gru_bias)  # fmt: skip
+        return Subnet(made, [self.weight(each) if weighted else 1.0 for each in inputs], gru)
+
+    def parallel(self) -> dict[str, Subnet]:
+        """A subnet over item ids and one for each feature."""
+        return {name: self.subnet(name, [name], False) for name in (ID, *self.features)}
+
+    def output(self, name: str, hidden: int) -> Table:
+        """W [N, H], the shared embedding for the subnet that has it as its input."""
+        if self.tied is not None and name == ID:
+            return self.tied
+        return self._table(self.num_items, hidden, f"{name}/output")
+
+
+def _single(parts: Parts, name: str, inputs: list[str]) -> PRNN:
+    subnet = parts.subnet(name, inputs, weighted=True)
+    table = parts.output(ID if parts.tied is not None else name, subnet.gru.hidden_size)
+    owner = None if parts.tied is not None else 0
+    return PRNN(parts.num_items, {name: subnet}, Merge([table], [owner], [1.0]))
+
+
+def id_only(parts: Parts) -> PRNN:
+    """GRU4Rec: item ids in, scores of all items out (Hidasi & Karatzoglou, CIKM 2018)."""
+    return _single(parts, ID, [ID])
+
+
+def feature_only(parts: Parts) -> PRNN:
+    """One GRU over all features (P, section 3.1)."""
+    return _single(parts, "features", list(parts.features))
+
+
+def concat(parts: Parts) -> PRNN:
+    """One GRU over the concatenation of ids and features (P, section 3.1)."""
+    return _single(parts, "concat", [ID, *parts.features])
+
+
+def _per_subnet(parts: Parts, merge: type[Merge]) -> PRNN:
+    subnets = parts.parallel()
+    tables = [parts.output(name, s.gru.hidden_size) for name, s in subnets.items()]
+    owners = [None if table is parts.tied else k for k, table in enumerate(tables)]
+    weights = [parts.weight(name) for name in subnets]
+    return PRNN(parts.num_items, subnets, merge(tables, owners, weights))
+
+
+def parallel(parts: Parts) -> PRNN:
+    """A subnet per input, each with its output matrix; the scores add up (P, section 3.1)."""
+    return _per_subnet(parts, Merge)
+
+
+def parallel_interaction(parts: Parts) -> PRNN:
+    """As `parallel`, but the states of features are multiplied by that of the ids (R)."""
+    return _per_subnet(parts, InteractionMerge)
+
+
+def parallel_shared(parts: Parts) -> PRNN:
+    """A subnet per input and one output matrix over the sum of their states (R)."""
+    subnets = parts.parallel()
+    hidden = parts.hidden_size(ID)
+    table = parts.tied if parts.tied is not None else parts.output("shared", hidden)
+    weights = [parts.weight(name) for name in subnets]
+    return PRNN(parts.num_items, subnets, SharedMerge([table], [None], weights))
+
+
+def gru4recf(parts: Parts) -> PRNN:
+    """RecBole's GRU4RecF: late fusion of two GRUs by a linear layer, dot product with E."""
+    parts.init, parts.init_gru, parts.gru_bias = xavier_normal_, torch_gru_, False
+    parts.feature_dropout = False
+    subnets = {
+        ID: parts.subnet(ID, [ID], False),
+        "features": parts.subnet("features", list(parts.features), False),
+    }
+    assert parts.tied is not None
+    sizes = [s.gru.hidden_size for s in subnets.values()]
+    weights = [parts.weight(name) for name in subnets]
+    merge = ProjectedMerge(parts.tied, sizes, weights, "projection", parts.streams, parts.init)
+    return PRNN(parts.num_items, subnets, merge)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How to build it, and what the settings are checked against.
+
+    Attributes:
+        reads: which of model.input and model.feature_input it needs; the other must be null.
+        single: one GRU reads everything, so that `subnets` sets the weights of inputs only.
+        equal_hidden: the merge adds or multiplies hidden states.
+        projected: the merge maps states to the width of the embedding.
+    """
+
+    build: Callable[[Parts], PRNN]
+    reads: tuple[str, ...] = ("input", "feature_input")
+    single: bool = False
+    equal_hidden: bool = False
+    projected: bool = False
+
+
+MODELS: dict[str, Architecture] = {
+    "id_only": Architecture(id_only, reads=("input",), single=True),
+    "feature_only": Architecture(feature_only, reads=("feature_input",), single=True),
+    "concat": Architecture(concat, single=True),
+    "parallel": Architecture(parallel),
+    "parallel_shared": Architecture(parallel_shared, equal_hidden=True),
+    "parallel_interaction": Architecture(parallel_interaction, equal_hidden=True),
+    "gru4recf": Architecture(gru4recf, projected=True),
+}
+
+
+def check_model(config: Config) -> None:
+    """Refuse what an architecture cannot be built from, as far as the settings alone tell.
+
+    Raises:
+        UserError: unknown model, an input that it lacks or does not read, sizes that do not fit.
+    """
+    name, model = config.model.name, config.model
+    kind = lookup("model", MODELS, name)
+    for f in fields(InputConfig):
+        value = getattr(model, f.name)
+        if value is None and f.name in kind.reads:
+            raise UserError(f"model.{f.name} is null, but {name} needs it: take one of "
+                            f"{', '.join(f.metadata['options'])}")  # fmt: skip
+        if value is not None and f.name not in kind.reads:
+            raise UserError(f"model.{f.name} has no effect on {name}; set it to null")
+    if kind.projected and model.input != "shared":
+        raise UserError(f"{name} scores with its item embedding: model.input must be shared")
+    hidden = config.hidden_size
+    if not kind.single and ID in config.subnets:
+        hidden = config.subnets[ID].hidden_size or hidden
+    if model.input == "shared" and not kind.projected and config.embedding_size != hidden:
+        raise UserError(
+            f"model.input=shared has one matrix for input and output: embedding_size="
+            f"{config.embedding_size} must equal the hidden_size={hidden} of the id subnet; "
+            "leave it out, or set model.input=embedding"
+        )
+    for subnet, own in config.subnets.items():
+        for f in fields(SubnetConfig):
+            if kind.single and f.name != "weight" and getattr(own, f.name) is not None:
+                raise UserError(
+                    f"subnets.{subnet}.{f.name} has no effect: {name} has one GRU for all its "
+                    "inputs; leave it out or set it to null"
+                )
+
+
+def _check_subnets(config: Config, kind: Architecture, features: Features) -> None:
+    """Refuse settings of subnets that the network does not have, and sizes that do not add up."""
+    ids = [ID] if "input" in kind.reads else []
+    read = list(features) if "feature_input" in kind.reads else []
+    names = [*ids, "features"] if kind.projected else [*ids, *read]
+    for subnet in config.subnets:
+        if subnet not in names:
+            what = f"{config.model.name} has no subnet or input of that name"
+            raise UserError(f"subnets.{subnet} has no effect: {what}{suggest(subnet, names)}")
+    if kind.equal_hidden:
+        own = {n: config.subnets.get(n, SubnetConfig()).hidden_size or config.hidden_size
+               for n in names}  # fmt: skip
+        if len(set(own.values())) > 1:
+            sizes = ", ".join(f"{n} {size}" for n, size in own.items())
+            raise UserError(
+                f"{config.model.name} needs subnets of equal hidden_size, not {sizes}; "
+                "take model=parallel for sizes of their own"
+            )
+
+
+def build_network(config: Config, num_items: int, streams: Streams, features: Features) -> PRNN:
+    """The network of a resolved config, over the items that occur in training, on the device.
+
+    Args:
+        features: those that it reads, by name; empty for id_only.
+
+    Raises:
+        UserError: settings for a subnet that it does not have, or unequal sizes.
+    """
+    check_model(config)
+    kind = MODELS[config.model.name]
+    _check_subnets(config, kind, features)
+    network = kind.build(Parts(config, num_items, streams, features))
+    return network.to(streams.device)
+
+
+def reads_features(config: Config) -> bool:
+    """Whether the architecture needs the features of items."""
+    return "feature_input" in lookup("model", MODELS, config.model.name).reads
