@@ -174,7 +174,7 @@ def test_refused_runs_leave_no_folder(place: Path) -> None:
         (["loss=bprmax"], "unknown loss 'bprmax'; did you mean 'bpr_max'?"),
         (["loss=top1", "loss.bpreg=2"], "loss.bpreg has no effect: top1 takes no parameters"),
         (["negatives=full", "num_negatives=3"], "num_negatives has no effect with negatives=full"),
-        (["embedding_size=3"], "embedding_size=3 must equal hidden_size=8"),
+        (["embedding_size=3"], "embedding_size=3 must equal the hidden_size=8"),
         (["loss_type=CE", "loss=top1"], "loss and loss_type=CE both given"),
         (["batch_size=100000"], "batch_size=100000 exceeds the"),
         (["early_stopping.metric=recal@20"], "did you mean 'recall@20'?"),

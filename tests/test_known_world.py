@@ -62,7 +62,7 @@ def test_a_state_that_is_never_reset_loses(
         for block in session_parallel(*arguments):
             yield replace(block, first=np.zeros_like(block.first))
 
-    monkeypatch.setattr("p_rnn.training.trainer.session_parallel", without_reset)
+    monkeypatch.setattr("p_rnn.training.feeds.session_parallel", without_reset)
     assert recall("without reset")["id_only"] < 0.95 * normal
 
 
