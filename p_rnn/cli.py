@@ -159,11 +159,12 @@ def one_line(error: BaseException, schema: type[Any]) -> str:
         key = key or (full[1] if full else unknown[1] if unknown else "?")
         return f"unknown setting '{key}'{_nearest(key, schema)}"
     reason = str(cause).splitlines()[0] if cause is not None else text.splitlines()[0]
+    key = key or str(getattr(error, "full_key", None) or "")
     if override and "ListConfig" in reason:
         return f"{key} takes a list: {key}=[{override[2]}]"
     for omegaconf_type, words in TYPES.items():
         reason = reason.replace(f"could not be converted to {omegaconf_type}", f"is not {words}")
-    return f"{key}: {reason}" if override else reason
+    return f"{key}: {reason}" if key else reason
 
 
 def _nearest(key: str, schema: type[Any]) -> str:
@@ -180,7 +181,7 @@ def _nearest(key: str, schema: type[Any]) -> str:
 def _absent_section(arguments: list[str]) -> str:
     """For a setting inside a section that is null (OmegaConf only asserts)."""
     keys = [word.partition("=")[0].lstrip("+") for word in arguments if "=" in word]
-    nested = [key for key in keys if key.count(".") >= 2]
+    nested = [key for key in keys if key.count(".") >= 2 and ".features." not in key]
     section = " or ".join(key.rpartition(".")[0] for key in nested)
     return f"{' or '.join(nested)} has no effect: this data set has no {section}; leave it out"
 

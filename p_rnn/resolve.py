@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
@@ -70,6 +71,8 @@ def check_ranges(config: Any) -> None:
         if value is None:
             continue
         meta = f.metadata
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{key}={value} must be a finite number")
         if "options" in meta and value not in meta["options"]:
             raise UserError(f"{key}='{value}' is not a choice{suggest(value, meta['options'])}")
         bounds = {

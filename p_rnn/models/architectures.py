@@ -1,4 +1,7 @@
-"""The architectures as compositions of inputs, GRUs and a merge (DESIGN: one line each)."""
+"""The architectures as compositions of inputs, GRUs and a merge.
+
+(P) = as the p-RNN paper (RecSys 2016) has it; (R) = our reading where its text leaves room.
+"""
 
 from __future__ import annotations
 
@@ -134,12 +137,12 @@ def id_only(parts: Parts) -> PRNN:
 
 
 def feature_only(parts: Parts) -> PRNN:
-    """One GRU over all features (P, section 3.1)."""
+    """One GRU over all features (P)."""
     return _single(parts, "features", list(parts.features))
 
 
 def concat(parts: Parts) -> PRNN:
-    """One GRU over the concatenation of ids and features (P, section 3.1)."""
+    """One GRU over the concatenation of ids and features (P)."""
     return _single(parts, "concat", [ID, *parts.features])
 
 
@@ -152,7 +155,7 @@ def _per_subnet(parts: Parts, merge: type[Merge]) -> PRNN:
 
 
 def parallel(parts: Parts) -> PRNN:
-    """A subnet per input, each with its output matrix; the scores add up (P, section 3.1)."""
+    """A subnet per input, each with its output matrix; the scores add up (P)."""
     return _per_subnet(parts, Merge)
 
 

@@ -3,7 +3,7 @@
 A strategy turns the passes that each subnet has to learn in into the passes of the run, one after
 the other. Nothing else knows which strategy runs. Residual, alternating and interleaving take the
 loss on the score of the ensemble: the residual of a ranking loss is its gradient there, as in
-boosting (R; the paper's section 3.2 speaks of the residual error of those trained before).
+boosting (R: the paper speaks of the residual error of those trained before).
 """
 
 from __future__ import annotations

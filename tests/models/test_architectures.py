@@ -52,7 +52,7 @@ def phi(feature: Feature) -> np.ndarray:
 
 
 def gru(layer: Any, a: np.ndarray, h: np.ndarray) -> np.ndarray:
-    """The equations of DESIGN section 5 for reset=after."""
+    """The GRU with reset=after, from its equations."""
     size, u = h.shape[1], array(layer.recurrent)
     r = 1 / (1 + np.exp(-(a + array(layer.input_bias) + h @ u + array(layer.bias))[:, :size]))
     z = (a + array(layer.input_bias) + h @ u + array(layer.bias))[:, size : 2 * size]
@@ -266,7 +266,7 @@ def owner_names(made: PRNN) -> dict[str, str]:
     return {name: names[k] for name, k in made.owners().items()}
 
 
-def test_every_parameter_has_the_owner_of_the_table_in_the_design() -> None:
+def test_every_parameter_has_the_right_owner() -> None:
     own = owner_names(network(settings("model=parallel", "model.input=one_hot")))
     for name, owner in own.items():
         if name.startswith("merge.tables"):
