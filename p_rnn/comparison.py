@@ -107,7 +107,7 @@ def evaluate_checkpoint(settings: EvaluateConfig) -> tuple[dict[str, Any], Evalu
         raise UserError(f"dataset {dataset.name} has no {settings.split} split")
     features = load_features(config, dataset)
     for name, feature in features.items():
-        if content["features"][name] != feature.fingerprint:
+        if dict(content["features"])[name] != feature.fingerprint:
             raise UserError(f"{path} was trained on another version of the feature {name}: its "
                             "files or settings have changed since")  # fmt: skip
     network = build_network(config, content["num_items"], Streams(config.seed, device), features)

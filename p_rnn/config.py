@@ -164,11 +164,19 @@ class Hyperparameters:
     batch_size: Optional[int] = number(None, low=1)  # parallel sessions; of sequences: targets
     window: Optional[int] = number(None, low=1)  # batching=sequences: events read for a target
     stride: Optional[int] = number(None, low=1)  # batching=sequences: targets of a window
-    pooling_mode: Optional[str] = choice(None, "sum", "mean", "max")  # over the bag of an item
+    # Over the tokens of an item; filled in where it is used, as only the data tell if it matters
+    pooling_mode: Optional[str] = choice(None, "sum", "mean", "max")
     negatives: Optional[str] = choice(None, "sampled", "full", "uniform_one")
     num_negatives: Optional[int] = number(None, low=0)  # additional samples a step
     sample_alpha: Optional[float] = number(None, low=0)  # P(sample) ~ support^alpha
     num_epochs: Optional[int] = number(None, low=1)
+
+
+@dataclass
+class EarlyStoppingConfig:
+    # Of validation; it chooses the best checkpoint. null: recall at the largest cutoff
+    metric: Optional[str] = None
+    patience: Optional[int] = number(None, low=1)  # epochs without a better one; null = never stop
 
 
 @dataclass
@@ -187,6 +195,7 @@ class ModelConfig(InputConfig):
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
 
 
 @dataclass
@@ -212,13 +221,6 @@ class StrategyConfig:
     """Which subnet learns when."""
 
     name: str = "simultaneous"
-
-
-@dataclass
-class EarlyStoppingConfig:
-    # Of validation; it chooses the best checkpoint. null: recall at the largest cutoff
-    metric: Optional[str] = None
-    patience: Optional[int] = number(None, low=1)  # epochs without a better one; null = never stop
 
 
 @dataclass

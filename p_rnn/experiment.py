@@ -66,16 +66,17 @@ def train(config: Config, folder: Path | str) -> dict[str, Any]:
     tracker = Tracker(folder, config.tracking)
     try:
         trainer, history = _fit(config, dataset, features, folder, tracker, device)
-        network, learned = trainer.network, trainer.learned
+        network, learned, updates = trainer.network, trainer.learned, trainer.updates
         trained = time.perf_counter()
         results: dict[str, dict[str, Any]] = {}
         if "valid" in dataset.splits:
             results["valid"] = compare(network, config, dataset, "valid")
         final = config.train_on_validation
         if final:
-            last = _fit_final(config, dataset, features, folder, device, history.chosen())
-            network = last.network
-            learned = [a + b for a, b in zip(learned, last.learned, strict=True)]
+            del trainer, network  # a second network and optimizer need the room of the first
+            trainer = _fit_final(config, dataset, features, folder, device, history.chosen())
+            network, updates = trainer.network, updates + trainer.updates
+            learned = [a + b for a, b in zip(learned, trainer.learned, strict=True)]
         results["test"] = compare(network, config, dataset, "test", with_validation=final)
         done = time.perf_counter()
         metrics: dict[str, Any] = {
@@ -92,7 +93,8 @@ def train(config: Config, folder: Path | str) -> dict[str, Any]:
     metrics.update(
         epochs=len(history.epochs),
         best_epoch=history.best_epoch,
-        updates=trainer.updates + (last.updates if final else 0),
+        best_epochs_of_stages=[*history.stages, history.best_epoch],
+        updates=updates,
         updates_of_subnets=dict(zip(network.names, learned, strict=True)),
         parameters=sum(p.numel() for p in network.parameters()),
         seconds={
@@ -193,7 +195,7 @@ def _origin(
     """What every checkpoint says of the data that its network has learned from."""
     return {
         "dataset": dataset.fingerprint,
-        "features": {name: feature.fingerprint for name, feature in features.items()},
+        "features": [[name, feature.fingerprint] for name, feature in features.items()],
         "num_items": network.num_items,
         "with_validation": with_validation,
     }

@@ -10,7 +10,14 @@ from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 
-from p_rnn.config import Config, DatasetConfig, EvaluationConfig, LossConfig, OptimizerConfig
+from p_rnn.config import (
+    Config,
+    DatasetConfig,
+    EarlyStoppingConfig,
+    EvaluationConfig,
+    LossConfig,
+    OptimizerConfig,
+)  # fmt: skip
 from p_rnn.errors import UserError
 from p_rnn.registry import suggest
 
@@ -53,12 +60,15 @@ def refuse_difference(what: str, stored: Config, now: Config, free: tuple[str, .
     Raises:
         UserError: the first setting that differs.
     """
-    current = {key: value for key, value, _ in leaves(now)}
-    for key, value, _ in leaves(stored):
-        if not key.startswith((*_NOT_THE_RUN, *free)) and current.get(key) != value:
-            raise UserError(
-                f"{what} was trained with {key}={value}, not {current.get(key)}; repeat that"
-            )
+    then, current = ({key: value for key, value, _ in leaves(node)} for node in (stored, now))
+    for key in {**then, **current}:
+        # A subnet or feature that only one of them names has the default settings in the other.
+        absent = 1.0 if key.startswith("subnets.") and key.endswith(".weight") else None
+        a, b = then.get(key, absent), current.get(key, absent)
+        # A run stores the features that null stood for.
+        same = a == b or (key == "selected_features" and b is None)
+        if not key.startswith((*_NOT_THE_RUN, *free)) and not same:
+            raise UserError(f"{what} was trained with {key}={a}, not {b}; repeat that")
 
 
 def check_ranges(config: Any) -> None:
@@ -116,6 +126,9 @@ def resolve(config: Config) -> Config:
     for name in ("learning_rate", "num_layers", "num_epochs"):
         if getattr(config, name) is None:
             setattr(config, name, _own(config, name))
+    # A criterion is taken whole: the metric of the model goes with its patience.
+    if config.dataset.validation and config.early_stopping == EarlyStoppingConfig():
+        config.early_stopping = replace(config.model.early_stopping)
     return _resolve_validation(config)
 
 
@@ -198,12 +211,14 @@ def _resolve_sizes(config: Config) -> Config:
     """Hidden and embedding size, and the two dropouts."""
     hidden = config.hidden_size or _own(config, "hidden_size")
     embedding, model = config.embedding_size, config.model
+    of_id = (config.subnets["id"].hidden_size if "id" in config.subnets else None) or hidden
     embeds = model.input in ("embedding", "shared") or model.feature_input == "embedding"
     how = [f"model.{k}={v}" for k, v in (("input", model.input),
            ("feature_input", model.feature_input)) if v]  # fmt: skip
     inputs = f"with {' and '.join(how) or 'no input'}"
     if embeds:
-        embedding = embedding or config.model.hyperparameters.embedding_size or hidden
+        own_size = of_id if model.input == "shared" else hidden
+        embedding = embedding or model.hyperparameters.embedding_size or own_size
     else:
         _refuse(embedding is not None, "embedding_size", inputs)
         _refuse(config.dropout_embedding is not None, "dropout_embedding", inputs)
@@ -260,7 +275,7 @@ def _resolve_features(config: Config) -> Config:
     chosen = config.selected_features
     if chosen is not None and (not chosen or len(set(chosen)) < len(chosen)):
         raise UserError(f"selected_features={chosen} must name one feature or more, each once")
-    return replace(config, pooling_mode=config.pooling_mode or _own(config, "pooling_mode"))
+    return config
 
 
 def metric_names(cutoffs: list[int]) -> list[str]:

@@ -6,6 +6,7 @@ import logging
 
 from p_rnn.cli import hydra_script
 from p_rnn.config import PrepareConfig
+from p_rnn.data.features import has_features, prepare_features
 from p_rnn.data.prepare import prepare
 
 log = logging.getLogger(__name__)
@@ -13,8 +14,10 @@ log = logging.getLogger(__name__)
 
 @hydra_script("prepare", PrepareConfig)
 def main(config: PrepareConfig) -> None:
-    """Print what each rule dropped and where the result lies."""
+    """Print what each rule dropped, what the features hold, and where the result lies."""
     dataset = prepare(config.dataset, config.paths)
+    if has_features(config.dataset, config.paths, dataset):
+        prepare_features(config.dataset, config.paths, dataset, None)
     log.info("\nprepared: %s", dataset.folder)
 
 

@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from p_rnn.cli import load_config, typed
-from p_rnn.config import Config, EvaluationConfig
+from p_rnn.config import Config, EarlyStoppingConfig, EvaluationConfig
 from p_rnn.errors import UserError
 from p_rnn.models.architectures import check_model
 from p_rnn.resolve import check_evaluation, leaves, resolve, resolve_dataset
@@ -214,6 +214,21 @@ REFUSED: dict[tuple[str, ...], str] = {
     ("model.hyperparameters.num_negatives=null",): "num_negatives is null",
     ("model.hyperparameters.sample_alpha=null",): "sample_alpha is null",
 }
+
+
+def test_early_stopping_is_the_models_own_unless_given() -> None:
+    own = ["model.early_stopping.patience=4", "model.early_stopping.metric=mrr@5"]
+    assert resolved(*own).early_stopping == EarlyStoppingConfig("mrr@5", 4)
+    assert resolved(*own, "early_stopping.patience=7").early_stopping.patience == 7
+    assert resolved(*own, "dataset.validation=false").early_stopping == EarlyStoppingConfig()
+
+
+def test_a_shared_embedding_has_the_size_of_the_id_subnet() -> None:
+    config = load_config(
+        "dataset=table", "dataset.path=x.csv", "model=parallel", "subnets.id.hidden_size=30"
+    )
+    assert resolve(config).embedding_size == 30
+    check_model(resolve(config))
 
 
 def refused(says: str, *overrides: str) -> None:

@@ -128,6 +128,11 @@ CASES: dict[str, tuple[list[str], str]] = {
     "optimizer.beta1": (ADAM, "0.5"),
     "optimizer.beta2": (ADAM, "0.9"),
     "optimizer.eps": (ADAM, "0.1"),
+    "model.early_stopping.metric": (
+        ["num_epochs=6", "learning_rate=2", "model.early_stopping.patience=9"],
+        "mrr@1",
+    ),
+    "model.early_stopping.patience": (["num_epochs=12", "learning_rate=1"], "1"),
     "model.feature_input": (TAGS, "embedding"),
     "selected_features": (WARES, "[words]"),
     "subnets.*.hidden_size": (TAGS, "3"),

@@ -16,6 +16,7 @@ from p_rnn.comparison import evaluate_checkpoint
 from p_rnn.config import Config, EvaluateConfig
 from p_rnn.errors import UserError
 from p_rnn.experiment import train
+from p_rnn.resolve import from_dict, refuse_difference, resolve
 from p_rnn.training import fit as fit_module
 from p_rnn.training.strategies import STRATEGIES
 
@@ -82,6 +83,42 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
     assert again["updates_of_subnets"] == whole["updates_of_subnets"]
     clocks = [{k: v for k, v in row.items() if k != "seconds"} for row in again["history"]]
     assert clocks == [{k: v for k, v in row.items() if k != "seconds"} for row in whole["history"]]
+
+
+def test_an_interruption_between_the_two_checkpoints_changes_nothing(
+    job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """last.pt of the first pass of stage two is there, best.pt is still that of stage one."""
+    settings = ["strategy=residual", "num_epochs=2", "learning_rate=0.5"]
+    whole = train(job(*settings), tmp_path / "whole")
+    save = fit_module.save_checkpoint
+
+    def fail(path: Path, config: Config, content: dict[str, Any]) -> None:
+        if path.name == "best.pt" and content["history"]["stage"] == 1:
+            raise Stop
+        save(path, config, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit_module, "save_checkpoint", fail)
+        with pytest.raises(Stop):
+            train(job(*settings), tmp_path / "part")
+    resume = f"resume={tmp_path / 'part' / 'checkpoints' / 'last.pt'}"
+    again = train(job(*settings, resume), tmp_path / "again")
+    assert_equal(weights(tmp_path / "whole", "best"), weights(tmp_path / "again", "best"))
+    assert again["test"] == whole["test"]
+
+
+def test_the_settings_of_a_run_make_it_again(job: Make, tmp_path: Path) -> None:
+    """Also where nothing is pooled; and a sweep knows its finished jobs."""
+    config = job("selected_features=[size]", "num_epochs=1")
+    once = train(config, tmp_path / "once")
+    stored = from_dict(once["config"])
+    assert train(stored, tmp_path / "twice")["test"] == once["test"]
+    refuse_difference("it", stored, resolve(job("num_epochs=1")))
+    with pytest.raises(UserError, match="subnets.size.num_layers=None, not 2"):
+        refuse_difference("it", stored, resolve(job("num_epochs=1", "subnets.size.num_layers=2")))
+    with pytest.raises(UserError, match="selected_features"):
+        refuse_difference("it", stored, resolve(job("num_epochs=1", "selected_features=[tags]")))
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -171,10 +208,15 @@ def test_resuming_residual_with_other_epochs_is_refused_where_they_would_matter(
 def test_changed_features_are_noticed(job: Make, tmp_path: Path) -> None:
     train(job("num_epochs=1"), tmp_path / "run")
     path = tmp_path / "run" / "checkpoints" / "last.pt"
-    with pytest.raises(UserError, match=r"trained on other data \(features"):
-        train(job("num_epochs=2", f"resume={path}", "selected_features=[size]"), tmp_path / "2")
+    for other in ("selected_features=[size]", "selected_features=[tags,size]",
+                  "subnets.tags.weight=0.1", "subnets.tags.hidden_size=5"):  # fmt: skip
+        key = other.split("=")[0]
+        with pytest.raises(UserError, match=f"was trained with {key}="):
+            train(job("num_epochs=2", f"resume={path}", other), tmp_path / "2")
     table = pd.read_csv(tmp_path / "raw" / "items.csv").assign(size=range(30))
     table.to_csv(tmp_path / "raw" / "items.csv", index=False)
+    with pytest.raises(UserError, match=r"trained on other data \(features"):
+        train(job("num_epochs=2", f"resume={path}"), tmp_path / "2")
     with pytest.raises(UserError, match="another version of the feature size"):
         evaluate_checkpoint(EvaluateConfig(str(path)))
 

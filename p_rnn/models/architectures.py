@@ -81,10 +81,11 @@ class Parts:
         assert width is not None
         view: nn.Module
         if isinstance(feature, BagFeature):
-            assert config.pooling_mode is not None
+            pooling_mode = config.pooling_mode or config.model.hyperparameters.pooling_mode
+            assert pooling_mode is not None
             key = f"{name}/embedding" if embedded else f"{name}/direct"
             table = self._table(feature.num_tokens, width, key, gates=1 if embedded else 3)
-            view = PooledRows(feature, table, config.pooling_mode, streams.device)
+            view = PooledRows(feature, table, pooling_mode, streams.device)
             if not embedded:
                 return Direct(view)
         else:

@@ -43,6 +43,16 @@ class Merge(nn.Module):
         self.weights = list(weights)
         self.bias = Table(len(tables[0].weight), None) if bias else None
 
+    def owned(self) -> dict[nn.Parameter, int | None]:
+        """The owner of each parameter of the merge."""
+        own: dict[nn.Parameter, int | None] = {}
+        for table, owner in zip(self.tables, self.owners, strict=True):
+            assert isinstance(table, Table)
+            own[table.weight] = owner
+        if self.bias is not None:
+            own[self.bias.weight] = 0
+        return own
+
     def queries(self, hidden: Sequence[Tensor], learners: Learners) -> list[Tensor]:
         """q_p [B, H] for the leading tables, of the states h_k [B, H_k] of the leading subnets."""
         return [_times(w, h) for w, h in zip(self.weights, hidden, strict=False)]
@@ -97,6 +107,9 @@ class ProjectedMerge(Merge):
             part.clone() for part in torch.split(whole, list(sizes))
         )
         self.offset = nn.Parameter(torch.zeros(width))  # a
+
+    def owned(self) -> dict[nn.Parameter, int | None]:
+        return {**super().owned(), **{p: k for k, p in enumerate(self.projections)}}
 
     def queries(self, hidden: Sequence[Tensor], learners: Learners) -> list[Tensor]:
         q: Tensor = self.offset

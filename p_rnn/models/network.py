@@ -83,18 +83,14 @@ class PRNN(nn.Module):
         """Parameter name -> number of the subnet that owns it, or None where it is shared.
 
         What serves a subnet and the merge at once, as the matrix of model.input=shared, is shared.
+        In an update in which that subnet rests, such a matrix learns from its part in the scores
+        alone, because nothing is propagated back through a subnet that rests (R).
         """
         owner: dict[nn.Parameter, int | None] = {}
         for k, subnet in enumerate(self.subnets):
             owner.update(dict.fromkeys(subnet.parameters(), k))
-        for number, table in zip(self.merge.owners, self.merge.tables, strict=True):
-            assert isinstance(table, Table)
-            tied = table.weight in owner
-            owner[table.weight] = None if tied else number
-        if self.merge.bias is not None:
-            owner[self.merge.bias.weight] = 0
-        for k, matrix in enumerate(getattr(self.merge, "projections", ())):
-            owner[matrix] = k
+        for p, its_owner in self.merge.owned().items():
+            owner[p] = None if p in owner else its_owner
         return {name: owner.get(p) for name, p in self.named_parameters()}
 
     def _active(self) -> list[tuple[int, Subnet, slice]]:

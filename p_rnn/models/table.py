@@ -102,6 +102,7 @@ class Table(nn.Module):
                 total.index_add_(0, items, gradient)
             return RowGradient(None, total, None)
         index = torch.cat([items for items, _ in some])
+        assert all(g is not None for _, g in some), "rows were read without being used"
         gradient = torch.cat([g for _, g in some if g is not None])
         return RowGradient(index, gradient, self._add_up(index, gradient))
 

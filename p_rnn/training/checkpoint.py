@@ -16,13 +16,14 @@ from p_rnn.resolve import from_dict
 
 FORMAT = "p_rnn checkpoint"
 FORMAT_VERSION = 2
+HEADER = ("format", "format_version", "config")
 
 
 def save_checkpoint(path: Path, config: Config, content: dict[str, Any]) -> None:
     """Write `content` and the settings of the run; an interruption leaves the old file intact."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    header = {"format": FORMAT, "format_version": FORMAT_VERSION, "config": asdict(config)}
+    header = dict(zip(HEADER, (FORMAT, FORMAT_VERSION, asdict(config)), strict=True))
     try:
         torch.save({**header, **content}, temporary)
         temporary.replace(path)

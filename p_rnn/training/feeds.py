@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from p_rnn.config import Config
-from p_rnn.data.batches import Block, num_pairs, session_parallel
+from p_rnn.data.batches import Block, session_parallel
 from p_rnn.data.dataset import Sessions
 from p_rnn.data.negatives import NegativeSampler
 from p_rnn.data.sequences import Windows, sequence_batches
@@ -176,8 +176,3 @@ FEEDS: dict[str, Callable[[Config, PRNN, Sessions, Array, Streams], Feed]] = {
     "session_parallel": SessionParallelFeed,
     "sequences": SequenceFeed,
 }
-
-
-def num_targets(sessions: Sessions) -> int:
-    """Examples of a pass, the same for every feed."""
-    return num_pairs(sessions.offsets)

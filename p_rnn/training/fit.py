@@ -12,7 +12,7 @@ from p_rnn.config import Config
 from p_rnn.errors import UserError
 from p_rnn.models.network import PRNN
 from p_rnn.resolve import refuse_difference
-from p_rnn.training.checkpoint import load_checkpoint, save_checkpoint
+from p_rnn.training.checkpoint import HEADER, load_checkpoint, save_checkpoint
 from p_rnn.training.strategies import Pass
 from p_rnn.training.trainer import PassResult, Trainer
 
@@ -54,8 +54,8 @@ def fit(
 ) -> History:
     """Run the passes that are left; write last.pt after each, best.pt after each best one.
 
-    Early stopping ends a stage, and the next one starts from its best state (the optimizer's
-    stays as it is); validation comes at the end of a cycle.
+    Early stopping ends a stage, and the next one starts from its best state, the optimizer's
+    included; validation comes at the end of a cycle.
 
     Args:
         validate: metrics of the validation split, or None without one (then the last is best).
@@ -86,7 +86,8 @@ def fit(
 
 
 def _next_stage(trainer: Trainer, checkpoints: Path, history: History, plan: Pass) -> None:
-    load_network(trainer.network, checkpoints / "best.pt")
+    best = load_network(trainer.network, checkpoints / "best.pt")
+    trainer.optimizer.load_state_dict(best["optimizer"])
     name = trainer.network.names[plan.in_score - 1]
     log.info("stage %d: subnet %s joins the best state, of epoch %d",
              plan.stage + 1, name, history.best_epoch)  # fmt: skip
@@ -130,11 +131,22 @@ def _save(
     trainer: Trainer, history: History, checkpoints: Path, extra: dict[str, Any], better: bool
 ) -> None:
     content = {**extra, **network_content(trainer.network), "history": asdict(history)}
-    if better:
-        save_checkpoint(checkpoints / "best.pt", trainer.config, content)
-    content.update(optimizer=trainer.optimizer.state_dict(), updates=trainer.updates,
-                   learned=trainer.learned)  # fmt: skip
+    content.update(
+        optimizer=trainer.optimizer.state_dict(), updates=trainer.updates, learned=trainer.learned
+    )
+    # last.pt first: after an interruption in between, it is itself the best (see `resume`).
     save_checkpoint(checkpoints / "last.pt", trainer.config, content)
+    if better:
+        _save_best(trainer, checkpoints, content)
+
+
+def _save_best(trainer: Trainer, checkpoints: Path, content: dict[str, Any]) -> None:
+    """best.pt out of the content of a last.pt; with the optimizer where a stage starts from it."""
+    drop = {"updates", "learned"}
+    if trainer.passes[-1].stage == 0:
+        drop.add("optimizer")
+    kept = {key: value for key, value in content.items() if key not in drop}
+    save_checkpoint(checkpoints / "best.pt", trainer.config, kept)
 
 
 def network_content(network: PRNN) -> dict[str, Any]:
@@ -159,8 +171,7 @@ def check_resume(path: Path, config: Config) -> None:
     stored, content = load_checkpoint(path)
     if "optimizer" not in content:
         raise UserError(f"resume={path} cannot be trained on; give the run's checkpoints/last.pt")
-    # What features were read is held against the data itself in `resume`.
-    free = ("num_epochs", "early_stopping.patience", "evaluation.baselines", "selected_features")
+    free = ("num_epochs", "early_stopping.patience", "evaluation.baselines")
     refuse_difference(f"resume={path}", stored, config, free)
 
 
@@ -176,10 +187,13 @@ def resume(path: Path, trainer: Trainer, extra: dict[str, Any], checkpoints: Pat
         if content[key] != value:
             raise UserError(f"resume={path} was trained on other data ({key} {content[key]})")
     history = History(**content["history"])
-    if history.best_epoch or history.stages:
+    if history.best_epoch == history.last_epoch:
+        _save_best(trainer, checkpoints, content)
+    elif history.best_epoch:
         _, best = load_checkpoint(path.with_name("best.pt"))
-        kept = (*extra, "model", "in_score", "history")
-        save_checkpoint(checkpoints / "best.pt", trainer.config, {key: best[key] for key in kept})
+        save_checkpoint(checkpoints / "best.pt", trainer.config, {
+            key: value for key, value in best.items() if key not in HEADER
+        })  # fmt: skip
     if history.last_epoch > len(trainer.passes):
         raise UserError(
             f"resume={path} has trained {history.last_epoch} epochs already, and num_epochs="

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from p_rnn.config import Config, SubnetConfig
+from p_rnn.data.batches import num_pairs
 from p_rnn.data.dataset import Sessions
 from p_rnn.errors import UserError
 from p_rnn.models.network import PRNN, State
 from p_rnn.random import Streams
 from p_rnn.tracking import Tracker
-from p_rnn.training.feeds import FEEDS, Step, num_targets
+from p_rnn.training.feeds import FEEDS, Step
 from p_rnn.training.losses import build_loss
 from p_rnn.training.optimizers import build_optimizer
 from p_rnn.training.strategies import Pass, build_strategy
@@ -69,7 +70,8 @@ class Trainer:
         assert config.batch_size is not None
         assert config.learning_rate is not None
         self.batch_size = config.batch_size
-        feed = FEEDS[config.batching or "session_parallel"]
+        assert config.batching is not None
+        feed = FEEDS[config.batching]
         self.feed = feed(config, network, self.sessions, self.support, self.streams)
         self.loss = build_loss(config.loss)
         self.passes = build_strategy(config.strategy)(epochs_of_subnets(config, network.names))
@@ -88,7 +90,7 @@ class Trainer:
         self.network.train()
         self.network.use(plan.in_score)
         self._last_read, self._examples = (started, 0, 0), 0
-        with self.tracker.bar(num_targets(self.sessions), "ev", f"epoch {index + 1}") as bar:
+        with self.tracker.bar(num_pairs(self.sessions.offsets), "ev", f"epoch {index + 1}") as bar:
             for step in self.feed.steps():
                 count = len(step.targets)
                 if count == 1 and step.negatives is None and self.config.negatives == "sampled":
@@ -115,15 +117,23 @@ class Trainer:
         the forward pass in which it learned.
         """
         carried: State = ()
+        number = self.updates // len(plan.updates) + 1  # of this mini-batch
+        measure = number % self.config.tracking.log_every == 0
         for learners in plan.updates:
             hidden, after = step.forward(learners)
-            self._update(step, hidden, learners)
+            self._update(step, hidden, learners, measure)
             after = tuple(h.detach() for h in after)
             carried = self.network.select(carried or after, after, learners)
         return carried
 
-    def _update(self, step: Step, hidden: list[Tensor], learners: tuple[int, ...]) -> None:
-        """Loss, backward and one optimizer step, in which the learners learn."""
+    def _update(
+        self, step: Step, hidden: list[Tensor], learners: tuple[int, ...], measure: bool
+    ) -> None:
+        """Loss, backward and one optimizer step, in which the learners learn.
+
+        Args:
+            measure: fetch the norm of the gradient for TensorBoard.
+        """
         items, column = self._candidates(step.targets, step.negatives)
         log_q = None
         if self.config.loss.logq:
@@ -135,10 +145,7 @@ class Trainer:
         self.updates += 1
         for k in learners:
             self.learned[k] += 1
-        measure = self.tracker.settings.tensorboard and (
-            self.updates % self.config.tracking.log_every == 0
-        )
-        norm = self.optimizer.step(measure)
+        norm = self.optimizer.step(measure and self.tracker.settings.tensorboard)
         self._points.append(loss.detach())
         if norm is not None:
             self.tracker.scalar("train/gradient_norm", norm.item(), self.updates)

@@ -373,7 +373,11 @@ def test_reading_packed_sequences_is_stepping_through_them(model: str, layers: i
         (["model=parallel", "model.feature_input=null"], "model.feature_input is null"),
         (["model=concat", "subnets.image.hidden_size=3"], "subnets.image.hidden_size has no"),
         (["model=concat", "subnets.tags.num_epochs=3"], "subnets.tags.num_epochs has no effect"),
-        (["model=parallel", "subnets.id.hidden_size=3"], "must equal the hidden_size=3"),
+        (["model=parallel", "embedding_size=3"], "must equal the hidden_size=4"),
+        (
+            ["model=parallel", "subnets.id.hidden_size=3", "embedding_size=4"],
+            "must equal the hidden_size=3",
+        ),
         (["model=gru4recf", "model.input=one_hot"], "model.input must be shared"),
         (["model=parallel", "selected_features=[]"], "must name one feature"),
         (["model=parallel", "selected_features=[tags,tags]"], "each once"),

@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 FORMAT = "p_rnn feature"
 VERSION = 1  # raised by whoever changes what is made of the same values and settings
 VOCABULARY = "vocabulary.json"  # the tokens in their order
+# Names of what is no feature: the input of item ids, a matrix for all, GRUs over several inputs.
+RESERVED = ("id", "shared", "concat", "features")
 SOURCE = ("columns", "item", "ids")  # settings that say which values of a table or file count
 
 
@@ -86,10 +88,8 @@ def prepare_features(
             folder. Nothing half-written stays behind.
     """
     table = item_table_folder(dataset, paths, prepared)
-    declared = dataset.features or {name: FeatureConfig() for name in properties(table)}
+    declared = _declared(dataset, table)
     names = list(declared) if selected is None else selected
-    if selected == []:
-        return {}
     if not declared:
         raise UserError(
             f"dataset {dataset.name} has no item features; declare dataset.features or take "
@@ -104,6 +104,15 @@ def prepare_features(
     for name in dataset.features or names:
         _check(name, declared[name])
     return {name: _prepare_one(name, declared[name], paths, prepared, table) for name in names}
+
+
+def has_features(dataset: DatasetConfig, paths: PathsConfig, prepared: Dataset) -> bool:
+    """Whether there is anything to prepare."""
+    return bool(_declared(dataset, item_table_folder(dataset, paths, prepared)))
+
+
+def _declared(dataset: DatasetConfig, table: Path | None) -> dict[str, FeatureConfig]:
+    return dataset.features or {name: FeatureConfig() for name in properties(table)}
 
 
 def _prepare_one(
@@ -189,15 +198,15 @@ def open_feature(folder: Path, name: str, fingerprint: str, prepared: Dataset) -
 
 def _check(name: str, config: FeatureConfig) -> None:
     """Refuse names that are no names, and values out of range."""
-    if not re.fullmatch(r"\w[\w.\-]*", name):
+    if not re.fullmatch(r"\w[\w\-]*", name):
         raise UserError(
-            f"dataset.features: '{name}' names a folder: letters, digits, _ . - only; declare it "
-            f"under another name, with columns: ['{name}']"
+            f"dataset.features: '{name}' names a folder and a setting: letters, digits, _ - only; "
+            f"declare it under another name, with columns: ['{name}']"
         )
-    if name == "id":
+    if name in RESERVED:
         raise UserError(
-            "dataset.features: 'id' stands for the item itself; declare the feature under another "
-            "name, with columns: [id]"
+            f"dataset.features: '{name}' names another part of a network; declare the feature "
+            f"under another name, with columns: ['{name}']"
         )
     try:
         check_ranges(config)

@@ -27,7 +27,8 @@ def read_npy(path: Path, raw: Path, feature: str, items: Items, *, ids: str) -> 
     if path.suffix == ".gz":
         raise UserError(f"{path} must be unpacked, because arrays are memory-mapped")
     values = _load_npy(path)
-    if values.ndim != 2 or values.dtype.kind != "f" or values.dtype.itemsize > 8:
+    floats = values.dtype.kind == "f" and values.dtype.itemsize <= 8
+    if values.ndim != 2 or values.shape[1] == 0 or not floats:
         raise UserError(
             f"{path} holds {values.dtype} {list(values.shape)}, not rows of float16, float32 or "
             "float64 [rows, D]"
@@ -91,7 +92,8 @@ class _Tensor:
 
 
 def _is_matrix(part: Any) -> bool:
-    return part.get_dtype() in FLOATS and len(part.get_shape()) == 2
+    shape = part.get_shape()
+    return part.get_dtype() in FLOATS and len(shape) == 2 and shape[1] > 0
 
 
 def _open_safetensors(path: Path) -> Any:

@@ -19,6 +19,8 @@ def distinct_tokens(columns: list[Column], items: Items, separator: str | None) 
     Raises:
         UserError: a separator without a text to split, or values that are no tokens.
     """
+    if separator == "":
+        raise UserError("separator='' separates nothing; null stands for blanks")
     if separator is not None and all(
         isinstance(column, Objects)
         and all(isinstance(value, list) for value in column.values if value is not None)
@@ -66,4 +68,4 @@ def save_bag(
 
 def save_vocabulary(folder: Path, tokens: list[str]) -> None:
     with (folder / "vocabulary.json").open("w", encoding="utf-8") as file:
-        json.dump(tokens, file, ensure_ascii=False)
+        json.dump(tokens, file)

@@ -151,7 +151,11 @@ def hashed(
     """A bag of the distinct tokens by crc32(token) mod `num_buckets`; those that meet add up."""
     tokens = distinct_tokens(columns, items, separator)
     item = np.repeat(np.arange(len(items)), [len(t) for t in tokens])  # [tokens of all items]
-    hashes = [zlib.crc32(token.encode()) % num_buckets for bag in tokens for token in bag]
+    hashes = [
+        zlib.crc32(token.encode("utf-8", "surrogatepass")) % num_buckets
+        for bag in tokens
+        for token in bag
+    ]
     cells = item * num_buckets + np.array(hashes, dtype=np.int64)
     cells, weights = np.unique(cells, return_counts=True)
     counts = presence(np.array([bool(bag) for bag in tokens]), items)

@@ -134,7 +134,7 @@ def as_rows(column: Column, items: Items) -> Rows:
         value = column.values[i]
         try:
             row = [float(v) for v in (value if isinstance(value, list) else [value])]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise UserError(
                 f"{column.label} has mixed types: item '{items.ids[i]}' has {_short(value)}, which "
                 "is no number; mend it, or take kind=category, tags or text"
