@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from p_rnn.config import Config
+from p_rnn.config import Config, FeatureConfig, SubnetConfig
 from p_rnn.errors import UserError
 from p_rnn.registry import suggest
 from p_rnn.resolve import leaves
@@ -37,6 +38,7 @@ INTERRUPTED = (
 # What a person can mend: one line; anything else is a bug of ours and keeps its traceback.
 MENDABLE = (UserError, OmegaConfBaseException, OSError, FloatingPointError)
 TYPES = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
+SECTIONS = {"Subnet": "weight=2", "Feature": "kind=text"}  # examples
 LONGEST_NAME = 120  # of a job's folder, well below the 255 bytes that file systems allow
 log = logging.getLogger("p_rnn")
 
@@ -158,10 +160,13 @@ def one_line(error: BaseException, schema: type[Any]) -> str:
         full = re.search(r"full_key: (\S+)", f"{text}\n{cause}")
         key = key or (full[1] if full else unknown[1] if unknown else "?")
         return f"unknown setting '{key}'{_nearest(key, schema)}"
-    reason = str(cause).splitlines()[0] if cause is not None else text.splitlines()[0]
     key = key or str(getattr(error, "full_key", None) or "")
-    if override and "ListConfig" in reason:
-        return f"{key} takes a list: {key}=[{override[2]}]"
+    reason = str(cause).splitlines()[0] if cause is not None else text.splitlines()[0]
+    if "ListConfig" in reason:
+        return f"{key} takes a list: {key}=[{override[2] if override else '...'}]"
+    section = re.search(r"is not a subclass of (Subnet|Feature)Config", reason)
+    if section:
+        return f"{key} is a section of settings, such as {key}.{SECTIONS[section[1]]}"
     for omegaconf_type, words in TYPES.items():
         reason = reason.replace(f"could not be converted to {omegaconf_type}", f"is not {words}")
     return f"{key}: {reason}" if key else reason
@@ -169,6 +174,10 @@ def one_line(error: BaseException, schema: type[Any]) -> str:
 
 def _nearest(key: str, schema: type[Any]) -> str:
     """Settings and groups whose name is close, compared whole and by the last part."""
+    section = FeatureConfig if ".features." in key else SubnetConfig
+    if key.startswith(("subnets.", "dataset.features.")):
+        names = [f.name for f in fields(section)]
+        return suggest(key.split(".")[-1], names)
     known = [k for k, _, _ in leaves(schema())]
     groups = [path.name for path in CONF.iterdir() if path.is_dir()]
     close = difflib.get_close_matches(key, known + groups, n=2, cutoff=0.7)
@@ -203,6 +212,13 @@ def first(*values: Any) -> Any:
     return next((value for value in values if value is not None), None)
 
 
+def _short(key: str) -> str:
+    """The last word of a key; of a subnet's or a feature's setting its name as well."""
+    words = key.lstrip("+").split(".")
+    named = words[0] == "subnets" or "features" in words
+    return ".".join(words[-2:] if named else words[-1:])
+
+
 def swept_keys(arguments: list[str]) -> list[str]:
     """The keys of a command line that a sweep varies: those with several values."""
     words = [word for word in arguments if "=" in word and not word.startswith("-")]
@@ -224,7 +240,7 @@ def job_name(overrides: str, params: Any = None) -> str:
     # Values can hold commas, so cut only where a key follows.
     pairs = [pair.partition("=") for pair in re.split(r",(?=\+*[\w@/.]+=)", overrides)]
     chosen = [p for p in pairs if p[0].lstrip("+") in varied] or pairs
-    text = ",".join(f"{key.split('.')[-1].lstrip('+')}={value}" for key, _, value in chosen)
+    text = ",".join(f"{_short(key)}={value}" for key, _, value in chosen)
     text = re.sub(r"[^\w=,.\-\[\]]+", "_", text).strip("=") or "defaults"
     if len(text) > LONGEST_NAME:
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -108,8 +108,10 @@ def evaluate_checkpoint(settings: EvaluateConfig) -> tuple[dict[str, Any], Evalu
     features = load_features(config, dataset)
     for name, feature in features.items():
         if dict(content["features"])[name] != feature.fingerprint:
-            raise UserError(f"{path} was trained on another version of the feature {name}: its "
-                            "files or settings have changed since")  # fmt: skip
+            raise UserError(
+                f"{path} was trained on another version of the feature {name}: its values or "
+                "settings have changed since; restore them or train again"
+            )
     network = build_network(config, content["num_items"], Streams(config.seed, device), features)
     load_network(network, path)
     results = compare(network, config, dataset, settings.split, content["with_validation"])

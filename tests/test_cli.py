@@ -162,6 +162,8 @@ def test_refused_runs_leave_no_folder(place: Path) -> None:
         (["learning_rate=nan"], "learning_rate=nan must be a finite number"),
         (["subnets.id.hidden_siz=3"], "unknown setting 'subnets.id.hidden_siz'; did you mean"),
         (["subnets.id.hidden_size=x"], "subnets.id.hidden_size: Value 'x' of type 'str' is not a"),
+        (["subnets.id=2"], "subnets.id is a section of settings, such as subnets.id.weight=2"),
+        (["dataset.features.x.columns=y"], "dataset.features.x.columns takes a list"),
         (["subnets.id.weight=inf"], "subnets.id.weight=inf must be a finite number"),
         (["dataset.features.x.knd=text"], "unknown setting 'dataset.features.x.knd'"),
         (["dataset.features.x.kind=txt"], "dataset.features.x.kind='txt' is not a choice; did you"),
@@ -216,6 +218,8 @@ def test_names_of_job_folders_hold_what_is_swept(monkeypatch: pytest.MonkeyPatch
     assert job_name("seed=1,learning_rate=0.1", {"seed": "1,2"}) == "seed=1,learning_rate=0.1"
     monkeypatch.setenv(SWEPT, "")
     assert job_name("dataset.path=a/b c.csv") == "path=a_b_c.csv"
+    assert job_name("subnets.a.weight=1,subnets.b.weight=2") == "a.weight=1,b.weight=2"
+    assert job_name("dataset.features.a.min_df=1,seed=2") == "a.min_df=1,seed=2"
     assert job_name("") == "defaults"
     long = [job_name(",".join(f"key{k}={v}" for k in range(50))) for v in (1, 2)]
     assert len(set(long)) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,13 @@ def read_property(folder: Path, name: str) -> NDArray[Any] | list[Any]:
         return array
     with (folder / f"{name}.jsonl").open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]
+
+
+def property_hash(folder: Path, name: str) -> str:
+    """SHA-256 of the values of a property for the items 0..N-1."""
+    path = folder / f"{name}.npy"
+    with (path if path.exists() else folder / f"{name}.jsonl").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(column: pd.Series[Any], path: Path) -> tuple[str, int]:

@@ -5,124 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-
-from torch import nn
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 from p_rnn.config import Config, InputConfig, SubnetConfig
-from p_rnn.data.features import BagFeature, Feature
 from p_rnn.errors import UserError
-from p_rnn.models.gru import GRU
-from p_rnn.models.inputs import (
-    DenseRows,
-    Direct,
-    Embedded,
-    ItemRows,
-    PooledRows,
-    Projection,
-    new_table,
-)  # fmt: skip
 from p_rnn.models.merges import InteractionMerge, Merge, ProjectedMerge, SharedMerge
-from p_rnn.models.network import PRNN, Subnet
-from p_rnn.models.table import Init, Table, torch_gru_, uniform_, xavier_normal_
+from p_rnn.models.network import PRNN
+from p_rnn.models.parts import ID, Features, Parts
+from p_rnn.models.table import torch_gru_, xavier_normal_
 from p_rnn.random import Streams
 from p_rnn.registry import lookup, suggest
-
-Features = Mapping[str, Feature]
-ID = "id"  # the name of the subnet over item ids; the others bear the names of their features
-
-
-@dataclass
-class Parts:
-    """Makes the parts of a network; the initial weights of each come from a stream of its name."""
-
-    config: Config
-    num_items: int
-    streams: Streams
-    features: Features
-    init: Init = uniform_  # of embeddings
-    init_gru: Init = uniform_
-    gru_bias: bool = True
-    feature_dropout: bool = True  # dropout_embedding acts on embeddings of features as well
-    tied: Table | None = field(default=None, init=False)  # E, where input and output share it
-
-    def own(self, name: str) -> SubnetConfig:
-        return self.config.subnets.get(name, SubnetConfig())
-
-    def weight(self, name: str) -> float:
-        return self.own(name).weight
-
-    def hidden_size(self, name: str) -> int:
-        size = self.own(name).hidden_size or self.config.hidden_size
-        assert size is not None
-        return size
-
-    def id_input(self, hidden: int) -> nn.Module:
-        """Gate inputs of item ids: one_hot, embedding, or shared with the output."""
-        config, mode = self.config, self.config.model.input
-        if mode == "one_hot":
-            return Direct(ItemRows(self._table(self.num_items, 3 * hidden, "id/one_hot", gates=3)))
-        width, dropout = config.embedding_size, config.dropout_embedding
-        assert width is not None
-        assert dropout is not None
-        if mode == "shared":
-            table = self.tied = self._table(self.num_items, width, "shared/embedding")
-        else:
-            table = self._table(self.num_items, width, "id/embedding")
-        view = ItemRows(table)
-        return Projection(view, width, hidden, dropout, ID, self.streams, self.init_gru)
-
-    def feature_input(self, name: str, hidden: int) -> nn.Module:
-        """Gate inputs of a feature: W phi, or through an embedding of its tokens or columns."""
-        config, feature, streams = self.config, self.features[name], self.streams
-        embedded = config.model.feature_input == "embedding"
-        width = config.embedding_size if embedded else 3 * hidden
-        assert width is not None
-        view: nn.Module
-        if isinstance(feature, BagFeature):
-            pooling_mode = config.pooling_mode or config.model.hyperparameters.pooling_mode
-            assert pooling_mode is not None
-            key = f"{name}/embedding" if embedded else f"{name}/direct"
-            table = self._table(feature.num_tokens, width, key, gates=1 if embedded else 3)
-            view = PooledRows(feature, table, pooling_mode, streams.device)
-            if not embedded:
-                return Direct(view)
-        else:
-            view = DenseRows(feature, streams.device)
-            if not embedded:
-                return Projection(view, view.width, hidden, 0.0, name, streams, self.init_gru)
-            view = Embedded(view, width, name, streams, self.init)
-        dropout = config.dropout_embedding if self.feature_dropout else 0.0
-        assert dropout is not None
-        return Projection(view, width, hidden, dropout, name, streams, self.init_gru)
-
-    def _table(self, rows: int, width: int, key: str, gates: int = 1) -> Table:
-        return new_table(rows, width, key, self.streams, self.init, gates)
-
-    def subnet(self, name: str, inputs: list[str], weighted: bool) -> Subnet:
-        """A GRU over one or several inputs; `weighted`: these have weights of their own."""
-        config, hidden = self.config, self.hidden_size(name)
-        layers = self.own(name).num_layers or config.num_layers
-        assert layers is not None
-        assert config.dropout_hidden is not None
-        made = [
-            self.id_input(hidden) if each == ID else self.feature_input(each, hidden)
-            for each in inputs
-        ]
-        gru = GRU(hidden, layers, config.gru.reset, config.dropout_hidden, name, self.streams,
-                  self.init_gru, self.gru_bias)  # fmt: skip
-        return Subnet(made, [self.weight(each) if weighted else 1.0 for each in inputs], gru)
-
-    def parallel(self) -> dict[str, Subnet]:
-        """A subnet over item ids and one for each feature."""
-        return {name: self.subnet(name, [name], False) for name in (ID, *self.features)}
-
-    def output(self, name: str, hidden: int) -> Table:
-        """W [N, H], the shared embedding for the subnet that has it as its input."""
-        if self.tied is not None and name == ID:
-            return self.tied
-        return self._table(self.num_items, hidden, f"{name}/output")
 
 
 def _single(parts: Parts, name: str, inputs: list[str]) -> PRNN:

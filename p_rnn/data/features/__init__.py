@@ -122,7 +122,7 @@ def _prepare_one(
     items = Items(prepared.item_ids, prepared.num_train_items)
     if config.file is None:
         source = item_table_source(name, config, table, items)
-        kind = config.kind or kind_of(table, source.key["columns"][0])
+        kind = config.kind or kind_of(table, source.key["properties"][0][0])
     else:
         source = file_source(name, config, paths, items)
         kind = config.kind or kind_of_file(prefix, config.file)

@@ -153,4 +153,7 @@ def _read_ids(raw: Path, ids: str) -> Array:
     for _, stream in opened([Member(path)]):
         with explained(str(path)):
             lines = stream.read().decode("utf-8-sig").rstrip().split("\n")
-    return np.array([line.strip() for line in lines], dtype=object)
+    names = [line.strip() for line in lines]
+    if "" in names:
+        raise UserError(f"{path}, line {names.index('') + 1}: the id is missing; one id per line")
+    return np.array(names, dtype=object)

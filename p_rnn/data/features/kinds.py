@@ -204,7 +204,9 @@ def text(
             "set stop_words=false"
         ) from None
     known, analyze = vectorizer.vocabulary_, vectorizer.build_analyzer()
-    dropped = {token for i in rest for token in analyze(texts[i]) if token not in known}
+    pruned = min_df > 1 or max_df < 1 or max_tokens is not None
+    looked_at = np.concatenate([fit, rest]) if pruned else rest  # nothing else can lack tokens
+    dropped = {token for i in looked_at for token in analyze(texts[i]) if token not in known}
     if len(rest):
         bags.append(vectorizer.transform([texts[i] for i in rest]))
     lengths = np.concatenate([np.diff(bag.indptr) for bag in bags])

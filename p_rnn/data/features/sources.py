@@ -19,7 +19,7 @@ from p_rnn.config import FeatureConfig, PathsConfig
 from p_rnn.data.features.files import FORMATS, source_files
 from p_rnn.data.features.kinds import KINDS
 from p_rnn.data.features.values import Column, Items, Objects, Rows, objects
-from p_rnn.data.item_table import read_property
+from p_rnn.data.item_table import property_hash, read_property
 from p_rnn.data.prepare import file_hashes
 from p_rnn.data.readers.files import Member, one_line
 from p_rnn.errors import UserError
@@ -59,7 +59,10 @@ def item_table_source(name: str, config: FeatureConfig, table: Path | None, item
                 f"(set {prefix}.columns or file)"
             )
     assert table is not None
-    return Source({"item_table": table.name, **settings}, partial(read, **settings))
+    # The values themselves, so that a change elsewhere in the table fits nothing anew.
+    with _whole(table):
+        content = [[column, property_hash(table, column)] for column in settings["columns"]]
+    return Source({"properties": content}, partial(read, **settings))
 
 
 def file_source(name: str, config: FeatureConfig, paths: PathsConfig, items: Items) -> Source:

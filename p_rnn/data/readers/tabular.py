@@ -65,6 +65,8 @@ class Table:
             if member.suffix == ".parquet":
                 chunks = self._parquet_chunks(member, stream, wanted)
             else:
+                if properties:
+                    self._check_widths(member)
                 chunks = self._text_chunks(member, stream, wanted, dtypes, properties)
             with closing(chunks):  # before the stream below it, if the caller stops early
                 for chunk in chunks:
@@ -118,6 +120,22 @@ class Table:
                     yield reader.line_num, record
         finally:
             text.detach()  # `stream` is closed by those who opened it
+
+    def _check_widths(self, member: Member) -> None:
+        """Refuse rows of another width than the header: an unquoted separator shifts the columns.
+
+        Only for tables of items, which are small and hold texts; pandas does not look.
+        """
+        for _, stream in opened([member]):
+            with explained(str(member)), closing(self._records(member, stream)) as records:
+                width = 0
+                for line, record in records:
+                    width = width or len(record)
+                    if len(record) < width or any(record[width:]):
+                        raise UserError(
+                            f"{member}, line {line} has {len(record)} fields, but the header has "
+                            f"{width}; put values that hold the separator into double quotes"
+                        )
 
     def _text_chunks(
         self,

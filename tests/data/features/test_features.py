@@ -205,13 +205,34 @@ def test_the_fingerprint_and_the_content_are_the_same_in_another_process(tmp_pat
     assert len(here) == 4 + 4
 
 
-def test_changed_properties_are_fitted_again(tmp_path: Path) -> None:
-    shop = Shop(tmp_path, x=X)
-    one = shop.features(x=F())["x"]
+def test_only_changed_properties_are_fitted_again(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, x=X, y=X)
+    one = shop.features(x=F(), y=F())
     frame = pd.read_parquet(shop.raw / "items.parquet")
     frame.assign(x=frame["x"] + 1).to_parquet(shop.raw / "items.parquet")
-    two = shop.features(x=F())["x"]
-    assert one.fingerprint != two.fingerprint
+    two = shop.features(x=F(), y=F())
+    assert one["x"].fingerprint != two["x"].fingerprint
+    assert one["y"].fingerprint == two["y"].fingerprint
+    assert len(shop.fitted()) == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "left", "dropped"),
+    [  # in training: red, shoes, ones, blue, hat; among the others also green
+        ({"min_df": 1}, 5, 1),
+        ({"min_df": 2}, 2, 4),
+        ({"max_tokens": 1}, 1, 5),
+    ],
+)
+def test_text_counts_all_the_tokens_that_it_drops(
+    tmp_path: Path, settings: dict[str, Any], left: int, dropped: int
+) -> None:
+    shop = Shop(tmp_path, text=TEXTS)
+    shop.features(text=F(kind="text", ngrams=1, **settings))
+    (name,) = shop.fitted()
+    manifest = json.loads((shop.dataset.folder / "features" / name / "manifest.json").read_text())
+    counts = manifest["counts"]
+    assert (counts["num_tokens"], counts["dropped_tokens"]) == (left, dropped)
 
 
 def edit(folder: Path, **changes: Any) -> None:

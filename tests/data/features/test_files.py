@@ -336,3 +336,21 @@ def test_plots_of_movies(raw_data: Path, tmp_path: Path) -> None:
     assert bag.weights is not None
     length = np.sqrt([sum(w * w for w in row) for row in lists(bag, bag.weights)])
     assert length == pytest.approx(has.astype(float), abs=1e-5)
+
+
+def test_a_row_wider_or_narrower_than_the_header_is_refused(shop: Shop) -> None:
+    """An unquoted comma would shift the columns after it."""
+    for row, fields in (("b,red, shoe,5", 4), ("b,red", 2)):
+        (shop.raw / "t.csv").write_text(f"item,title,size\na,blue,3\n{row}\n")
+        settings = {"kind": "text", "columns": ["title"], "file": "t.csv"}
+        shop.refused(
+            f"t.csv, line 3 has {fields} fields, but the header has 3", "quotes", **settings
+        )
+    (shop.raw / "t.csv").write_text('item,title,size\na,"blue, new",3,\nb,red,5\n')
+    shop.features(f=F(kind="text", columns=["title"], file="t.csv"))  # an empty field more is none
+
+
+def test_a_blank_line_among_the_ids_is_refused(shop: Shop) -> None:
+    np.save(shop.raw / "w.npy", np.ones((3, 2), dtype=np.float32))
+    (shop.raw / "w.txt").write_text("a\n\nb\n")
+    shop.refused("w.txt, line 2: the id is missing", file="w.npy", ids="w.txt")

@@ -1,0 +1,164 @@
+"""The parts that networks are composed of: inputs by name, subnets, output matrices.
+
+(P) = as the p-RNN paper (RecSys 2016) or GRU4Rec has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from p_rnn.config import Config, SubnetConfig
+from p_rnn.data.features import BagFeature, Feature
+from p_rnn.models.gru import GRU
+from p_rnn.models.inputs import (
+    DenseRows,
+    Direct,
+    Embedded,
+    ItemRows,
+    PooledRows,
+    Projection,
+    new_table,
+)
+from p_rnn.models.network import Subnet
+from p_rnn.models.table import Init, Table, uniform_
+from p_rnn.random import Streams
+from p_rnn.registry import lookup
+
+Features = Mapping[str, Feature]
+ID = "id"  # the name of the subnet over item ids; the others bear the names of their features
+
+
+@dataclass
+class Parts:
+    """Makes the parts of a network; the initial weights of each come from a stream of its name."""
+
+    config: Config
+    num_items: int
+    streams: Streams
+    features: Features
+    init: Init = uniform_  # of embeddings
+    init_gru: Init = uniform_
+    gru_bias: bool = True
+    feature_dropout: bool = True  # dropout_embedding acts on embeddings of features as well
+    tied: Table | None = field(default=None, init=False)  # E, where input and output share it
+
+    def own(self, name: str) -> SubnetConfig:
+        return self.config.subnets.get(name, SubnetConfig())
+
+    def weight(self, name: str) -> float:
+        return self.own(name).weight
+
+    def hidden_size(self, name: str) -> int:
+        size = self.own(name).hidden_size or self.config.hidden_size
+        assert size is not None
+        return size
+
+    def id_input(self, hidden: int) -> nn.Module:
+        """Gate inputs of item ids, as model.input says."""
+        return lookup("model.input", ID_INPUTS, self.config.model.input)(self, hidden)
+
+    def feature_input(self, name: str, hidden: int) -> nn.Module:
+        """Gate inputs of a feature, as model.feature_input says."""
+        how = lookup("model.feature_input", FEATURE_INPUTS, self.config.model.feature_input)
+        return how(self, name, hidden)
+
+    def embedded(self, view: nn.Module, name: str, hidden: int, dropped: bool) -> nn.Module:
+        """A view of `embedding_size` dimensions and the projection behind it."""
+        width, dropout = self.config.embedding_size, self.config.dropout_embedding
+        assert width is not None
+        assert dropout is not None
+        dropout = dropout if dropped else 0.0
+        return Projection(view, width, hidden, dropout, name, self.streams, self.init_gru)
+
+    def pooled(
+        self, name: str, feature: BagFeature, width: int, key: str, gates: int
+    ) -> PooledRows:
+        """The view of a bag, over a table of its own."""
+        mode = self.config.pooling_mode or self.config.model.hyperparameters.pooling_mode
+        assert mode is not None
+        table = self.table(feature.num_tokens, width, f"{name}/{key}", gates)
+        return PooledRows(feature, table, mode, self.streams.device)
+
+    def table(self, rows: int, width: int, key: str, gates: int = 1) -> Table:
+        return new_table(rows, width, key, self.streams, self.init, gates)
+
+    def subnet(self, name: str, inputs: list[str], weighted: bool) -> Subnet:
+        """A GRU over one or several inputs; `weighted`: these have weights of their own."""
+        config, hidden = self.config, self.hidden_size(name)
+        layers = self.own(name).num_layers or config.num_layers
+        assert layers is not None
+        assert config.dropout_hidden is not None
+        made = [
+            self.id_input(hidden) if each == ID else self.feature_input(each, hidden)
+            for each in inputs
+        ]
+        gru = GRU(hidden, layers, config.gru.reset, config.dropout_hidden, name, self.streams,
+                  self.init_gru, self.gru_bias)  # fmt: skip
+        return Subnet(made, [self.weight(each) if weighted else 1.0 for each in inputs], gru)
+
+    def parallel(self) -> dict[str, Subnet]:
+        """A subnet over item ids and one for each feature."""
+        return {name: self.subnet(name, [name], False) for name in (ID, *self.features)}
+
+    def output(self, name: str, hidden: int) -> Table:
+        """W [N, H], the shared embedding for the subnet that has it as its input."""
+        if self.tied is not None and name == ID:
+            return self.tied
+        return self.table(self.num_items, hidden, f"{name}/output")
+
+
+def one_hot(parts: Parts, hidden: int) -> nn.Module:
+    """A row of W [N, 3H] per item: the paper's 1-of-N vector times W (P)."""
+    return Direct(ItemRows(parts.table(parts.num_items, 3 * hidden, "id/one_hot", gates=3)))
+
+
+def embedding(parts: Parts, hidden: int) -> nn.Module:
+    """E_i W, E an embedding of the input alone."""
+    assert parts.config.embedding_size is not None
+    table = parts.table(parts.num_items, parts.config.embedding_size, "id/embedding")
+    return parts.embedded(ItemRows(table), ID, hidden, dropped=True)
+
+
+def shared(parts: Parts, hidden: int) -> nn.Module:
+    """E_i W, E being the output matrix too: GRU4Rec's constrained embedding (P)."""
+    assert parts.config.embedding_size is not None
+    parts.tied = parts.table(parts.num_items, parts.config.embedding_size, "shared/embedding")
+    return parts.embedded(ItemRows(parts.tied), ID, hidden, dropped=True)
+
+
+ID_INPUTS: dict[str, Callable[[Parts, int], nn.Module]] = {
+    "one_hot": one_hot,
+    "embedding": embedding,
+    "shared": shared,
+}
+
+
+def direct_feature(parts: Parts, name: str, hidden: int) -> nn.Module:
+    """W phi: pooled rows of W [V, 3H] of a bag, or a dense vector times W."""
+    feature = parts.features[name]
+    if isinstance(feature, BagFeature):
+        return Direct(parts.pooled(name, feature, 3 * hidden, "direct", gates=3))
+    view = DenseRows(feature, parts.streams.device)
+    return Projection(view, view.width, hidden, 0.0, name, parts.streams, parts.init_gru)
+
+
+def embedded_feature(parts: Parts, name: str, hidden: int) -> nn.Module:
+    """The same through `embedding_size` dimensions: pool(E[tokens]) W, or phi E W."""
+    feature, width = parts.features[name], parts.config.embedding_size
+    assert width is not None
+    view: nn.Module
+    if isinstance(feature, BagFeature):
+        view = parts.pooled(name, feature, width, "embedding", gates=1)
+    else:
+        dense = DenseRows(feature, parts.streams.device)
+        view = Embedded(dense, width, name, parts.streams, parts.init)
+    return parts.embedded(view, name, hidden, dropped=parts.feature_dropout)
+
+
+FEATURE_INPUTS: dict[str, Callable[[Parts, str, int], nn.Module]] = {
+    "direct": direct_feature,
+    "embedding": embedded_feature,
+}
