@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
-from omegaconf import OmegaConf
-
 from p_rnn.config import (
     Config,
     DatasetConfig,
@@ -35,41 +33,6 @@ def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
                 yield from leaves(entry, f"{prefix}{f.name}.{name}.")
         else:
             yield f"{prefix}{f.name}", value, f
-
-
-def from_dict(plain: dict[str, Any]) -> Config:
-    """The settings stored in a checkpoint or in metrics.json.
-
-    Raises:
-        OmegaConfBaseException: a key that this version does not have, or a wrong type.
-    """
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
-    assert isinstance(config, Config)
-    return config
-
-
-# Settings that do not make another run of it.
-_NOT_THE_RUN = (
-    "resume", "tracking.", "paths.", "device", "num_threads", "sweep_name", "dataset.source",
-)  # fmt: skip
-
-
-def refuse_difference(what: str, stored: Config, now: Config, free: tuple[str, ...] = ()) -> None:
-    """Make sure that a stored run had the settings of this one, but for the keys in `free`.
-
-    Raises:
-        UserError: the first setting that differs.
-    """
-    then, current = ({key: value for key, value, _ in leaves(node)} for node in (stored, now))
-    for key in {**then, **current}:
-        # A subnet or feature that only one of them names has the default settings in the other.
-        absent = 1.0 if key.startswith("subnets.") and key.endswith(".weight") else None
-        a, b = then.get(key, absent), current.get(key, absent)
-        # A run stores the features that null stood for.
-        same = a == b or (key == "selected_features" and b is None)
-        if not key.startswith((*_NOT_THE_RUN, *free)) and not same:
-            a, b = ("null" if value is None else value for value in (a, b))
-            raise UserError(f"{what} was trained with {key}={a}, not {b}; repeat that")
 
 
 def check_ranges(config: Any) -> None:

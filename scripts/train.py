@@ -14,7 +14,8 @@ from p_rnn.cli import hydra_script
 from p_rnn.config import Config
 from p_rnn.errors import UserError
 from p_rnn.experiment import train
-from p_rnn.resolve import from_dict, refuse_difference, resolve
+from p_rnn.resolve import resolve
+from p_rnn.stored import from_dict, refuse_difference
 
 log = logging.getLogger(__name__)
 

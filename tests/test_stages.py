@@ -16,7 +16,8 @@ from p_rnn.comparison import evaluate_checkpoint
 from p_rnn.config import Config, EvaluateConfig
 from p_rnn.errors import UserError
 from p_rnn.experiment import train
-from p_rnn.resolve import from_dict, refuse_difference, resolve
+from p_rnn.resolve import resolve
+from p_rnn.stored import from_dict, refuse_difference
 from p_rnn.training import fit as fit_module
 from p_rnn.training.strategies import STRATEGIES
 

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from p_rnn.config import Config
 from p_rnn.errors import UserError
-from p_rnn.resolve import from_dict
+from p_rnn.stored import from_dict
 
 FORMAT = "p_rnn checkpoint"
 FORMAT_VERSION = 2

@@ -11,7 +11,7 @@ from typing import Any
 from p_rnn.config import Config
 from p_rnn.errors import UserError
 from p_rnn.models.network import PRNN
-from p_rnn.resolve import refuse_difference
+from p_rnn.stored import refuse_difference
 from p_rnn.training.checkpoint import HEADER, load_checkpoint, save_checkpoint
 from p_rnn.training.strategies import Pass
 from p_rnn.training.trainer import PassResult, Trainer
