@@ -21,7 +21,7 @@ from p_rnn.random import Streams
 from p_rnn.resolve import check_evaluation, check_ranges
 from p_rnn.runtime import use_device
 from p_rnn.training.checkpoint import load_checkpoint
-from p_rnn.training.fit import load_network
+from p_rnn.training.fit import set_network
 
 
 def make_protocol(config: Config, dataset: Dataset, with_validation: bool = False) -> Protocol:
@@ -113,6 +113,6 @@ def evaluate_checkpoint(settings: EvaluateConfig) -> tuple[dict[str, Any], Evalu
                 "settings have changed since; restore them or train again"
             )
     network = build_network(config, content["num_items"], Streams(config.seed, device), features)
-    load_network(network, path)
+    set_network(network, content)
     results = compare(network, config, dataset, settings.split, content["with_validation"])
     return {settings.split: results}, config.evaluation

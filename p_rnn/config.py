@@ -269,6 +269,10 @@ class Config(Hyperparameters):
     resume: Optional[str] = None  # a last.pt to go on from
     sweep_name: Optional[str] = None  # folder of a multirun; null = the time
 
+    def subnet(self, name: str) -> SubnetConfig:
+        """What a subnet has of its own."""
+        return self.subnets.get(name, SubnetConfig())
+
 
 # --- the other scripts --------------------------------------------------------------------------
 

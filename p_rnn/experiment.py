@@ -33,7 +33,7 @@ from p_rnn.training.fit import (
     load_network,
     network_content,
     resume,
-)  # fmt: skip
+)
 from p_rnn.training.losses import build_loss
 from p_rnn.training.optimizers import OPTIMIZERS
 from p_rnn.training.strategies import build_strategy

@@ -15,7 +15,7 @@ from p_rnn.config import (
     EvaluationConfig,
     LossConfig,
     OptimizerConfig,
-)  # fmt: skip
+)
 from p_rnn.errors import UserError
 from p_rnn.registry import suggest
 
@@ -175,7 +175,7 @@ def _resolve_sizes(config: Config) -> Config:
     """Hidden and embedding size, and the two dropouts."""
     hidden = config.hidden_size or _own(config, "hidden_size")
     embedding, model = config.embedding_size, config.model
-    of_id = (config.subnets["id"].hidden_size if "id" in config.subnets else None) or hidden
+    of_id = config.subnet("id").hidden_size or hidden
     embeds = model.input in ("embedding", "shared") or model.feature_input == "embedding"
     how = [f"model.{k}={v}" for k, v in (("input", model.input),
            ("feature_input", model.feature_input)) if v]  # fmt: skip

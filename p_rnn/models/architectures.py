@@ -129,8 +129,8 @@ def check_model(config: Config) -> None:
     if kind.projected and model.input != "shared":
         raise UserError(f"{name} scores with its item embedding: model.input must be shared")
     hidden = config.hidden_size
-    if not kind.single and ID in config.subnets:
-        hidden = config.subnets[ID].hidden_size or hidden
+    if not kind.single:
+        hidden = config.subnet(ID).hidden_size or hidden
     if model.input == "shared" and not kind.projected and config.embedding_size != hidden:
         raise UserError(
             f"model.input=shared has one matrix for input and output: embedding_size="
@@ -156,7 +156,7 @@ def _check_subnets(config: Config, kind: Architecture, features: Features) -> No
             what = f"{config.model.name} has no subnet or input of that name"
             raise UserError(f"subnets.{subnet} has no effect: {what}{suggest(subnet, names)}")
     if kind.equal_hidden:
-        own = {n: config.subnets.get(n, SubnetConfig()).hidden_size or config.hidden_size
+        own = {n: config.subnet(n).hidden_size or config.hidden_size
                for n in names}  # fmt: skip
         if len(set(own.values())) > 1:
             sizes = ", ".join(f"{n} {size}" for n, size in own.items())

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from p_rnn.config import Config, SubnetConfig
+from p_rnn.config import Config
 from p_rnn.data.features import BagFeature, Feature
 from p_rnn.models.gru import GRU
 from p_rnn.models.inputs import (
@@ -45,14 +45,11 @@ class Parts:
     feature_dropout: bool = True  # dropout_embedding acts on embeddings of features as well
     tied: Table | None = field(default=None, init=False)  # E, where input and output share it
 
-    def own(self, name: str) -> SubnetConfig:
-        return self.config.subnets.get(name, SubnetConfig())
-
     def weight(self, name: str) -> float:
-        return self.own(name).weight
+        return self.config.subnet(name).weight
 
     def hidden_size(self, name: str) -> int:
-        size = self.own(name).hidden_size or self.config.hidden_size
+        size = self.config.subnet(name).hidden_size or self.config.hidden_size
         assert size is not None
         return size
 
@@ -88,7 +85,7 @@ class Parts:
     def subnet(self, name: str, inputs: list[str], weighted: bool) -> Subnet:
         """A GRU over one or several inputs; `weighted`: these have weights of their own."""
         config, hidden = self.config, self.hidden_size(name)
-        layers = self.own(name).num_layers or config.num_layers
+        layers = self.config.subnet(name).num_layers or config.num_layers
         assert layers is not None
         assert config.dropout_hidden is not None
         made = [

@@ -105,8 +105,7 @@ def _record(
 ) -> None:
     """A row of the history, points for TensorBoard, a line for people."""
     plan, epoch, tracker = trainer.passes[index], index + 1, trainer.tracker
-    names = trainer.network.names
-    learners = [[names[k] for k in learners] for learners in plan.updates]
+    names, learners = trainer.network.names, _learners(trainer, plan)
     row: dict[str, Any] = {"epoch": epoch, "stage": plan.stage, "learners": learners,
                            **asdict(done), "updates": trainer.updates}  # fmt: skip
     line = f"epoch {epoch}: loss {done.loss:.4f}, {done.events / done.seconds:,.0f} events/s"
@@ -125,6 +124,11 @@ def _record(
     history.epochs.append(row)
     if better:
         history.best_epoch, history.best = epoch, valid or {}
+
+
+def _learners(trainer: Trainer, plan: Pass) -> list[list[str]]:
+    """The names of the subnets that learn, update after update of a mini-batch."""
+    return [[trainer.network.names[k] for k in learners] for learners in plan.updates]
 
 
 def _save(
@@ -157,9 +161,14 @@ def network_content(network: PRNN) -> dict[str, Any]:
 def load_network(network: PRNN, path: Path) -> dict[str, Any]:
     """Put a network into the state of a checkpoint; the checkpoint's content."""
     _, content = load_checkpoint(path)
+    set_network(network, content)
+    return content
+
+
+def set_network(network: PRNN, content: dict[str, Any]) -> None:
+    """The inverse of `network_content`."""
     network.load_state_dict(content["model"])
     network.use(content["in_score"])
-    return content
 
 
 def check_resume(path: Path, config: Config) -> None:
@@ -187,13 +196,6 @@ def resume(path: Path, trainer: Trainer, extra: dict[str, Any], checkpoints: Pat
         if content[key] != value:
             raise UserError(f"resume={path} was trained on other data ({key} {content[key]})")
     history = History(**content["history"])
-    if history.best_epoch == history.last_epoch:
-        _save_best(trainer, checkpoints, content)
-    elif history.best_epoch:
-        _, best = load_checkpoint(path.with_name("best.pt"))
-        save_checkpoint(checkpoints / "best.pt", trainer.config, {
-            key: value for key, value in best.items() if key not in HEADER
-        })  # fmt: skip
     if history.last_epoch > len(trainer.passes):
         raise UserError(
             f"resume={path} has trained {history.last_epoch} epochs already, and num_epochs="
@@ -201,12 +203,18 @@ def resume(path: Path, trainer: Trainer, extra: dict[str, Any], checkpoints: Pat
         )
     for row in history.epochs:
         plan = trainer.passes[row["epoch"] - 1]
-        learners = [[trainer.network.names[k] for k in each] for each in plan.updates]
-        if (plan.stage, learners) != (row["stage"], row["learners"]):
+        if (plan.stage, _learners(trainer, plan)) != (row["stage"], row["learners"]):
             raise UserError(f"resume={path}: with another num_epochs, strategy="
                             f"{trainer.config.strategy.name} would have trained otherwise in epoch "
                             f"{row['epoch']}; keep num_epochs")  # fmt: skip
-    load_network(trainer.network, path)
+    if history.best_epoch == history.last_epoch:
+        _save_best(trainer, checkpoints, content)
+    elif history.best_epoch:
+        _, best = load_checkpoint(path.with_name("best.pt"))
+        save_checkpoint(checkpoints / "best.pt", trainer.config, {
+            key: value for key, value in best.items() if key not in HEADER
+        })  # fmt: skip
+    set_network(trainer.network, content)
     trainer.optimizer.load_state_dict(content["optimizer"])
     trainer.updates, trainer.learned = content["updates"], list(content["learned"])
     log.info("going on from %s after epoch %d", path, history.last_epoch)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from p_rnn.config import Config, SubnetConfig
+from p_rnn.config import Config
 from p_rnn.data.batches import num_pairs
 from p_rnn.data.dataset import Sessions
 from p_rnn.errors import UserError
@@ -198,5 +198,5 @@ class Trainer:
 def epochs_of_subnets(config: Config, names: tuple[str, ...]) -> list[int]:
     """The passes in which each subnet learns."""
     assert config.num_epochs is not None
-    own = [config.subnets.get(name, SubnetConfig()).num_epochs for name in names]
+    own = [config.subnet(name).num_epochs for name in names]
     return [config.num_epochs if epochs is None else epochs for epochs in own]
