@@ -16,6 +16,7 @@ from p_rnn.errors import UserError
 Array = NDArray[Any]
 FORMAT = "p_rnn prepared data set"
 FORMAT_VERSION = 1
+BLOCK_EVENTS = 2**22  # 32 MB as int64
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,12 @@ class Sessions:
         return len(self.items)
 
     def support(self, num_items: int) -> Array:
-        """int64 [num_items]: events per item."""
-        return np.bincount(self.items, minlength=num_items)
+        """int64 [num_items]: events per item; in blocks, as counting copies what it counts."""
+        total = np.zeros(num_items, dtype=np.int64)
+        for low in range(0, len(self.items), BLOCK_EVENTS):
+            block = self.items[low : low + BLOCK_EVENTS]
+            total += np.bincount(block, minlength=num_items)
+        return total
 
     def take(self, chosen: Array) -> Sessions:
         """The sessions `chosen` (int64 [S']) in this order (in memory)."""

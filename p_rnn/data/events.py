@@ -13,6 +13,7 @@ from p_rnn.data.readers import Reader
 from p_rnn.errors import UserError
 
 Array = NDArray[Any]
+BLOCK = 2**20  # ids or codes that are handled at a time, where copies of all would cost too much
 
 
 @dataclass(frozen=True)
@@ -68,20 +69,45 @@ class EventLog:
 
 
 class _Codes:
-    """Numbers raw ids in order of first appearance, chunk by chunk."""
+    """Numbers raw ids in order of first appearance, over chunks.
+
+    Each chunk is numbered by itself. Only the distinct ids of the chunks are kept, and numbered
+    together at the end: no Python object per id, which for millions of sessions takes gigabytes.
+    """
 
     def __init__(self) -> None:
-        self.table: dict[Any, int] = {}
+        self._codes: list[Array] = []  # int32 [rows], codes into the ids of the same chunk
+        self._ids: list[pd.Index[Any]] = []
 
-    def encode(self, values: pd.Series[Any]) -> Array:
-        codes, uniques = pd.factorize(values)
-        table = self.table
-        # Python only per distinct id of a chunk, never per event.
-        number = [table.setdefault(u, len(table)) for u in uniques.tolist()]
-        return np.asarray(number, dtype=np.int32)[codes]
+    def add(self, values: pd.Series[Any]) -> None:
+        codes, ids = pd.factorize(values)
+        self._codes.append(codes.astype(np.int32))
+        self._ids.append(pd.Index(ids))
 
-    def ids(self) -> Array:
-        return np.array(list(self.table))
+    def take(self) -> tuple[Array, pd.Index[Any]]:
+        """int32 [E] codes of all rows, and the ids they stand for; nothing is left here."""
+        sizes = [len(ids) for ids in self._ids]
+        number, ids = pd.factorize(self._ids[0].append(self._ids[1:]))
+        self._ids.clear()
+        number = number.astype(np.int32)
+        codes = np.empty(sum(map(len, self._codes)), dtype=np.int32)
+        row = first = 0
+        for part, size in zip(self._codes, sizes, strict=True):
+            np.take(number[first : first + size], part, out=codes[row : row + len(part)])
+            row, first = row + len(part), first + size
+        self._codes.clear()
+        return codes, pd.Index(ids)
+
+
+def _plain(ids: pd.Index[Any]) -> Array:
+    """Integers as int64, text in as many characters as the longest id has."""
+    if pd.api.types.is_integer_dtype(ids.dtype):
+        return ids.to_numpy(dtype=np.int64)
+    longest = int(ids.str.len().max())
+    plain = np.empty(len(ids), dtype=f"<U{max(longest, 1)}")
+    for low in range(0, len(ids), BLOCK):
+        plain[low : low + BLOCK] = ids[low : low + BLOCK].to_numpy(dtype=object)
+    return plain
 
 
 def collect(reader: Reader, name: str) -> EventLog:
@@ -91,29 +117,38 @@ def collect(reader: Reader, name: str) -> EventLog:
         UserError: no events, or a time that is not finite.
     """
     sessions, items, kinds = _Codes(), _Codes(), _Codes()
-    columns: dict[str, list[Array]] = {"session": [], "item": [], "time": [], "kind": []}
+    times: list[Array] = []
+    typed = False
     for chunk in reader.events():
-        columns["session"].append(sessions.encode(chunk["session"]))
-        columns["item"].append(items.encode(chunk["item"]))
-        columns["time"].append(chunk["time"].to_numpy(dtype=np.float64, copy=True))
-        if "event_type" in chunk:
-            columns["kind"].append(kinds.encode(chunk["event_type"].astype(str)))
-    if not sum(map(len, columns["item"])):
+        sessions.add(chunk["session"])
+        items.add(chunk["item"])
+        times.append(chunk["time"].to_numpy(dtype=np.float64, copy=True))
+        if typed := "event_type" in chunk:
+            kinds.add(chunk["event_type"].astype(str))
+    if not sum(map(len, times)):
         raise UserError(f"dataset {name} has no events: its files hold no rows")
-    joined = {key: np.concatenate(parts) for key, parts in columns.items() if parts}
-    columns.clear()
-    if not np.isfinite(joined["time"]).all():
-        row = int(np.flatnonzero(~np.isfinite(joined["time"]))[0])
+    time = np.concatenate(times)
+    times.clear()
+    if not np.isfinite(time).all():
+        row = int(np.flatnonzero(~np.isfinite(time))[0])
         raise UserError(f"dataset {name}: event {row + 1} has no valid time")
+    session, session_ids = sessions.take()
+    item, item_ids = items.take()
+    kind, kind_ids = kinds.take() if typed else (None, pd.Index([]))
     # lexsort is stable: events of equal time keep file order.
-    order = np.lexsort((joined["time"], joined["session"]))
-    joined = {key: values[order] for key, values in joined.items()}
+    order = np.lexsort((time, session))
+    # Assigned one after the other, so that each column in file order goes before the next is made.
+    session = session[order]
+    item = item[order]
+    time = time[order]
+    if kind is not None:
+        kind = kind[order]
     return EventLog(
-        session=joined["session"],
-        item=joined["item"],
-        time=joined["time"],
-        kind=joined.get("kind"),
-        session_ids=sessions.ids(),
-        item_ids=items.ids(),
-        kinds=[str(kind) for kind in kinds.table],
+        session=session,
+        item=item,
+        time=time,
+        kind=kind,
+        session_ids=_plain(session_ids),
+        item_ids=_plain(item_ids),
+        kinds=[str(name) for name in kind_ids.tolist()],
     )

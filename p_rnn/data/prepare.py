@@ -10,7 +10,6 @@ import errno
 import hashlib
 import json
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from p_rnn.config import DatasetConfig, PathsConfig
 from p_rnn.data.dataset import FORMAT, FORMAT_VERSION, Dataset, open_dataset
 from p_rnn.data.events import EventLog, collect
+from p_rnn.data.file_hashes import file_hashes
 from p_rnn.data.item_table import write_item_table
 from p_rnn.data.readers import Reader, make_reader
 from p_rnn.data.rules import apply_rules
@@ -163,16 +163,6 @@ def fingerprint_of(value: dict[str, Any]) -> str:
     """Twelve hexadecimal digits that stand for `value`."""
     text = json.dumps({"format_version": FORMAT_VERSION, **value}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def file_hashes(files: list[Path], paths: PathsConfig) -> dict[str, str]:
-    """SHA-256 of each file, by its place below the raw folder."""
-    hashes = {}
-    for path in files:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        hashes[os.path.relpath(path, paths.raw)] = digest
-    return hashes
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

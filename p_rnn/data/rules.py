@@ -23,10 +23,12 @@ def apply_rules(log: EventLog, rules: DatasetConfig) -> tuple[EventLog, list[dic
     Raises:
         UserError: a rule does not fit the log, or nothing is left after it.
     """
-    report: list[dict[str, Any]] = [{"rule": "read", **log.counts()}]
+    now = log.counts()
+    report: list[dict[str, Any]] = [{"rule": "read", **now}]
 
     def record(rule: str, after: EventLog) -> EventLog:
-        before, now = log.counts(), after.counts()
+        nonlocal now
+        before, now = now, (now if after is log else after.counts())
         report.append({"rule": rule, **{key: before[key] - now[key] for key in now}})
         if not len(after):
             raise UserError(
@@ -56,7 +58,7 @@ def apply_rules(log: EventLog, rules: DatasetConfig) -> tuple[EventLog, list[dic
         if rules.max_session_length is not None:
             log = record("max_session_length", keep_lengths(log, high=rules.max_session_length))
     report = _merge_rounds(report)
-    report.append({"rule": "left", **log.counts()})
+    report.append({"rule": "left", **now})
     if report[-1]["items"] < 2:
         raise UserError(f"dataset {rules.name}: only one item is left, so there is nothing to rank")
     return log, report

@@ -14,6 +14,7 @@ from typing import IO, Any
 import pandas as pd
 
 from p_rnn.data.readers.files import Member, explained, one_line, opened
+from p_rnn.data.readers.scans import OddIntegers, WideLines, tapped
 from p_rnn.errors import UserError
 from p_rnn.registry import suggest
 
@@ -48,7 +49,13 @@ class Table:
         raise AssertionError("a table has at least one member")
 
     def chunks(
-        self, columns: Sequence[str], dtypes: dict[str, Any], properties: Sequence[str] = ()
+        self,
+        columns: Sequence[str],
+        dtypes: dict[str, Any],
+        properties: Sequence[str] = (),
+        *,
+        most_rows: int | None = None,
+        plain: bool = False,
     ) -> Iterator[tuple[Member, pd.DataFrame]]:
         """Chunks in file order; the index of a chunk is the row number within its member.
 
@@ -56,18 +63,25 @@ class Table:
             columns: the columns to read.
             dtypes: of columns of text files; the others are inferred, chunk by chunk.
             properties: columns in which more spellings than "" mean a missing value.
+            most_rows: of a chunk, if fewer than usual.
+            plain: stop where a text file may spell an integer as nobody writes it (007).
 
         Raises:
-            UserError: a damaged file, or one that lacks a column.
+            UserError: a damaged file, one that lacks a column, or a row with more fields than the
+                header; where there are `properties`, also a row with fewer.
+            ValueError: with `plain`, a field that may be an odd integer.
         """
+        most_rows = min(CHUNK_ROWS, most_rows or CHUNK_ROWS)
         wanted = list(dict.fromkeys(columns))
         for member, stream in opened(self.members):
             if member.suffix == ".parquet":
-                chunks = self._parquet_chunks(member, stream, wanted)
+                chunks = self._parquet_chunks(member, stream, wanted, most_rows)
             else:
                 if properties:
-                    self._check_widths(member)
-                chunks = self._text_chunks(member, stream, wanted, dtypes, properties)
+                    self._check_widths(member, short=True)
+                options = self._options(member, wanted, properties)
+                options |= {"dtype": dtypes, "chunksize": most_rows}
+                chunks = self._text_chunks(member, stream, wanted, options, plain)
             with closing(chunks):  # before the stream below it, if the caller stops early
                 for chunk in chunks:
                     yield member, chunk
@@ -121,44 +135,58 @@ class Table:
         finally:
             text.detach()  # `stream` is closed by those who opened it
 
-    def _check_widths(self, member: Member) -> None:
-        """Refuse rows of another width than the header: an unquoted separator shifts the columns.
+    def _check_widths(self, member: Member, short: bool) -> None:
+        """Refuse rows with more fields than the header: an unquoted separator shifts the columns.
 
-        Only for tables of items, which are small and hold texts; pandas does not look.
+        `short`: refuse those with fewer fields as well. It takes longer than reading the numbers
+        of a table, so that it is for tables of items, which are small and hold texts, and for
+        those in which `WideLines` has found something. pandas does not look.
         """
         for _, stream in opened([member]):
             with explained(str(member)), closing(self._records(member, stream)) as records:
                 width = 0
                 for line, record in records:
                     width = width or len(record)
-                    if len(record) < width or any(record[width:]):
+                    if (short and len(record) < width) or any(record[width:]):
                         raise UserError(
                             f"{member}, line {line} has {len(record)} fields, but the header has "
                             f"{width}; put values that hold the separator into double quotes"
                         )
+
+    def _options(
+        self, member: Member, columns: list[str], properties: Sequence[str]
+    ) -> dict[str, Any]:
+        """How pandas is to read a text file."""
+        return {
+            "sep": self.separator_of(member),
+            "quoting": self._quoting,
+            "usecols": lambda name: name in columns,
+            "index_col": False,  # a row longer than the header must not shift the columns
+            "keep_default_na": False,
+            "na_values": {c: list(MISSING) if c in properties else [""] for c in columns},
+            "low_memory": False,  # one type per chunk
+        } | EXACT_FLOATS
 
     def _text_chunks(
         self,
         member: Member,
         stream: IO[bytes],
         columns: list[str],
-        dtypes: dict[str, Any],
-        properties: Sequence[str],
+        options: dict[str, Any],
+        plain: bool,
     ) -> Chunks:
-        options: dict[str, Any] = {
-            "sep": self.separator_of(member),
-            "quoting": self._quoting,
-            "usecols": lambda name: name in columns,
-            "dtype": dtypes,
-            "index_col": False,  # a row longer than the header must not shift the columns
-            "keep_default_na": False,
-            "na_values": {c: list(MISSING) if c in properties else [""] for c in columns},
-            "low_memory": False,  # one type per chunk
-            "chunksize": CHUNK_ROWS,
-        } | EXACT_FLOATS
-        with explained(str(member)), pd.read_csv(stream, **options) as reader:
+        wide = WideLines(options["sep"], self.quoting)
+        odd = OddIntegers(options["sep"], lambda: self._positions(member, columns))
+        checked = False
+        source = tapped(stream, [wide, odd] if plain else [wide])
+        with explained(str(member)), pd.read_csv(source, **options) as reader:
             for chunk in reader:
                 _require(columns, list(chunk.columns), member, lambda: self._header_of(member))
+                if wide.found and not checked:
+                    self._check_widths(member, short=False)
+                    checked = True
+                if plain and (odd.found or wide.found):
+                    raise ValueError(f"{member} may hold an odd integer")
                 yield chunk
 
     def _header_of(self, member: Member) -> list[str]:
@@ -166,13 +194,19 @@ class Table:
             return self._names(member, stream)
         return []
 
-    def _parquet_chunks(self, member: Member, stream: IO[bytes], columns: list[str]) -> Chunks:
+    def _positions(self, member: Member, columns: list[str]) -> set[int]:
+        """Where `columns` stand in the lines of a text file."""
+        return {at for at, name in enumerate(self._header_of(member)) if name in columns}
+
+    def _parquet_chunks(
+        self, member: Member, stream: IO[bytes], columns: list[str], most_rows: int
+    ) -> Chunks:
         file = _parquet(member, stream)
         _require(columns, names := list(file.schema_arrow.names), member, lambda: names)
         first = 0
         arrow_error = importlib.import_module("pyarrow").ArrowException
         try:
-            for batch in file.iter_batches(batch_size=CHUNK_ROWS, columns=columns):
+            for batch in file.iter_batches(batch_size=most_rows, columns=columns):
                 chunk: pd.DataFrame = batch.to_pandas()
                 chunk.index = pd.RangeIndex(first, first + len(chunk))
                 first += len(chunk)
