@@ -266,6 +266,10 @@ class Config(Hyperparameters):
     seed: int = number(0, low=0)
     device: str = "auto"
     num_threads: Optional[int] = number(None, low=1)  # of the CPU; null = PyTorch's choice
+    # Of matrix products on a GPU: high = TF32, medium = bfloat16 where the library has it
+    matmul_precision: str = choice("highest", "highest", "high", "medium")
+    # Whether the training step is compiled; graph = a CUDA graph of the step as it stands
+    compile: str = choice("auto", "auto", "always", "graph", "never")
     resume: Optional[str] = None  # a last.pt to go on from
     sweep_name: Optional[str] = None  # folder of a multirun; null = the time
 

@@ -57,7 +57,7 @@ def train(config: Config, folder: Path | str) -> dict[str, Any]:
     if config.resume is not None:
         check_resume(Path(config.resume), config)
     folder = Path(folder)
-    device = use_device(config.device, config.num_threads)
+    device = use_device(config.device, config.num_threads, config.matmul_precision)
     dataset = prepare(config.dataset, config.paths)
     features = load_features(config, dataset, pooled)
     if features:

@@ -24,7 +24,8 @@ def from_dict(plain: dict[str, Any]) -> Config:
 
 # Settings that do not make another run of it.
 _NOT_THE_RUN = (
-    "resume", "tracking.", "paths.", "device", "num_threads", "sweep_name", "dataset.source",
+    "resume", "tracking.", "paths.", "device", "num_threads", "compile", "sweep_name",
+    "dataset.source",
 )  # fmt: skip
 
 

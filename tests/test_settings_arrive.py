@@ -129,7 +129,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "optimizer.beta2": (ADAM, "0.9"),
     "optimizer.eps": (ADAM, "0.1"),
     "model.early_stopping.metric": (
-        ["num_epochs=6", "learning_rate=2", "model.early_stopping.patience=9"],
+        ["num_epochs=6", "learning_rate=1", "model.early_stopping.patience=9"],
         "mrr@1",
     ),
     "model.early_stopping.patience": (["num_epochs=12", "learning_rate=1"], "1"),
@@ -158,7 +158,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     ),
     "strategy.name": (TAGS, "residual"),
     "gru.reset": ([], "before"),
-    "early_stopping.metric": (["num_epochs=6", "learning_rate=2"], "mrr@1"),
+    "early_stopping.metric": (["num_epochs=6", "learning_rate=1"], "mrr@1"),
     "early_stopping.patience": (["num_epochs=12", "learning_rate=1"], "1"),
     "train_on_validation": ([], "true"),
     "evaluation.cutoffs": ([], "[3,20]"),
@@ -174,6 +174,8 @@ CASES: dict[str, tuple[list[str], str]] = {
     "seed": ([], "1"),
     "device": ([], "none_such"),
     "num_threads": ([], "1"),
+    "compile": ([], "graph"),  # what it does: tests/training/test_engine.py
+    "matmul_precision": ([], "high"),  # of a GPU
     "resume": ([], "none_such.pt"),
 }
 # Hyper-parameters stand at the top level and, as the model's own defaults, below it.
@@ -205,7 +207,8 @@ for name, other in (("beta1", "0.5"), ("beta2", "0.9"), ("eps", "0.1")):
 # A refusal is the effect of these: their only other values here are wrong ones.
 REFUSED = {"model.name", "model.optimizer.name", "loss.name", "optimizer.name",
            "dataset.reader", "dataset.download", "dataset.source",
-           "device", "resume", "paths.raw", "dataset.separator"}  # fmt: skip
+           "device", "compile", "matmul_precision", "resume", "paths.raw",
+           "dataset.separator"}  # fmt: skip
 # Of these the effect is tested where it shows.
 ELSEWHERE = {"sweep_name": "tests/test_cli.py"}
 

@@ -33,10 +33,15 @@ class SessionPopularity:
         history = state[0]
         popularity = self.popularity[items]
         if isinstance(items, Tensor):
-            return popularity + (history[:, :, None] == items).sum(dim=1)
-        column = history - (items.start or 0)
-        inside = (column >= 0) & (column < len(popularity))
+            ordered = items.sort().values  # of items that are listed twice, the first one counts
+            column = torch.searchsorted(ordered, history.contiguous()).clamp(max=len(items) - 1)
+            inside = ordered[column] == history
+        else:
+            column = history - (items.start or 0)
+            inside = (column >= 0) & (column < len(popularity))
         counts = popularity.new_zeros(len(history), len(popularity))
         counts.scatter_add_(1, torch.where(inside, column, 0), inside.double())
+        if isinstance(items, Tensor):
+            counts = counts[:, torch.searchsorted(ordered, items)]
         # One addition of whole counts, so that a range and a list of items agree to the last bit.
         return counts.add_(popularity)

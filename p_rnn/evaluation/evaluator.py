@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from p_rnn.config import EvaluationConfig
 from p_rnn.data.dataset import Sessions
 from p_rnn.errors import UserError
 from p_rnn.evaluation.metrics import POSITION_GROUPS, SUPPORT_GROUPS, breakdown, metrics
-from p_rnn.evaluation.ranking import Ranker, rank_targets
+from p_rnn.evaluation.pool import Pool
+from p_rnn.evaluation.ranking import Ranker
 
 Array = NDArray[Any]
 
@@ -81,7 +81,10 @@ def evaluate(
     readable = ranker.num_items
     if not (keep_cold or reads_cold):
         readable = min(readable, protocol.num_warm)
-    columns: list[tuple[Array, Array, Array, Tensor]] = []
+    # By event, so that the results need no sorting; a target has at least one event before it.
+    position = np.zeros(len(sessions.items), dtype=np.int64)
+    rank = np.zeros(len(sessions.items))
+    pool = Pool(ranker, protocol.settings, SESSIONS_TOGETHER, rank)
     for chunk, items, lengths in _chunks(sessions):
         padded = torch.from_numpy(items).to(device)
         warm = items < protocol.num_warm
@@ -100,19 +103,16 @@ def evaluate(
                 counts &= lengths[:live] == t + 2
             rows = np.flatnonzero(counts)
             if len(rows):
+                places = sessions.offsets[chunk[rows]] + (t + 1)
+                position[places] = known[rows, t]
                 picked = torch.from_numpy(rows).to(device)
-                of_rows = state if len(rows) == live else tuple(x[picked] for x in state)
-                targets = padded[picked, t + 1]
-                ranks = rank_targets(
-                    ranker, of_rows, targets, protocol.settings.ties, protocol.settings.most_popular
-                )
-                columns.append((chunk[rows], known[rows, t], items[rows, t + 1], ranks))
-    if not columns:
+                pool.add(tuple(x[picked] for x in state), padded[picked, t + 1], places)
+    pool.flush()
+    place = np.flatnonzero(position)
+    if not len(place):
         raise UserError("no target is left to evaluate: every held-out event is of a cold item")
-    session, position, item = (np.concatenate([c[k] for c in columns]) for k in range(3))
-    rank = torch.cat([c[3] for c in columns]).cpu().numpy()
-    order = np.lexsort((position, session))
-    return Ranks(session[order], position[order], item[order], rank[order])
+    session = np.searchsorted(sessions.offsets, place, side="right") - 1
+    return Ranks(session, position[place], sessions.items[place].astype(np.int64), rank[place])
 
 
 def _chunks(sessions: Sessions) -> Iterator[tuple[Array, Array, Array]]:

@@ -1,10 +1,17 @@
 """Ranks of targets against the whole catalogue, for anything that scores items.
 
 The one seam between networks, baselines, evaluator and recommender is `Ranker`.
+
+A block of scores is compared with the targets' own scores and counted as soon as it is made, while
+it is in the cache, and never seen again: the time is that of the matrix product, and the memory is
+that of a block, whatever the size of the catalogue. So the own score must be known before the
+block that holds it is made; `_expected` tells how.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -12,10 +19,22 @@ from torch import Tensor
 
 State = tuple[Tensor, ...]
 
-# 64 MiB of float32 scores at a time: rows are cut so that memory does not grow with N, and still
-# 16 rows share one pass over the output matrix at a million items.
-SCORES_IN_MEMORY = 16 * 2**20
-BLOCK = 8192  # items per block; 64 rows of a block are 2 MiB and stay in the second-level cache
+# A block of rows x items: 1 MiB of float32 scores, about what a second-level cache holds. More rows
+# than items would make the products of `_expected` larger than a block.
+SCORES_IN_MEMORY = 2**18
+BLOCK = 512  # items per block
+WHOLE = 2048  # items of a catalogue so small that its blocks are kept until all of them are there
+# A graphics processor wants work in larger pieces.
+GPU_SCORES_IN_MEMORY, GPU_BLOCK, GPU_WHOLE = 2**25, 8192, 2**15
+KEPT_AGAIN = 2**24  # scores of rows that are ranked again, 64 MiB of float32
+
+Compare = Callable[..., Tensor]
+# A rank is 1 + the mean of these counts. ">=" is one comparison where ">" and "==" would be two.
+COMPARISONS: dict[str, tuple[Compare, ...]] = {
+    "standard": (torch.gt,),
+    "conservative": (torch.ge,),
+    "median": (torch.gt, torch.ge),
+}
 
 
 class Ranker(Protocol):
@@ -37,6 +56,28 @@ class Ranker(Protocol):
         """Finite scores [B, C] of a range of items or of a list [C]; higher is better."""
 
 
+@dataclass(frozen=True)
+class _Blocks:
+    """How the scores are cut: `rows` targets at a time, `block` items at a time.
+
+    Attributes:
+        whole: the blocks of these rows are kept, as their own scores are read from them.
+    """
+
+    rows: int
+    block: int
+    whole: bool
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What is asked of all targets: their ranks among the items 0..ranked-1, so compared."""
+
+    ranker: Ranker
+    ranked: int
+    comparisons: tuple[Compare, ...]
+
+
 def rank_targets(
     ranker: Ranker, state: State, targets: Tensor, ties: str, most_popular: int | None = None
 ) -> Tensor:
@@ -50,53 +91,136 @@ def rank_targets(
     Raises:
         FloatingPointError: a score is NaN or infinite.
     """
+    if not len(targets):
+        return torch.empty(0, dtype=torch.float64)
     ranked = min(ranker.num_items, most_popular or ranker.num_items)
-    rows = max(1, SCORES_IN_MEMORY // ranked)
-    ranks = [
-        _rank_rows(
-            ranker, tuple(x[lo : lo + rows] for x in state), targets[lo : lo + rows], ties, ranked
-        )
-        for lo in range(0, len(targets), rows)
+    ask = _Question(ranker, ranked, COMPARISONS[ties])
+    cut = _cut(ranked, targets.device)
+    found = [
+        _rank_rows(ask, tuple(x[lo : lo + cut.rows] for x in state), part, cut)
+        for lo, part in _parts(targets, cut.rows)
     ]
-    return torch.cat(ranks) if ranks else torch.empty(0, dtype=torch.float64)
-
-
-def _rank_rows(ranker: Ranker, state: State, targets: Tensor, ties: str, ranked: int) -> Tensor:
-    starts = range(0, ranked, BLOCK)
-    blocks = [ranker.scores(state, slice(lo, min(lo + BLOCK, ranked))) for lo in starts]
-    # The target's score is read from the very product that it is compared with: a second product
-    # could differ in its last bit and make or break a tie.
-    own = torch.zeros(len(targets), 1, dtype=blocks[0].dtype, device=targets.device)
-    for lo, block in zip(starts, blocks, strict=True):
-        here = (targets >= lo) & (targets < lo + block.shape[1])
-        column = (targets - lo).clamp(0, block.shape[1] - 1)[:, None]
-        own = torch.where(here[:, None], block.gather(1, column), own)
-    inside = targets < ranked
-    outside = (targets >= ranked) & (targets < ranker.num_items)
-    if bool(outside.any()):  # only with most_popular
-        distinct, inverse = torch.unique(targets[outside], return_inverse=True)
-        scores = ranker.scores(tuple(x[outside] for x in state), distinct)
-        own[outside] = scores.gather(1, inverse[:, None])
-
-    finite = torch.isfinite(own).all()
-    higher = torch.zeros(len(targets), dtype=torch.float64, device=targets.device)
-    tied = torch.zeros_like(higher)
-    for block in blocks:
-        finite &= torch.isfinite(block.sum())
-        if ties != "conservative":
-            higher += (block > own).sum(dim=1)
-        if ties != "standard":
-            # ">=" is one comparison where ">" and "==" would be two.
-            tied += (block >= own).sum(dim=1)
-    if not bool(finite):  # the one wait for the device per call
+    ranks, missed, total = (torch.cat([f[k] for f in found]) for k in range(3))
+    # The one wait for the device per call.
+    bad, again = torch.stack([~torch.isfinite(total).all(), missed.any()]).tolist()
+    if bad:
         raise FloatingPointError(
             "a score is NaN or infinite, so nothing can be ranked: training has diverged; lower "
             "learning_rate or optimizer.momentum"
         )
-    if ties == "conservative":
-        rank = 1 + tied - inside.double()  # the target itself is no competitor
-    elif ties == "median":
-        rank = 1 + (higher + tied - inside.double()) / 2
+    if again:
+        rows = missed.nonzero().squeeze(1)
+        cut = _Blocks(max(1, KEPT_AGAIN // ranked), cut.block, whole=True)
+        for _, part in _parts(rows, cut.rows):
+            ranks[part], _, _ = _rank_rows(ask, tuple(x[part] for x in state), targets[part], cut)
+    return ranks
+
+
+def _cut(ranked: int, device: torch.device) -> _Blocks:
+    scores, block, whole = SCORES_IN_MEMORY, BLOCK, WHOLE
+    if device.type == "cuda":
+        scores, block, whole = GPU_SCORES_IN_MEMORY, GPU_BLOCK, GPU_WHOLE
+    if ranked <= whole:
+        return _Blocks(max(1, scores // ranked), block, True)
+    return _Blocks(max(1, min(scores // block, block)), block, False)
+
+
+def _parts(x: Tensor, size: int) -> Iterable[tuple[int, Tensor]]:
+    return ((lo, x[lo : lo + size]) for lo in range(0, len(x), size))
+
+
+def _rank_rows(
+    ask: _Question, state: State, targets: Tensor, cut: _Blocks
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Ranks [b], which of them are void as the own score was another one, and a sum [1].
+
+    The sum is NaN or infinite if any score is.
+    """
+    places = _Places.of(targets, ask.ranked, cut.block)
+    blocks: Iterable[Tensor] = _made(ask, state, cut.block)
+    if cut.whole:
+        blocks = list(blocks)
+        own = _of_outside(ask, state, targets, blocks[0])
+        for k, block in enumerate(blocks):
+            own = places.read(k, block, own)
     else:
-        rank = 1 + higher
-    return torch.where(targets < ranker.num_items, rank, torch.inf)
+        own = _expected(ask.ranker, state, targets, cut.block)
+    counts, seen, total = _count(ask, blocks, own, places)
+    inside = targets < ask.ranked
+    if torch.ge in ask.comparisons:
+        counts -= inside.double()  # the target itself is no competitor
+    ranks = 1 + counts / len(ask.comparisons)
+    ranks = torch.where(targets < ask.ranker.num_items, ranks, torch.inf)
+    return ranks, inside & (seen != own).squeeze(1), total
+
+
+def _made(ask: _Question, state: State, size: int) -> Iterator[Tensor]:
+    """The scores of the ranked items; none is held on to, so that the next takes its memory."""
+    for lo in range(0, ask.ranked, size):
+        yield ask.ranker.scores(state, slice(lo, min(lo + size, ask.ranked)))
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where the targets stand: the number of the block, and the column in it, both [b, 1]."""
+
+    number: Tensor
+    column: Tensor
+    size: int
+
+    @classmethod
+    def of(cls, targets: Tensor, ranked: int, size: int) -> _Places:
+        number = torch.where(targets < ranked, targets // size, -1)  # -1: in no block
+        return cls(number[:, None], (targets % size)[:, None], size)
+
+    def read(self, number: int, block: Tensor, own: Tensor) -> Tensor:
+        """`own` [b, 1], but the scores of the block for the targets that stand in it."""
+        # Targets of other blocks read any column; the last block may have fewer.
+        column = self.column
+        if block.shape[1] < self.size:
+            column = column.clamp(max=block.shape[1] - 1)
+        return torch.where(self.number == number, block.gather(1, column), own)
+
+
+def _count(
+    ask: _Question, blocks: Iterable[Tensor], own: Tensor, places: _Places
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Items that compare so with `own` [b, 1], float64 [b]; the own scores seen; a sum [1]."""
+    # Whole numbers are exact up to 2^24 in float32.
+    exact = torch.promote_types(own.dtype, torch.float32 if ask.ranked < 2**24 else torch.float64)
+    counts = torch.zeros(len(own), dtype=exact, device=own.device)
+    total = own.sum(dim=0, dtype=exact)
+    scratch, seen = own.new_empty(0), own
+    for k, block in enumerate(blocks):
+        # Zeros and ones as numbers: five times as fast as to write and sum up truth values.
+        if scratch.shape != block.shape:
+            scratch = torch.empty(block.shape, dtype=block.dtype, device=block.device)
+        for compare in ask.comparisons:
+            counts += compare(block, own, out=scratch).sum(dim=1, dtype=exact)
+        total += block.sum(dtype=exact)
+        seen = places.read(k, block, seen)
+        del block  # see `_made`
+    return counts.double(), seen, total
+
+
+def _expected(ranker: Ranker, state: State, targets: Tensor, block: int) -> Tensor:
+    """The own scores [b, 1], from a block of the targets' items instead of a range of items.
+
+    The scores that the targets are compared with must not differ from these in the last bit, or
+    ties are made and broken. Two products of the same shape sum up in the same order, so they do
+    not; whoever counts reads the own scores again, and rows in which they differ are ranked anew.
+    """
+    items = targets.new_zeros(block)
+    items[: len(targets)] = targets.clamp(max=ranker.num_items - 1)
+    return ranker.scores(state, items).diagonal()[:, None]
+
+
+def _of_outside(ask: _Question, state: State, targets: Tensor, like: Tensor) -> Tensor:
+    """The own scores [b, 1] of targets that are not among the ranked items, else 0."""
+    own = like.new_zeros(len(targets), 1)
+    outside = (targets >= ask.ranked) & (targets < ask.ranker.num_items)
+    if ask.ranked < ask.ranker.num_items and bool(outside.any()):  # only with most_popular
+        distinct, inverse = torch.unique(targets[outside], return_inverse=True)
+        scores = ask.ranker.scores(tuple(x[outside] for x in state), distinct)
+        own[outside] = scores.gather(1, inverse[:, None])
+    return own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -46,6 +47,16 @@ class GRULayer(nn.Module):
         if self.reset_after:
             new: Tensor = _ResetAfter.apply(a, h, self.recurrent, self.input_bias, self.bias)  # type: ignore[no-untyped-call]
             return new
+        return self._reset_before(a, h)
+
+    def scan(self, a: Tensor, mask: Tensor | None, widths: Sequence[int]) -> Tensor:
+        """`GRU.scan` of this layer, with reset=after; mask [P, H] multiplies its outputs."""
+        outputs: Tensor = _Scan.apply(  # type: ignore[no-untyped-call]
+            a, self.recurrent, self.input_bias, self.bias, mask, widths
+        )
+        return outputs
+
+    def _reset_before(self, a: Tensor, h: Tensor) -> Tensor:
         size = h.shape[1]
         u = torch.addmm(self.bias[: 2 * size], h, self.recurrent[:, : 2 * size])
         r, z = torch.sigmoid(a[:, : 2 * size] + u).chunk(2, dim=1)
@@ -95,6 +106,68 @@ class _ResetAfter(torch.autograd.Function):
         return da, back, h.t() @ du, dd, dc
 
 
+class _Scan(torch.autograd.Function):
+    """All steps of packed sequences with reset=after, by back-propagation through time.
+
+    What does not depend on later steps is computed for all places at once: in the backward pass the
+    factors of the gates' gradients, and afterwards dU, dc and dd.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, recurrent: Tensor, d: Tensor, c: Tensor, mask: Tensor | None,
+                widths: Sequence[int]) -> Tensor:  # fmt: skip
+        size = recurrent.shape[0]
+        gates = a + d
+        u_n, before, out = (a.new_empty(len(a), size) for _ in range(3))
+        before[: widths[0]] = 0
+        for at, following in _steps(widths):
+            h, g = before[at], gates[at]
+            u = torch.addmm(c, h, recurrent)
+            r, z = g[:, : 2 * size].add_(u[:, : 2 * size]).sigmoid_().chunk(2, dim=1)
+            u_n[at] = u[:, 2 * size :]
+            n = g[:, 2 * size :].addcmul_(r, u_n[at]).tanh_()
+            new = torch.lerp(n, h, z, out=out[at])
+            if mask is not None:
+                new.mul_(mask[at])
+            before[following] = new[: following.stop - following.start]
+        ctx.save_for_backward(recurrent, gates, u_n, before, mask)
+        ctx.widths = widths
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        recurrent, gates, u_n, before, mask = ctx.saved_tensors
+        r, z, n = gates.chunk(3, dim=1)
+        da = torch.empty_like(gates)
+        for_r, for_z, for_n = da.chunk(3, dim=1)  # what dh is multiplied by, then its products
+        torch.mul(1 - z, 1 - n.square(), out=for_n)
+        torch.mul(before - n, z - z.square(), out=for_z)
+        torch.mul(for_n * u_n, r - r.square(), out=for_r)
+        du, dh = torch.empty_like(da), dout.clone()
+        size = recurrent.shape[0]
+        for at, following in reversed(_steps(ctx.widths)):
+            d = dh[at]
+            if following.stop > following.start:
+                back = torch.mm(du[following], recurrent.t())
+                d[: len(back)].add_(back.addcmul_(dh[following], z[following]))
+            if mask is not None:
+                d.mul_(mask[at])
+            da[at].view(-1, 3, size).mul_(d[:, None])
+            du[at] = da[at]
+            du[at, 2 * size :].mul_(r[at])
+        biased = ctx.needs_input_grad[2]
+        dd, dc = (da.sum(dim=0), du.sum(dim=0)) if biased else (None, None)
+        return da, before.t() @ du, dd, dc, None, None
+
+
+def _steps(widths: Sequence[int]) -> list[tuple[slice, slice]]:
+    """Where each step stands, and the step after it; an empty one at the end."""
+    ends = list(accumulate(widths))
+    places = [slice(end - width, end) for end, width in zip(ends, widths, strict=True)]
+    return list(zip(places, [*places[1:], slice(ends[-1], ends[-1])], strict=True))
+
+
 class GRU(nn.Module):
     """L layers; the dropped-out output of each is both the next one's input and the state (P)."""
 
@@ -116,7 +189,7 @@ class GRU(nn.Module):
             GRULayer(hidden_size, reset, n, streams, init, bias) for n in names
         )
         self.dropouts = nn.ModuleList(
-            Dropout(dropout, streams.running(f"{n}/dropout_hidden")) for n in names
+            Dropout(dropout, hidden_size, streams.running(f"{n}/dropout_hidden")) for n in names
         )
         self.inputs = nn.ParameterList(  # W of the layers above the first, [H, 3H]
             init(torch.empty(hidden_size, 3 * hidden_size), streams.initial(f"{n}/input"), 3)
@@ -143,6 +216,11 @@ class GRU(nn.Module):
         for k, (layer, dropout) in enumerate(zip(self.layers, self.dropouts, strict=True)):
             if k > 0:
                 a = outputs @ self.inputs[k - 1]
+            assert isinstance(layer, GRULayer)
+            assert isinstance(dropout, Dropout)
+            if layer.reset_after:
+                outputs = layer.scan(a, dropout.mask(a, self.hidden_size), widths)
+                continue
             h = a.new_zeros(widths[0], self.hidden_size)
             steps: list[Tensor] = []
             for now in torch.split(a, list(widths)):

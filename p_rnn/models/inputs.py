@@ -15,12 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from p_rnn.data.features import BagFeature, DenseFeature
+from p_rnn.models.ahead import Ahead
 from p_rnn.models.dropout import Dropout
+from p_rnn.models.plans import Bags, RowPlan, plan_bags, plan_rows
 from p_rnn.models.table import Init, Table, uniform_
 from p_rnn.random import Streams
 
 # Dense features move to the GPU when they take at most this part of its free memory.
 SHARE_OF_DEVICE = 0.5
+# Room for tokens in a step, against the largest step of the first block.
+MARGIN = 1.25
 
 
 class ItemRows(nn.Module):
@@ -35,7 +39,7 @@ class ItemRows(nn.Module):
         return self.table.rows(items)
 
 
-class DenseRows(nn.Module):
+class DenseRows(Ahead):
     """The dense vector phi of an item, gathered from a memory-mapped file or on the GPU."""
 
     def __init__(self, feature: DenseFeature, device: torch.device) -> None:
@@ -46,16 +50,27 @@ class DenseRows(nn.Module):
             if values.nbytes <= SHARE_OF_DEVICE * free:
                 values = values.to(device)
         self.values = values
+        self.device = device
         self.width: int = values.shape[1]
+        self.numbers = self.width
 
-    def forward(self, items: Tensor) -> Tensor:
-        """[B] -> [B, D], as stored: float16 or float32."""
+    def wanted(self, learning: bool) -> bool:
+        return self.values.device != self.device
+
+    def ahead(self, items: Tensor) -> list[Tensor]:
+        return [self._gather(items.flatten()).view(*items.shape, self.width)]
+
+    def _gather(self, items: Tensor) -> Tensor:
         # Where values stay in main memory the CPU waits here for the item indices.
         rows = self.values.index_select(0, items.to(self.values.device))
         return rows.to(items.device)
 
+    def forward(self, items: Tensor) -> Tensor:
+        """[B] -> [B, D], as stored: float16 or float32."""
+        return self.now[0] if self.now else self._gather(items)
 
-class PooledRows(nn.Module):
+
+class PooledRows(Ahead):
     """Rows of a table by the tokens of an item's bag, pooled; an empty bag gives zeros.
 
     With weights u: sum = sum_v u_v row_v, mean = sum / sum_v u_v, max = max_v u_v row_v per column.
@@ -72,36 +87,73 @@ class PooledRows(nn.Module):
         self.weights = None
         if feature.weights is not None:
             self.weights = torch.from_numpy(feature.weights).to(device)
+        self.numbers = 8 * (1 + len(feature.tokens) // len(feature.offsets))
+        self.capacity = 0  # tokens of a step that `ahead` makes room for
+
+    def wanted(self, learning: bool) -> bool:
+        return True
+
+    def ahead(self, items: Tensor) -> list[Tensor]:
+        """The bags of each step, and their plan."""
+        bags = self._bags(items)
+        if self.pooling_mode == "max":
+            plan = plan_rows(bags.rows, self.table.num_rows)
+        else:
+            plan = plan_bags(bags, self.table.num_rows)
+        return [bags.rows, bags.weights, bags.starts, bags.owner, *plan.tensors()]
 
     def forward(self, items: Tensor) -> Tensor:
         """[B] -> [B, D]."""
-        start = self.offsets[items]
-        length = self.offsets[items + 1] - start
-        total = int(length.sum())  # here the CPU waits for the GPU
-        number = torch.arange(len(items), device=items.device)
-        owner = torch.repeat_interleave(number, length, output_size=total)
+        if self.now:
+            bags, plan = Bags(*self.now[:4]), RowPlan(*self.now[4:])
+        else:
+            many = self._bags(items[None])
+            bags, plan = Bags(many.rows[0], many.weights[0], many.starts[0], many.owner[0]), None
+        if self.pooling_mode != "max":
+            return self.table.bags(bags, plan)
+        rows = self.table.rows(bags.rows, plan) * bags.weights[:, None]
+        # The padding belongs to one place more.
+        lowest = rows.new_full((len(items) + 1, rows.shape[1]), float("-inf"))
+        index = bags.owner[:, None].expand_as(rows)
+        # Rows that tie share the gradient.
+        largest = lowest.scatter_reduce(0, index, rows, "amax")[:-1]
+        return torch.where(largest == float("-inf"), 0.0, largest)
+
+    def _bags(self, items: Tensor) -> Bags:
+        """[T, B] -> the bags of T steps, padded to the same number of tokens."""
+        steps, batch = items.shape
+        flat = items.flatten()
+        start = self.offsets[flat]
+        length = self.offsets[flat + 1] - start
+        of_step = length.view(steps, batch).sum(dim=1)
+        total, most = torch.stack([of_step.sum(), of_step.max()]).tolist()  # the CPU waits
+        if steps > 1 and not self.capacity:
+            # Steps that have more have shapes of their own.
+            self.capacity = -(-int(most * MARGIN) // 64) * 64
+        width = max(self.capacity if steps > 1 else 0, most)
+        place = torch.repeat_interleave(length, output_size=total)  # of T * B places
         first = length.cumsum(0) - length
-        at = torch.arange(total, device=items.device) + (start - first)[owner]
-        rows = self.table.rows(self.tokens[at].long())
-        if self.pooling_mode == "max":
-            scaled = rows if self.weights is None else rows * self.weights[at, None]
-            return _segment_max(scaled, owner, length)
-        weight = torch.ones_like(first, dtype=rows.dtype)[owner]
+        at = torch.arange(total, device=items.device)
+        token = at + (start - first)[place]
+        step = place // batch
+        first_of_step = of_step.cumsum(0) - of_step
+        to = step * width + at - first_of_step[step]  # where it stands in [T, width]
+
+        weight = torch.ones(total, dtype=self.table.storage.dtype, device=items.device)
         if self.weights is not None:
-            weight = self.weights[at].to(rows.dtype)
+            weight = self.weights[token].to(weight.dtype)
         if self.pooling_mode == "mean":
-            mass = weight.new_zeros(len(items)).index_add_(0, owner, weight)
-            weight = weight / mass[owner]
-        pooled = rows.new_zeros(len(items), rows.shape[1])
-        return pooled.index_add(0, owner, rows * weight[:, None])
-
-
-def _segment_max(rows: Tensor, owner: Tensor, length: Tensor) -> Tensor:
-    """[T, D] -> [B, D], zeros for the empty ones; rows that tie share the gradient."""
-    index = owner[:, None].expand_as(rows)
-    lowest = rows.new_full((len(length), rows.shape[1]), float("-inf"))
-    largest = lowest.scatter_reduce(0, index, rows, "amax")
-    return torch.where(length[:, None] > 0, largest, 0.0)
+            mass = weight.new_zeros(len(flat)).index_add_(0, place, weight)
+            weight = weight / mass[place]
+        rows = flat.new_full((steps * width,), self.table.num_rows)
+        rows[to] = self.tokens[token].long()
+        owner = flat.new_full((steps * width,), batch)
+        owner[to] = place % batch
+        weights = weight.new_zeros(steps * width)
+        weights[to] = weight
+        starts = first.view(steps, batch) - first_of_step[:, None]
+        shape = (steps, width)
+        return Bags(rows.view(shape), weights.view(shape), starts, owner.view(shape))
 
 
 class Direct(nn.Module):
@@ -132,7 +184,7 @@ class Projection(nn.Module):
     ) -> None:
         super().__init__()
         self.view = view
-        self.dropout = Dropout(dropout, streams.running(f"{name}/dropout_embedding"))
+        self.dropout = Dropout(dropout, width, streams.running(f"{name}/dropout_embedding"))
         self.weight = nn.Parameter(torch.empty(width, 3 * hidden_size))  # W [D, 3H]
         init(self.weight, streams.initial(f"{name}/input"), gates=3)
 

@@ -60,19 +60,23 @@ class Merge(nn.Module):
     def forward(self, hidden: Sequence[Tensor], items: Items, learners: Learners) -> Tensor:
         """Scores [B, C]; items: slice or [C] for all examples, or [B, C] for each its own."""
         scores: Tensor | None = None
+        bias = None
         if self.bias is not None:
-            scores = _rows(self.bias, items, learns(0, learners))
+            bias = _rows(self.bias, items, learns(0, learners))
         queries = self.queries(hidden, learners)
         for q, table, owner in zip(queries, self.tables, self.owners, strict=False):
             assert isinstance(table, Table)
             rows = _rows(table, items, learns(owner, learners))
             if rows.dim() == 3:
-                more = torch.bmm(rows, q.unsqueeze(2)).squeeze(2)
-                scores = more if scores is None else more + scores
+                product = torch.bmm(rows, q.unsqueeze(2)).squeeze(2)
+            elif scores is None and bias is not None and not torch.is_grad_enabled():
+                # As fast as the product alone; with gradients an addition fuses with the loss.
+                product, bias = torch.addmm(bias, q, rows.t()), None
             else:
-                scores = q @ rows.t() if scores is None else torch.addmm(scores, q, rows.t())
+                product = q @ rows.t()
+            scores = product if scores is None else scores.add_(product)
         assert scores is not None
-        return scores
+        return scores if bias is None else scores.add_(bias)
 
 
 class SharedMerge(Merge):

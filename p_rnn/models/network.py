@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from p_rnn.models.ahead import Ahead
 from p_rnn.models.gru import GRU
 from p_rnn.models.merges import Learners, Merge, learns
 from p_rnn.models.table import Items, Table
@@ -78,6 +79,15 @@ class PRNN(nn.Module):
     def tables(self) -> dict[str, Table]:
         """Every table once, by name (an embedding that serves input and output is one table)."""
         return {n: m for n, m in self.named_modules() if isinstance(m, Table)}
+
+    def ahead(self, learners: Learners = None) -> list[Ahead]:
+        """The modules of the subnets that run for which numbers are to be made ahead of a step."""
+        return [
+            module
+            for k, subnet, _ in self._active()
+            for module in subnet.modules()
+            if isinstance(module, Ahead) and module.wanted(learns(k, learners))
+        ]
 
     def owners(self) -> dict[str, int | None]:
         """Parameter name -> number of the subnet that owns it, or None where it is shared.

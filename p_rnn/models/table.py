@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from p_rnn.models.plans import Bags, RowPlan, plan_of_reads, sum_of_rows
+
 Items = Tensor | slice  # item indices, or a range of them
 Init = Callable[..., Tensor]  # of (weight [rows, gates * cols], generator, gates)
 
@@ -39,49 +41,90 @@ def torch_gru_(weight: Tensor, generator: torch.Generator, gates: int = 3) -> Te
 class RowGradient:
     """The gradient of the rows of a table that a step read.
 
-    A row read more than once occurs as often in `rows`, each time with the sum of its gradients,
-    so that writing every one of them writes the same.
-
     Attributes:
-        rows: int64 [R], or None = all N. `values`: [R, D] or [N, D].
-        repeated: positions in `rows` to leave out for each row to occur once.
+        rows: int64 [R], each row once (and the scratch row as padding), or None = all N.
+        values: [R, D] or [N, D]; zeros for the padding.
     """
 
     rows: Tensor | None
     values: Tensor
-    repeated: Tensor | None
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What was read, and the leaf of the graph that it became.
+
+    Attributes:
+        items: the rows, one for each row of `leaf`; or all; or bags that were summed up in `leaf`.
+        plan: of this read alone, where it was made ahead.
+    """
+
+    items: Items | Bags
+    leaf: Tensor
+    plan: RowPlan | None
+
+    @property
+    def gradient(self) -> Tensor:
+        assert self.leaf.grad is not None, "rows were read without being used"
+        return self.leaf.grad
 
 
 class Table(nn.Module):
     """Parameters [N, D] (or [N] when `width` is None) that are read by row.
 
-    In training, `rows` hands out leaf tensors and remembers them; after the backward pass the
-    optimizer takes index and gradient of what was read. No gradient of the size of the table is
+    In training, `rows` and `bags` hand out leaf tensors and remember them; after the backward pass
+    the optimizer takes index and gradient of what was read. No gradient of the size of the table is
     ever made, except where the whole table is read at once (negatives=full).
+
+    `storage` has one row more, the scratch row: padding that keeps shapes static reads and writes
+    it. `weight` is a view of the others.
     """
+
+    weight: nn.Parameter
 
     def __init__(self, num_rows: int, width: int | None) -> None:
         super().__init__()
         shape = (num_rows,) if width is None else (num_rows, width)
         self.weight = nn.Parameter(torch.zeros(shape), requires_grad=False)
-        self.reads: list[tuple[Items, Tensor]] = []
-        self.place: Tensor | None = None  # scratch of `_add_up`
+        self.storage = padded(self.weight)
+        self.weight.data = self.storage[:num_rows]
+        self.num_rows = num_rows
+        self.reads: list[_Read] = []
 
-    def rows(self, items: Items) -> Tensor:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Table:
+        """Moves to another device or type take the storage along."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.storage = padded(self.weight)
+        self.weight.data = self.storage[: self.num_rows]
+        return self
+
+    def rows(self, items: Items, plan: RowPlan | None = None) -> Tensor:
         """The rows of `items`; a view when items is a slice."""
         if isinstance(items, slice):
-            rows = self.weight.detach()[items]
+            rows = self.storage[: self.num_rows][items]
         else:
-            rows = self.weight.detach().index_select(0, items)
+            rows = self.storage.index_select(0, items)
         if torch.is_grad_enabled():
-            whole = isinstance(items, slice) and len(rows) == len(self.weight)
+            whole = isinstance(items, slice) and len(rows) == self.num_rows
             assert isinstance(items, Tensor) or whole, "training reads rows or the whole table"
-            rows.requires_grad_()
-            self.reads.append((items, rows))
+            rows = self._leaf(items, rows, plan)
         return rows
 
-    def take_gradient(self) -> RowGradient | None:
-        """The rows read since the last call and their gradients.
+    def bags(self, bags: Bags, plan: RowPlan | None = None) -> Tensor:
+        """[B, D], the weighted sums of rows; the rows themselves are never copied."""
+        total = sum_of_rows(self.storage, bags.rows, bags.starts, bags.weights)
+        return self._leaf(bags, total, plan) if torch.is_grad_enabled() else total
+
+    def _leaf(self, items: Items | Bags, rows: Tensor, plan: RowPlan | None) -> Tensor:
+        rows = rows.detach().requires_grad_()
+        self.reads.append(_Read(items, rows, plan))
+        return rows
+
+    def take_gradient(self, plan: RowPlan | None = None) -> RowGradient | None:
+        """The rows read since the last call, each once, and their gradients.
+
+        Args:
+            plan: of these reads, where it was made ahead (p_rnn/models/plans.py).
 
         Returns:
             None when nothing was read.
@@ -89,38 +132,28 @@ class Table(nn.Module):
         reads, self.reads = self.reads, []
         if not reads:
             return None
-        whole = [rows.grad for items, rows in reads if isinstance(items, slice)]
-        some = [(items, rows.grad) for items, rows in reads if isinstance(items, Tensor)]
-        if whole:
-            total = whole[0]
-            assert total is not None
-            for gradient in whole[1:]:
-                assert gradient is not None
-                total += gradient
-            for items, gradient in some:
-                assert gradient is not None
-                total.index_add_(0, items, gradient)
-            return RowGradient(None, total, None)
-        index = torch.cat([items for items, _ in some])
-        assert all(g is not None for _, g in some), "rows were read without being used"
-        gradient = torch.cat([g for _, g in some if g is not None])
-        return RowGradient(index, gradient, self._add_up(index, gradient))
+        whole = [read.gradient for read in reads if isinstance(read.items, slice)]
+        reads = [read for read in reads if not isinstance(read.items, slice)]
+        some = None
+        if reads:
+            if len(reads) == 1:
+                plan = reads[0].plan or plan
+            items = [read.items for read in reads if not isinstance(read.items, slice)]
+            plan = plan or plan_of_reads(items, self.num_rows)
+            gradient = torch.cat([read.gradient for read in reads])
+            some = RowGradient(plan.rows, plan.sums(gradient))
+        if not whole:
+            return some
+        total = whole[0] if len(whole) == 1 else torch.stack(whole).sum(dim=0)
+        if some is not None:
+            assert some.rows is not None
+            # The padding adds its zeros to the last row.
+            total = total.index_add(0, some.rows.clamp(max=self.num_rows - 1), some.values)
+        return RowGradient(None, total)
 
-    def _add_up(self, index: Tensor, gradient: Tensor) -> Tensor:
-        """Give every occurrence of a row the sum over all of them; positions of the later ones.
 
-        One occurrence per row stands for it: whichever was written last to that row's place.
-        Sorting the index would cost several times as much, and few rows occur twice.
-        """
-        if self.place is None:
-            self.place = torch.empty(len(self.weight), dtype=torch.int64, device=index.device)
-        order = torch.arange(len(index), device=index.device)
-        # amax rather than a plain write: which of two writes wins is open when threads share them.
-        self.place.scatter_reduce_(0, index, order, "amax", include_self=False)
-        chief = self.place.index_select(0, index)
-        others = torch.nonzero(chief != order).squeeze(1)
-        if len(others):
-            chiefs = chief[others]
-            gradient.index_add_(0, chiefs, gradient[others])
-            gradient[others] = gradient[chiefs]
-        return others
+def padded(weight: Tensor) -> Tensor:
+    """A copy with one row of zeros more."""
+    storage = weight.new_zeros(len(weight) + 1, *weight.shape[1:])
+    storage[:-1] = weight.detach()
+    return storage

@@ -8,7 +8,7 @@ keep their weights and their slots.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from p_rnn.config import OptimizerConfig
 from p_rnn.models.network import PRNN
+from p_rnn.models.plans import RowPlan
 from p_rnn.registry import lookup, settings_for
 
 Slots = dict[str, Tensor]
@@ -25,6 +26,7 @@ class Optimizer(ABC):
     """Steps every parameter of a network that has a gradient."""
 
     slot_names: tuple[str, ...]
+    counting = False  # whether the rule depends on the number of updates
 
     def __init__(self, network: PRNN, learning_rate: float) -> None:
         self.learning_rate = learning_rate
@@ -33,63 +35,90 @@ class Optimizer(ABC):
             name: p for name, p in network.named_parameters() if p.requires_grad
         }
         self.slots: dict[str, Slots] = {
-            name: {slot: torch.zeros_like(weight.data) for slot in self.slot_names}
+            name: {slot: torch.zeros_like(weight) for slot in self.slot_names}
             for name, weight in self._weights()
         }
-        # Per parameter, because one that does not learn in an update rests, its count included.
-        self.counts = dict.fromkeys(self.slots, 0)
+        # Updates of each parameter: one that does not learn in an update rests, its count included.
+        # One tensor, because a compiled step would take numbers, and tensors of one, for constants.
+        device = next(iter(self._weights()))[1].device
+        size = max(len(self.slots), 2)
+        self.counts = torch.zeros(size, dtype=torch.float64, device=device)
+        self.places = {name: place for place, name in enumerate(self.slots)}
 
     def _weights(self) -> Iterator[tuple[str, Tensor]]:
-        yield from self.dense.items()
-        yield from ((name, table.weight) for name, table in self.tables.items())
+        """What is moved; of a table the storage, scratch row included."""
+        for name, parameter in self.dense.items():
+            yield name, parameter.detach()
+        yield from ((name, table.storage) for name, table in self.tables.items())
 
     @abstractmethod
-    def apply(self, weight: Tensor, gradient: Tensor, slots: Slots, count: int) -> None:
+    def apply(self, weight: Tensor, gradient: Tensor, slots: Slots, count: Tensor) -> None:
         """Move `weight` and `slots` in place, for the count-th time; may overwrite `gradient`."""
 
     @torch.no_grad()
-    def step(self, measure: bool = False) -> Tensor | None:
-        """Apply and clear all gradients; with `measure`, their joint L2 norm (0-d tensor)."""
-        gradients: list[Tensor] = []
+    def step(
+        self, measure: bool = False, plans: Mapping[str, RowPlan] | None = None
+    ) -> Tensor | None:
+        """Apply and clear all gradients; with `measure`, their joint L2 norm (0-d tensor).
+
+        Args:
+            plans: by the name of the table, of the reads of this step, where made ahead.
+        """
+        squares: list[Tensor] = []
         for name, parameter in self.dense.items():
             if parameter.grad is not None:
                 gradient, parameter.grad = parameter.grad, None
                 if measure:
-                    gradients.append(gradient.clone())
-                self.counts[name] += 1
-                self.apply(parameter, gradient, self.slots[name], self.counts[name])
+                    squares.append(gradient.square().sum())
+                self._apply(name, parameter.detach(), gradient)
         for name, table in self.tables.items():
-            taken = table.take_gradient()
+            taken = table.take_gradient(plans.get(name) if plans else None)
             if taken is None:
                 continue
-            rows, gradient = taken.rows, taken.values
-            self.counts[name] += 1
             if measure:
-                gradients.append(gradient.clone())
-                if taken.repeated is not None:
-                    gradients[-1][taken.repeated] = 0
-            if rows is None:
-                self.apply(table.weight, gradient, self.slots[name], self.counts[name])
-                continue
-            weight = table.weight.index_select(0, rows)
-            slots = {slot: x.index_select(0, rows) for slot, x in self.slots[name].items()}
-            self.apply(weight, gradient, slots, self.counts[name])
-            table.weight.index_copy_(0, rows, weight)
-            for slot, x in self.slots[name].items():
-                x.index_copy_(0, rows, slots[slot])
-        if not measure:
-            return None
-        return torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
+                squares.append(taken.values.square().sum())
+            if taken.rows is None:
+                self._apply(name, table.storage[:-1], taken.values)
+            else:
+                self._apply_rows(name, table.storage, taken.rows, taken.values)
+        return torch.stack(squares).sum().sqrt() if measure else None
+
+    def _apply(self, name: str, weight: Tensor, gradient: Tensor) -> None:
+        slots = {slot: x[: len(weight)] for slot, x in self.slots[name].items()}
+        self.apply(weight, gradient, slots, self._count(name))
+
+    def _count(self, name: str) -> Tensor:
+        count = self.counts[self.places[name]]
+        return count.add_(1) if self.counting else count
+
+    def _apply_rows(self, name: str, storage: Tensor, rows: Tensor, gradient: Tensor) -> None:
+        """The same for some rows; the scratch row may come often, with a gradient of zero."""
+        weight = storage.index_select(0, rows)
+        slots = {slot: x.index_select(0, rows) for slot, x in self.slots[name].items()}
+        self.apply(weight, gradient, slots, self._count(name))
+        storage.index_copy_(0, rows, weight)
+        for slot, x in self.slots[name].items():
+            x.index_copy_(0, rows, slots[slot])
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain Python only."""
-        return {"counts": self.counts, "slots": self.slots}
+        counts = {name: int(self.counts[place]) for name, place in self.places.items()}
+        slots = {
+            name: {slot: self._stored(name, x) for slot, x in slots.items()}
+            for name, slots in self.slots.items()
+        }
+        return {"counts": counts, "slots": slots}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.counts = dict(state["counts"])
+        for name, count in state["counts"].items():
+            self.counts[self.places[name]] = count
         for name, slots in self.slots.items():
             for slot, x in slots.items():
-                x.copy_(state["slots"][name][slot])
+                self._stored(name, x).copy_(state["slots"][name][slot])
+
+    def _stored(self, name: str, slot: Tensor) -> Tensor:
+        """Without the scratch row."""
+        return slot if name in self.dense else slot[:-1]
 
 
 class Adagrad(Optimizer):
@@ -106,7 +135,7 @@ class Adagrad(Optimizer):
             self.slot_names = ("acc",)
         super().__init__(network, learning_rate)
 
-    def apply(self, weight: Tensor, gradient: Tensor, slots: Slots, count: int) -> None:
+    def apply(self, weight: Tensor, gradient: Tensor, slots: Slots, count: Tensor) -> None:
         acc = slots["acc"].addcmul_(gradient, gradient)
         gradient.mul_((acc + 1e-6).rsqrt_())
         if self.momentum:
@@ -120,6 +149,7 @@ class Adam(Optimizer):
     """Adam (Kingma & Ba 2015) with bias correction; on tables for the touched rows."""
 
     slot_names = ("mean", "square")
+    counting = True
 
     def __init__(
         self, network: PRNN, learning_rate: float, *, beta1: float, beta2: float, eps: float
@@ -128,13 +158,13 @@ class Adam(Optimizer):
         self.eps = eps
         super().__init__(network, learning_rate)
 
-    def apply(self, weight: Tensor, gradient: Tensor, slots: Slots, count: int) -> None:
+    def apply(self, weight: Tensor, gradient: Tensor, slots: Slots, count: Tensor) -> None:
         beta1, beta2 = self.betas
         mean = slots["mean"].lerp_(gradient, 1 - beta1)
         square = slots["square"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        scale = self.learning_rate / (1 - beta1**count)
-        root = (square / (1 - beta2**count)).sqrt_().add_(self.eps)
-        weight.addcdiv_(mean, root, value=-scale)
+        scale = (self.learning_rate / (1 - beta1**count)).to(weight.dtype)
+        root = (square / (1 - beta2**count).to(weight.dtype)).sqrt_().add_(self.eps)
+        weight.sub_(mean * scale / root)
 
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adagrad": Adagrad, "adam": Adam}

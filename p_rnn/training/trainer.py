@@ -15,13 +15,15 @@ from p_rnn.config import Config
 from p_rnn.data.batches import num_pairs
 from p_rnn.data.dataset import Sessions
 from p_rnn.errors import UserError
+from p_rnn.models.merges import Learners
 from p_rnn.models.network import PRNN, State
 from p_rnn.random import Streams
 from p_rnn.tracking import Tracker
+from p_rnn.training.engine import Engine
 from p_rnn.training.feeds import FEEDS, Step
-from p_rnn.training.losses import build_loss
 from p_rnn.training.optimizers import build_optimizer
 from p_rnn.training.strategies import Pass, build_strategy
+from p_rnn.training.update import Update
 
 
 class Diverged(UserError):
@@ -69,15 +71,24 @@ class Trainer:
         config, network = self.config, self.network
         assert config.batch_size is not None
         assert config.learning_rate is not None
-        self.batch_size = config.batch_size
         assert config.batching is not None
         feed = FEEDS[config.batching]
         self.feed = feed(config, network, self.sessions, self.support, self.streams)
-        self.loss = build_loss(config.loss)
         self.passes = build_strategy(config.strategy)(epochs_of_subnets(config, network.names))
         self.optimizer = build_optimizer(config.optimizer, network, config.learning_rate)
-        self.log_support = torch.from_numpy(np.log(self.support)).to(network.device, network.dtype)
+        self.update = Update(config, network, self.feed, self.optimizer, self.support)
         self.learned = self.learned or [0] * len(network.names)
+        self.engine = Engine(self.update, config, self._full_updates())
+
+    def _full_updates(self) -> dict[Learners, int]:
+        """About how many updates of full mini-batches the run has, by who learns in them."""
+        assert self.config.batch_size is not None
+        found: dict[Learners, int] = {}
+        for plan in self.passes:
+            for learners in plan.updates:
+                steps = num_pairs(self.sessions.offsets) // self.config.batch_size
+                found[learners] = found.get(learners, 0) + steps
+        return found
 
     def run_pass(self, index: int) -> PassResult:
         """Pass `index` (from 0) of `passes` over all sessions.
@@ -86,31 +97,33 @@ class Trainer:
             Diverged: the loss became NaN or infinite.
         """
         plan, result, started = self.passes[index], PassResult(), time.perf_counter()
+        self.network.use(plan.in_score)
+        demand = self.update.prepare(plan)
         self.streams.start_epoch(index)
         self.network.train()
-        self.network.use(plan.in_score)
         self._last_read, self._examples = (started, 0, 0), 0
+        state = self.feed.begin()
         with self.tracker.bar(num_pairs(self.sessions.offsets), "ev", f"epoch {index + 1}") as bar:
-            for step in self.feed.steps():
-                count = len(step.targets)
-                if count == 1 and step.negatives is None and self.config.negatives == "sampled":
+            for step in self.feed.steps(demand):
+                state = self.feed.enter(state)
+                if step.count == 1 and not self.update.has_negatives(step):
                     with torch.no_grad():
-                        self.feed.carry(step.forward(None)[1])
+                        _, state = self.feed.forward(step, state, demand, None)
                     result.skipped += 1
                 else:
-                    self.feed.carry(self._learn(step, plan))
-                    result.events += count
-                    self._examples += count * len(plan.updates)
+                    state = self._learn(step, state, plan)
+                    result.events += step.count
+                    self._examples += step.count * len(plan.updates)
                 if len(self._points) >= self.config.tracking.log_every:
                     self._read_losses(index, result)
                     bar.set_postfix_str(f"loss {result.loss / self._examples:.4f}", refresh=False)
-                bar.update(count)
+                bar.update(step.count)
         self._read_losses(index, result)
         result.loss /= max(self._examples, 1)
         result.seconds = time.perf_counter() - started
         return result
 
-    def _learn(self, step: Step, plan: Pass) -> State:
+    def _learn(self, step: Step, state: State, plan: Pass) -> State:
         """All updates of a mini-batch; the state to go on from.
 
         Every update starts from the same state; the one carried on has each subnet's layers from
@@ -118,57 +131,17 @@ class Trainer:
         """
         carried: State = ()
         number = self.updates // len(plan.updates) + 1  # of this mini-batch
-        measure = number % self.config.tracking.log_every == 0
+        measure = self.tracker.settings.tensorboard and not number % self.config.tracking.log_every
         for learners in plan.updates:
-            hidden, after = step.forward(learners)
-            self._update(step, hidden, learners, measure)
-            after = tuple(h.detach() for h in after)
-            carried = self.network.select(carried or after, after, learners)
+            done = self.engine(step, state, learners, measure)
+            self.updates += 1
+            for k in learners:
+                self.learned[k] += 1
+            self._points.append(done.loss)
+            if done.norm is not None:
+                self.tracker.scalar("train/gradient_norm", done.norm.item(), self.updates)
+            carried = self.network.select(carried or done.state, done.state, learners)
         return carried
-
-    def _update(
-        self, step: Step, hidden: list[Tensor], learners: tuple[int, ...], measure: bool
-    ) -> None:
-        """Loss, backward and one optimizer step, in which the learners learn.
-
-        Args:
-            measure: fetch the norm of the gradient for TensorBoard.
-        """
-        items, column = self._candidates(step.targets, step.negatives)
-        log_q = None
-        if self.config.loss.logq:
-            log_q = self._log_q(step.targets, step.negatives)
-        losses = self.loss(self.network.merged(hidden, items, learners), column, log_q)
-        # The configured B, also in the tail, so that an example weighs the same everywhere (P).
-        loss = losses.sum() / self.batch_size
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.updates += 1
-        for k in learners:
-            self.learned[k] += 1
-        norm = self.optimizer.step(measure and self.tracker.settings.tensorboard)
-        self._points.append(loss.detach())
-        if norm is not None:
-            self.tracker.scalar("train/gradient_norm", norm.item(), self.updates)
-
-    def _candidates(
-        self, targets: Tensor, negatives: Tensor | None
-    ) -> tuple[Tensor | slice, Tensor]:
-        """The items to score, and the column of each example's target [M]."""
-        if self.config.negatives == "full":
-            return slice(0, self.network.num_items), targets
-        if self.config.negatives == "uniform_one":
-            assert negatives is not None
-            return torch.stack([targets, negatives], dim=1), torch.zeros_like(targets)  # [M, 2]
-        items = targets if negatives is None else torch.cat([targets, negatives])
-        return items, torch.arange(len(targets), device=targets.device)
-
-    def _log_q(self, targets: Tensor, negatives: Tensor | None) -> Tensor:
-        """log q of the candidates: support for targets, support^sample_alpha for samples."""
-        log_q = self.log_support[targets]
-        if negatives is None:
-            return log_q
-        assert self.config.sample_alpha is not None
-        return torch.cat([log_q, self.config.sample_alpha * self.log_support[negatives]])
 
     def _read_losses(self, index: int, result: PassResult) -> None:
         """Fetch the losses since the last call: the one wait for the device in many steps."""
@@ -184,11 +157,11 @@ class Trainer:
                     f"learning_rate (now {self.config.learning_rate}) or optimizer.momentum, or "
                     "take another loss"
                 )
-        result.loss += sum(losses) * self.batch_size
+        result.loss += sum(losses) * self.update.batch_size
         now, (then, events, examples) = time.perf_counter(), self._last_read
         self._last_read = (now, result.events, self._examples)
         # Per example: the tail of an epoch has fewer of them in an update.
-        per_example = sum(losses) * self.batch_size / (self._examples - examples)
+        per_example = sum(losses) * self.update.batch_size / (self._examples - examples)
         self.tracker.scalar("train/loss", per_example, self.updates)
         self.tracker.scalar(
             "train/events_per_s", (result.events - events) / (now - then), self.updates

@@ -134,7 +134,7 @@ def test_every_parameter_of_every_layer_has_a_gradient() -> None:
 @pytest.mark.parametrize("p", [0.2, 0.5])
 def test_dropout_zeroes_or_scales(p: float) -> None:
     """Entries become 0 with probability p, else x / (1 - p)."""
-    dropout, x = Dropout(p, torch.Generator().manual_seed(3)), normal(200, 300)
+    dropout, x = Dropout(p, 300, torch.Generator().manual_seed(3)), normal(200, 300)
     y = dropout(x)
     dropped = y == 0
     torch.testing.assert_close(y[~dropped], x[~dropped] / (1 - p), rtol=1e-12, atol=0)
@@ -145,8 +145,8 @@ def test_dropout_zeroes_or_scales(p: float) -> None:
 def test_dropout_does_nothing_in_evaluation_or_at_zero() -> None:
     generator, x = torch.Generator().manual_seed(3), normal(20, 30)
     before = generator.get_state()
-    assert torch.equal(Dropout(0.5, generator).eval()(x), x)
-    assert torch.equal(Dropout(0.0, generator)(x), x)
+    assert torch.equal(Dropout(0.5, 300, generator).eval()(x), x)
+    assert torch.equal(Dropout(0.0, 300, generator)(x), x)
     assert torch.equal(generator.get_state(), before)
 
 

@@ -84,8 +84,8 @@ def by_code(
     tracker = Recorder(folder)
     trainer = Trainer(config, network, data, support, streams, tracker)
     # Whatever precision the code keeps log q in, this comparison is about float64.
-    np.testing.assert_allclose(trainer.log_support, np.log(support), rtol=1e-6)
-    trainer.log_support = torch.from_numpy(np.log(support))
+    np.testing.assert_allclose(trainer.update.log_support, np.log(support), rtol=1e-6)
+    trainer.update.log_support = torch.from_numpy(np.log(support))
     trainer.feed.sampling.sampler = Stored(negatives)  # type: ignore[assignment]
     for index in range(PASSES):
         trainer.run_pass(index)

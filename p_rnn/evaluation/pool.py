@@ -1,0 +1,70 @@
+"""Targets of many time steps, collected until there are enough of them for a thick product."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from p_rnn.config import EvaluationConfig
+from p_rnn.evaluation.ranking import Ranker, State, rank_targets
+
+Array = NDArray[Any]
+
+
+class Pool:
+    """Ranks targets `rows` at a time, whatever step and chunk of sessions they come from.
+
+    Late steps have few live sessions, and a product with few rows takes as long as one with many.
+    Only states of one shape can stand together; a ranker whose states grow with the history, as
+    that of session popularity, is asked step after step.
+
+    Args:
+        ranks: float64 [E]; a target's rank goes to its place, E being the events of the split.
+    """
+
+    def __init__(self, ranker: Ranker, settings: EvaluationConfig, rows: int, ranks: Array) -> None:
+        self.ranker, self.settings = ranker, settings
+        self.rows, self.ranks = rows, ranks
+        self._held: list[tuple[State, Tensor, Array]] = []
+        self._waiting = 0
+
+    def add(self, state: State, targets: Tensor, places: Array) -> None:
+        """Targets [b], int64, and the states before them, which must not be written any more."""
+        if self._held and _shapes(self._held[0][0]) != _shapes(state):
+            self.flush()
+        self._held.append((state, targets, places))
+        self._waiting += len(places)
+        if self._waiting >= self.rows:
+            self._rank(self._waiting - self._waiting % self.rows)
+
+    def flush(self) -> None:
+        """Rank what is left."""
+        if self._held:
+            self._rank(self._waiting)
+
+    def _rank(self, count: int) -> None:
+        """Rank the first `count` targets, and keep the others."""
+        states, targets, places = zip(*self._held, strict=True)
+        state = tuple(torch.cat(layer) for layer in zip(*states, strict=True))
+        target, place = torch.cat(targets), np.concatenate(places)
+        for lo in range(0, count, self.rows):
+            part = slice(lo, min(lo + self.rows, count))
+            ranks = rank_targets(
+                self.ranker,
+                tuple(x[part] for x in state),
+                target[part],
+                self.settings.ties,
+                self.settings.most_popular,
+            )
+            self.ranks[place[part]] = ranks.cpu().numpy()
+        self._waiting -= count
+        left = (tuple(x[count:].clone() for x in state), target[count:].clone(), place[count:])
+        self._held = [left] if self._waiting else []
+
+
+def _shapes(state: State) -> list[torch.Size]:
+    return [x.shape[1:] for x in state]
