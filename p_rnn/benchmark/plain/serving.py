@@ -1,0 +1,118 @@
+"""A worker process: what it is told to measure, how it measures, and on which sessions."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a worker process measures; `seconds`: about how long a measurement is."""
+
+    work: str
+    seconds: float
+    num_items: int
+    hidden_size: int = 100
+    batch_size: int = 1
+    num_negatives: int = 0
+    loss: str = "bpr_max"
+    model: str = "id_only"
+    strategy: str = "simultaneous"
+    stage: int = 0
+    compile: str = "never"
+    events: int = 0  # of an evaluation or a preparation; 0: as many as `seconds` are enough for
+    path: str = ""
+    device: str = "cpu"
+    threads: int | None = None
+
+
+class Contender(Protocol):
+    def measure(self, seconds: float) -> Answer:
+        """{"work": ..., "seconds": ...}, and further figures by name."""
+
+
+def serve(make: Callable[[Spec], Contender]) -> None:
+    """Be a worker: make a contender of the first line, and measure at every further one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent closes the pipe
+    with os.fdopen(os.dup(1), "w", buffering=1) as answers:
+        os.dup2(2, 1)  # what libraries print is no answer
+        contender = None
+        print("{}", file=answers)  # all is imported
+        for line in sys.stdin:
+            try:
+                if contender is None:
+                    spec = Spec(**json.loads(line))
+                    contender = make(spec)
+                    answer = about(spec.device)
+                else:
+                    answer = contender.measure(float(json.loads(line)))
+            except Exception as error:  # a contender that fails must not end the others
+                answer = {"error": f"{error}", "trace": traceback.format_exc()}
+            print(json.dumps(answer), file=answers)
+
+
+def about(device: str) -> Answer:
+    """Versions and machine, as the process sees them."""
+    found: Answer = {"PyTorch": torch.__version__, "threads": torch.get_num_threads()}
+    return found | ({"GPU": torch.cuda.get_device_name()} if device == "cuda" else {})
+
+
+def draw_sessions(
+    num_items: int, num_events: int, seed: int = 0, parallel: int = 0
+) -> tuple[Array, Array]:
+    """Items int32 [E] and offsets int64 [S+1] of about `num_events` events, 5 to a session.
+
+    P(item) ~ (rank + 10)^-0.8. The last sessions run from long to short, so that `parallel` slots
+    run empty together: the end of a pass of a second must not weigh as it never does in training.
+    """
+    rng = np.random.default_rng([seed, num_events])
+    lengths = 1 + rng.geometric(0.25, size=max(1, parallel, num_events // 5))
+    last = max(0, len(lengths) - 8 * parallel)
+    lengths[last:] = np.sort(lengths[last:])[::-1]
+    offsets = np.concatenate([[0], lengths.cumsum()])
+    below = ((np.arange(num_items) + 10.0) ** -0.8).cumsum()
+    ranks = np.searchsorted(below, rng.random(offsets[-1]) * below[-1], side="right")
+    permuted = np.random.default_rng(0).permutation(num_items).astype(np.int32)
+    return permuted[ranks], offsets
+
+
+def timed(run: Callable[[int], Any], count: int) -> float:
+    """Seconds of `count` calls."""
+    synchronise()
+    started = time.perf_counter()
+    for t in range(count):
+        run(t)
+    synchronise()
+    return time.perf_counter() - started
+
+
+def synchronise() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+class Repeated:
+    """Calls a function about as often as a measurement has time for."""
+
+    def __init__(self, run: Callable[[int], Any], work: int, seconds: float) -> None:
+        self.run, self.work = run, work
+        tried = 20 if timed(run, 1) < 0.1 else 1  # a call of a second needs no repetition
+        timed(run, tried)
+        self.count = max(1, round(seconds * tried / timed(run, tried)))
+
+    def measure(self, seconds: float) -> Answer:
+        return {"work": self.work * self.count, "seconds": timed(self.run, self.count)}

@@ -1,0 +1,64 @@
+"""Measure speed and memory: python scripts/benchmark.py part=training [rounds=5] [seconds=1]."""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import ExitStack
+from pathlib import Path
+
+# What the workers start with: not what p_rnn sets for this process when it is imported.
+ENVIRONMENT = dict(os.environ)
+
+from hydra.core.hydra_config import HydraConfig  # noqa: E402
+
+from p_rnn.benchmark.config import BenchmarkConfig, check, chosen, grid_of  # noqa: E402
+from p_rnn.benchmark.groups import GROUPS, Plan  # noqa: E402
+from p_rnn.benchmark.measure import Measured, Row, measure  # noqa: E402
+from p_rnn.benchmark.plain.serving import Spec  # noqa: E402
+from p_rnn.benchmark.report import draw, lines_of, machine, markdown, summary, write_csv  # noqa: E402
+from p_rnn.cli import hydra_script  # noqa: E402
+from p_rnn.errors import UserError  # noqa: E402
+from p_rnn.runtime import use_device  # noqa: E402
+
+log = logging.getLogger(__name__)
+
+
+@hydra_script("benchmark", BenchmarkConfig)
+def main(config: BenchmarkConfig) -> None:
+    """Print each figure when it is there; the files hold all that was measured so far."""
+    check(config)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    device = use_device(config.device, config.threads).type
+    base = Spec("training", config.seconds, num_items=0, device=device, threads=config.threads)
+    rows: list[Row] = []
+    with ExitStack() as stack:
+        for part in chosen(config):
+            for group in GROUPS[part](Plan(grid_of(config, part, device), base, stack)):
+                measured = measure(group, config.rounds, ENVIRONMENT)
+                rows += measured.rows()
+                report(measured, rows, folder)
+    if not rows:
+        raise UserError("no contender could be measured")
+    for line in summary(rows):
+        log.info("%s", line)
+    pictures = draw(rows, folder)
+    if not pictures:
+        log.info("no picture: it needs matplotlib (pip install -e '.[report]')")
+    for path in (folder / "results.csv", folder / "results.md", *pictures):
+        log.info("written: %s", path)
+
+
+def report(measured: Measured, rows: list[Row], folder: Path) -> None:
+    """Print what a group gave, and write all files anew."""
+    for line in lines_of(list(measured.rows())):
+        log.info("%s", line)
+    write_csv(rows, folder / "results.csv")
+    (folder / "results.md").write_text(markdown(rows, machine(measured.about)))
+    if measured.traces:
+        with (folder / "errors.txt").open("a") as file:
+            file.write("\n".join(measured.traces))
+
+
+if __name__ == "__main__":
+    main()
