@@ -10,6 +10,7 @@ they stand.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -102,7 +103,7 @@ class Engine:
         width = sum(table.storage[0].numel() for table in self.update.network.tables().values())
         saved = SAVED_S + SAVED_PER_NUMBER_S * rows * width
         worth = self.expected.get(learners, 0) * saved > WORTH_COMPILING_S
-        return worth and shutil.which("g++") is not None
+        return worth and has_compiler()
 
 
 class _Static:
@@ -125,6 +126,11 @@ class _Static:
         return self.function(*tensors)
 
 
+def has_compiler() -> bool:
+    """Whether there is a C++ compiler of the kinds that Inductor takes."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++") if name)
+
+
 def _as_function(update: Update, layout: Layout, count: int, learners: Learners) -> Function:
     """An update as a function of tensors, the last of which are states."""
 
@@ -143,7 +149,9 @@ def _compile(function: Function, inputs: Sequence[Tensor]) -> Function:
     # The weights and the optimizer's slots become constants of the graph, which it changes.
     graph = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*inputs)
     with torch.no_grad():
-        compiled = torch._inductor.compile(graph, list(inputs))
+        # Shapes are compared once per layout (`_Static.fits`), not at every step.
+        options = {"size_asserts": False}
+        compiled = torch._inductor.compile(graph, list(inputs), options=options)
     log.info("compiled the step in %.0f s", time.perf_counter() - started)
 
     def run(*tensors: Tensor) -> Sequence[Tensor]:

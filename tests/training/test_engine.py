@@ -40,6 +40,7 @@ def run(name: str, how: str, folder: Path, *more: str) -> tuple[Trainer, list[fl
     return job, recorder.losses, done
 
 
+@pytest.mark.skipif(not engine_module.has_compiler(), reason="no C++ compiler: none is tested")
 @pytest.mark.parametrize("name", JOBS)
 def test_a_compiled_step_has_the_losses_of_the_step(name: str, tmp_path: Path) -> None:
     eager, losses, passes = run(name, "never", tmp_path)
