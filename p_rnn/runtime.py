@@ -15,15 +15,15 @@ import torch
 
 from p_rnn.errors import UserError
 
-# Of glibc's mallopt(3): return memory to the system only above so many free bytes, and map no block
-# on its own below the largest size that it allows. Otherwise each step gets the pages of its scores
-# and gradients anew, which costs as much as a third of the step.
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
-KEPT = {M_MMAP_THRESHOLD: 32 * 2**20, M_TRIM_THRESHOLD: 2**30, M_TOP_PAD: 2**26}
+# Of glibc's mallopt(3): map no block on its own, and return memory to the system only above so many
+# free bytes. Otherwise each step gets the pages of its scores and gradients anew, which costs as
+# much as half of the step.
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+KEPT = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 2**26}
 
 
 def keep_freed_memory() -> None:
-    """Have the allocator keep up to 1 GiB of freed memory; nothing happens without glibc."""
+    """Have the allocator keep up to 2 GiB of freed memory; nothing happens without glibc."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):

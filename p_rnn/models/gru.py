@@ -79,27 +79,27 @@ class _ResetAfter(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, h: Tensor, recurrent: Tensor, d: Tensor, c: Tensor) -> Tensor:
+        # Nothing is written into a part of a tensor: compiled, that would be copies of the whole.
         size = h.shape[1]
-        u = torch.addmm(c, h, recurrent)
-        gates = a + d
-        r, z = gates[:, : 2 * size].add_(u[:, : 2 * size]).sigmoid_().chunk(2, dim=1)
+        u, gates = torch.addmm(c, h, recurrent), a + d
+        both = torch.sigmoid(gates[:, : 2 * size] + u[:, : 2 * size])
+        r, z = both.chunk(2, dim=1)
         u_n = u[:, 2 * size :]
-        n = gates[:, 2 * size :].addcmul_(r, u_n).tanh_()
-        ctx.save_for_backward(h, recurrent, gates, u_n)
+        n = torch.addcmul(gates[:, 2 * size :], r, u_n).tanh_()
+        ctx.save_for_backward(h, recurrent, both, n, u_n)
         return torch.lerp(n, h, z)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dh: Tensor) -> tuple[Tensor | None, ...]:
-        h, recurrent, gates, u_n = ctx.saved_tensors
-        r, z, n = gates.chunk(3, dim=1)
-        da = torch.empty_like(gates)
-        dr, dz, dn = da.chunk(3, dim=1)
-        torch.mul(dh, 1 - z, out=dn).mul_(1 - n.square())
-        torch.mul(dh, h - n, out=dz).mul_(z - z.square())
-        torch.mul(dn, u_n, out=dr).mul_(r - r.square())
-        du = da.clone()  # the same but for n, where r acts on U_n h + c_n
-        du[:, 2 * h.shape[1] :].mul_(r)
+        h, recurrent, both, n, u_n = ctx.saved_tensors
+        r, z = both.chunk(2, dim=1)
+        of_r, of_z = (both - both.square()).chunk(2, dim=1)
+        dn = dh * (1 - z) * (1 - n.square())
+        dz = dh * (h - n) * of_z
+        dr = dn * u_n * of_r
+        da = torch.cat([dr, dz, dn], dim=1)
+        du = torch.cat([dr, dz, dn * r], dim=1)  # r acts on U_n h + c_n
         back = torch.addcmul(du @ recurrent.t(), dh, z) if ctx.needs_input_grad[1] else None
         biased = ctx.needs_input_grad[3]
         dd, dc = (da.sum(dim=0), du.sum(dim=0)) if biased else (None, None)
@@ -109,23 +109,26 @@ class _ResetAfter(torch.autograd.Function):
 class _Scan(torch.autograd.Function):
     """All steps of packed sequences with reset=after, by back-propagation through time.
 
-    What does not depend on later steps is computed for all places at once: in the backward pass the
-    factors of the gates' gradients, and afterwards dU, dc and dd.
+    What a step computes stays in the cache until it has been used; dU comes at the end, of all
+    places at once.
     """
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, recurrent: Tensor, d: Tensor, c: Tensor, mask: Tensor | None,
                 widths: Sequence[int]) -> Tensor:  # fmt: skip
         size = recurrent.shape[0]
-        gates = a + d
+        gates = torch.empty_like(a)
         u_n, before, out = (a.new_empty(len(a), size) for _ in range(3))
         before[: widths[0]] = 0
+        bias = torch.cat([c[: 2 * size] + d[: 2 * size], c[2 * size :]])
         for at, following in _steps(widths):
-            h, g = before[at], gates[at]
-            u = torch.addmm(c, h, recurrent)
-            r, z = g[:, : 2 * size].add_(u[:, : 2 * size]).sigmoid_().chunk(2, dim=1)
+            h, own, g = before[at], a[at], gates[at]
+            u = torch.addmm(bias, h, recurrent)
+            both = torch.add(own[:, : 2 * size], u[:, : 2 * size], out=g[:, : 2 * size])
+            r, z = both.sigmoid_().chunk(2, dim=1)
             u_n[at] = u[:, 2 * size :]
-            n = g[:, 2 * size :].addcmul_(r, u_n[at]).tanh_()
+            n = torch.add(own[:, 2 * size :], d[2 * size :], out=g[:, 2 * size :])
+            n.addcmul_(r, u_n[at]).tanh_()
             new = torch.lerp(n, h, z, out=out[at])
             if mask is not None:
                 new.mul_(mask[at])
@@ -138,27 +141,35 @@ class _Scan(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         recurrent, gates, u_n, before, mask = ctx.saved_tensors
-        r, z, n = gates.chunk(3, dim=1)
-        da = torch.empty_like(gates)
-        for_r, for_z, for_n = da.chunk(3, dim=1)  # what dh is multiplied by, then its products
-        torch.mul(1 - z, 1 - n.square(), out=for_n)
-        torch.mul(before - n, z - z.square(), out=for_z)
-        torch.mul(for_n * u_n, r - r.square(), out=for_r)
-        du, dh = torch.empty_like(da), dout.clone()
         size = recurrent.shape[0]
+        da = torch.empty_like(gates)
+        acted = torch.empty_like(before)  # r dn, which is what h U_n gets
+        of_both, of_n = recurrent[:, : 2 * size].t(), recurrent[:, 2 * size :].t()
+        later: Tensor | None = None  # dh of the sessions that go on
         for at, following in reversed(_steps(ctx.widths)):
-            d = dh[at]
+            dh, (r, z, n), h = dout[at], gates[at].chunk(3, dim=1), before[at]
             if following.stop > following.start:
-                back = torch.mm(du[following], recurrent.t())
-                d[: len(back)].add_(back.addcmul_(dh[following], z[following]))
+                assert later is not None
+                dh = dh.clone()
+                dh[: len(later)].add_(later)
             if mask is not None:
-                d.mul_(mask[at])
-            da[at].view(-1, 3, size).mul_(d[:, None])
-            du[at] = da[at]
-            du[at, 2 * size :].mul_(r[at])
-        biased = ctx.needs_input_grad[2]
-        dd, dc = (da.sum(dim=0), du.sum(dim=0)) if biased else (None, None)
-        return da, before.t() @ du, dd, dc, None, None
+                dh = dh * mask[at]
+            own = da[at]
+            dn = torch.mul(dh, 1 - z, out=own[:, 2 * size :]).mul_(1 - n.square())
+            dz = torch.sub(h, n, out=own[:, size : 2 * size]).mul_(dh)
+            dr = torch.mul(dn, u_n[at], out=own[:, :size])
+            dz.mul_(z - z.square())
+            dr.mul_(r - r.square())
+            torch.mul(dn, r, out=acted[at])
+            if at.start > 0:
+                later = torch.addmm(dh * z, own[:, : 2 * size], of_both).addmm_(acted[at], of_n)
+        dc = dd = None
+        if ctx.needs_input_grad[2]:
+            dd = da.sum(dim=0)
+            dc = torch.cat([dd[: 2 * size], acted.sum(dim=0)])
+        past = before.t()
+        du = torch.cat([past @ da[:, : 2 * size], past @ acted], dim=1)
+        return da, du, dd, dc, None, None
 
 
 def _steps(widths: Sequence[int]) -> list[tuple[slice, slice]]:

@@ -42,12 +42,22 @@ class RowGradient:
     """The gradient of the rows of a table that a step read.
 
     Attributes:
-        rows: int64 [R], each row once (and the scratch row as padding), or None = all N.
-        values: [R, D] or [N, D]; zeros for the padding.
+        plan: by which the gradients of the reads are summed, or None = `source` is that of all N.
+        source: [M, D] gradients of the reads below each other, or [N, D].
     """
 
-    rows: Tensor | None
-    values: Tensor
+    plan: RowPlan | None
+    source: Tensor
+
+    @property
+    def rows(self) -> Tensor | None:
+        """int64 [R], each row once (and the scratch row as padding), or None = all N."""
+        return None if self.plan is None else self.plan.rows
+
+    @property
+    def values(self) -> Tensor:
+        """[R, D] or [N, D], summed at every call; zeros for the padding."""
+        return self.source if self.plan is None else self.plan.sums(self.source)
 
 
 @dataclass(frozen=True)
@@ -140,8 +150,7 @@ class Table(nn.Module):
                 plan = reads[0].plan or plan
             items = [read.items for read in reads if not isinstance(read.items, slice)]
             plan = plan or plan_of_reads(items, self.num_rows)
-            gradient = torch.cat([read.gradient for read in reads])
-            some = RowGradient(plan.rows, plan.sums(gradient))
+            some = RowGradient(plan, torch.cat([read.gradient for read in reads]))
         if not whole:
             return some
         total = whole[0] if len(whole) == 1 else torch.stack(whole).sum(dim=0)

@@ -10,8 +10,6 @@ they stand.
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -24,15 +22,17 @@ from p_rnn.errors import UserError
 from p_rnn.models.merges import Learners
 from p_rnn.models.network import State
 from p_rnn.training.feeds import Layout, Step
+from p_rnn.training.native import compiler
 from p_rnn.training.update import Done, Update
 
 log = logging.getLogger(__name__)
 
-# Compiling takes 5 to 20 s on a CPU. It saves about 0.3 ms of an update, and 4 ns for each number
-# in the rows that it reads (scripts/benchmark.py), so that it pays after so many seconds saved.
-WORTH_COMPILING_S = 30.0
-SAVED_S = 0.3e-3
-SAVED_PER_NUMBER_S = 4e-9
+# Compiling takes 5 to 25 s on a CPU, the longer the first time on a machine. It saves about 1 ms of
+# an update, and 4 ns for each score (scripts/benchmark.py), so that it pays after so many seconds
+# saved.
+WORTH_COMPILING_S = 20.0
+SAVED_S = 1e-3
+SAVED_PER_SCORE_S = 4e-9
 
 Function = Callable[..., Sequence[Tensor]]  # of tensors and states: loss, states
 
@@ -99,11 +99,10 @@ class Engine:
     def _worth(self, step: Step, learners: Learners) -> bool:
         """Whether the run is long enough; from the settings alone, so that runs repeat."""
         items = step.part("items")
-        rows = items[0].numel() if items else self.update.network.num_items
-        width = sum(table.storage[0].numel() for table in self.update.network.tables().values())
-        saved = SAVED_S + SAVED_PER_NUMBER_S * rows * width
+        columns = items[0].shape[-1] if items else self.update.network.num_items
+        saved = SAVED_S + SAVED_PER_SCORE_S * step.count * columns
         worth = self.expected.get(learners, 0) * saved > WORTH_COMPILING_S
-        return worth and has_compiler()
+        return worth and compiler() is not None
 
 
 class _Static:
@@ -126,11 +125,6 @@ class _Static:
         return self.function(*tensors)
 
 
-def has_compiler() -> bool:
-    """Whether there is a C++ compiler of the kinds that Inductor takes."""
-    return any(shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++") if name)
-
-
 def _as_function(update: Update, layout: Layout, count: int, learners: Learners) -> Function:
     """An update as a function of tensors, the last of which are states."""
 
@@ -150,7 +144,9 @@ def _compile(function: Function, inputs: Sequence[Tensor]) -> Function:
     graph = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(*inputs)
     with torch.no_grad():
         # Shapes are compared once per layout (`_Static.fits`), not at every step.
-        options = {"size_asserts": False}
+        # Patterns would turn a product and the addition of a bias into one call that first copies
+        # the bias into every row of the scores.
+        options = {"size_asserts": False, "pattern_matcher": False}
         compiled = torch._inductor.compile(graph, list(inputs), options=options)
     log.info("compiled the step in %.0f s", time.perf_counter() - started)
 

@@ -18,6 +18,7 @@ from p_rnn.config import OptimizerConfig
 from p_rnn.models.network import PRNN
 from p_rnn.models.plans import RowPlan
 from p_rnn.registry import lookup, settings_for
+from p_rnn.training.native import EPS, library
 
 Slots = dict[str, Tensor]
 
@@ -77,10 +78,10 @@ class Optimizer(ABC):
                 continue
             if measure:
                 squares.append(taken.values.square().sum())
-            if taken.rows is None:
-                self._apply(name, table.storage[:-1], taken.values)
+            if taken.plan is None:
+                self._apply(name, table.storage[:-1], taken.source)
             else:
-                self._apply_rows(name, table.storage, taken.rows, taken.values)
+                self._apply_rows(name, table.storage, taken.plan, taken.source)
         return torch.stack(squares).sum().sqrt() if measure else None
 
     def _apply(self, name: str, weight: Tensor, gradient: Tensor) -> None:
@@ -91,11 +92,12 @@ class Optimizer(ABC):
         count = self.counts[self.places[name]]
         return count.add_(1) if self.counting else count
 
-    def _apply_rows(self, name: str, storage: Tensor, rows: Tensor, gradient: Tensor) -> None:
+    def _apply_rows(self, name: str, storage: Tensor, plan: RowPlan, source: Tensor) -> None:
         """The same for some rows; the scratch row may come often, with a gradient of zero."""
+        rows = plan.rows
         weight = storage.index_select(0, rows)
         slots = {slot: x.index_select(0, rows) for slot, x in self.slots[name].items()}
-        self.apply(weight, gradient, slots, self._count(name))
+        self.apply(weight, plan.sums(source), slots, self._count(name))
         storage.index_copy_(0, rows, weight)
         for slot, x in self.slots[name].items():
             x.index_copy_(0, rows, slots[slot])
@@ -137,12 +139,22 @@ class Adagrad(Optimizer):
 
     def apply(self, weight: Tensor, gradient: Tensor, slots: Slots, count: Tensor) -> None:
         acc = slots["acc"].addcmul_(gradient, gradient)
-        gradient.mul_((acc + 1e-6).rsqrt_())
+        gradient.mul_((acc + EPS).rsqrt_())
         if self.momentum:
             velocity = slots["velocity"].mul_(self.momentum)
             weight.add_(velocity.sub_(gradient, alpha=self.learning_rate))
         else:
             weight.sub_(gradient, alpha=self.learning_rate)
+
+    def _apply_rows(self, name: str, storage: Tensor, plan: RowPlan, source: Tensor) -> None:
+        if storage.device.type != "cpu" or storage.dtype != torch.float32 or library() is None:
+            super()._apply_rows(name, storage, plan, source)
+            return
+        acc, velocity = self.slots[name]["acc"], self.slots[name].get("velocity")
+        torch.ops.p_rnn.adagrad_rows(
+            storage, acc, velocity, source, plan.rows, plan.starts, plan.order, plan.weights,
+            self.learning_rate, self.momentum,
+        )  # fmt: skip
 
 
 class Adam(Optimizer):

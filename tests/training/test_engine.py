@@ -40,7 +40,7 @@ def run(name: str, how: str, folder: Path, *more: str) -> tuple[Trainer, list[fl
     return job, recorder.losses, done
 
 
-@pytest.mark.skipif(not engine_module.has_compiler(), reason="no C++ compiler: none is tested")
+@pytest.mark.skipif(engine_module.compiler() is None, reason="no C++ compiler: none is tested")
 @pytest.mark.parametrize("name", JOBS)
 def test_a_compiled_step_has_the_losses_of_the_step(name: str, tmp_path: Path) -> None:
     eager, losses, passes = run(name, "never", tmp_path)
@@ -124,7 +124,7 @@ def test_auto_compiles_what_is_long_enough(tmp_path: Path, monkeypatch: pytest.M
         return function
 
     monkeypatch.setattr(engine_module, "_compile", compiled)
-    monkeypatch.setattr(engine_module.shutil, "which", lambda name: "/bin/compiler")
+    monkeypatch.setattr(engine_module, "compiler", lambda: "/bin/compiler")
     job, _ = trainer(settings(), tmp_path)
     job.run_pass(0)
     assert not made
@@ -133,7 +133,7 @@ def test_auto_compiles_what_is_long_enough(tmp_path: Path, monkeypatch: pytest.M
     job, _ = trainer(settings(), tmp_path)
     job.run_pass(0)
     assert made == [1]
-    monkeypatch.setattr(engine_module.shutil, "which", lambda name: None)
+    monkeypatch.setattr(engine_module, "compiler", lambda: None)
     job, _ = trainer(settings(), tmp_path)
     job.run_pass(0)
     assert made == [1]
@@ -149,7 +149,7 @@ def test_a_compiler_that_fails(
 
     monkeypatch.setattr(engine_module, "_compile", fails)
     monkeypatch.setattr(engine_module, "WORTH_COMPILING_S", 0.0)
-    monkeypatch.setattr(engine_module.shutil, "which", lambda name: "/bin/compiler")
+    monkeypatch.setattr(engine_module, "compiler", lambda: "/bin/compiler")
     job, recorder = trainer(settings("compile=auto"), tmp_path)
     with caplog.at_level(logging.WARNING):
         job.run_pass(0)

@@ -1,0 +1,97 @@
+"""The compiled row updates against a loop over rows in NumPy, and against PyTorch's operations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from p_rnn.models.plans import Bags, plan_bags, plan_rows
+from p_rnn.training import native
+
+N, R = 40, 25
+LR = 0.05
+
+pytestmark = pytest.mark.skipif(
+    native.library() is None, reason="no C++ compiler: compiled row updates are not tested"
+)
+
+
+def by_hand(
+    weight: Tensor, acc: Tensor, velocity: Tensor | None, reads: list[tuple[int, float, Tensor]],
+    momentum: float,
+) -> list[np.ndarray]:  # fmt: skip
+    """Each row's gradients are summed, and the row is moved, in double precision."""
+    new = [x.double().numpy().copy() for x in (weight, acc)]
+    speed = np.zeros_like(new[0]) if velocity is None else velocity.double().numpy().copy()
+    for row in {row for row, _, _ in reads}:
+        g = sum(scale * x.double().numpy() for at, scale, x in reads if at == row)
+        new[1][row] += g**2
+        speed[row] = momentum * speed[row] - LR * g / np.sqrt(new[1][row] + 1e-6)
+        new[0][row] += speed[row]
+    return [*new, speed]
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.3])
+@pytest.mark.parametrize("width", [1, 7, 100, 1000])
+def test_rows_that_are_read_once_or_more(width: int, momentum: float) -> None:
+    rng = torch.Generator().manual_seed(width)
+    index = torch.randint(N // 3, (3, R), generator=rng)
+    plans = plan_rows(index, N)
+    weight, acc = torch.randn(N + 1, width, generator=rng), torch.rand(N + 1, width, generator=rng)
+    velocity = torch.randn(N + 1, width, generator=rng) if momentum else None
+    for t in range(3):
+        source = torch.randn(R, width, generator=rng)
+        reads = [(int(row), 1.0, x) for row, x in zip(index[t], source, strict=True)]
+        wanted = by_hand(weight, acc, velocity, reads, momentum)
+        torch.ops.p_rnn.adagrad_rows(
+            weight, acc, velocity, source, plans.rows[t], plans.starts[t], plans.order[t], None,
+            LR, momentum,
+        )  # fmt: skip
+        for x, y in zip((weight, acc, velocity), wanted, strict=True):
+            if x is not None:
+                np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+    assert (plans.rows == N).any()  # padding, which leaves the scratch row alone
+
+
+def test_bags_and_vectors() -> None:
+    rng = torch.Generator().manual_seed(0)
+    starts = torch.tensor([[0, 3, 3, 8]])
+    owner = torch.repeat_interleave(torch.tensor([0, 2, 3, 4]), torch.tensor([3, 5, 2, 3]))
+    rows = torch.randint(N, (1, 13), generator=rng)
+    rows[0, 4] = rows[0, 1]
+    rows[0, 10:] = N  # padding
+    weights = torch.rand(1, 13, generator=rng)
+    weights[0, 10:] = 0
+    plan = plan_bags(Bags(rows, weights, starts, owner[None]), N)
+    assert plan.weights is not None
+    weight, acc = torch.randn(N + 1, 6, generator=rng), torch.rand(N + 1, 6, generator=rng)
+    source = torch.randn(4, 6, generator=rng)
+    reads = [(int(rows[0, p]), float(weights[0, p]), source[owner[p]]) for p in range(10)]
+    wanted = by_hand(weight, acc, None, reads, 0.0)
+    torch.ops.p_rnn.adagrad_rows(
+        weight, acc, None, source, plan.rows[0], plan.starts[0], plan.order[0], plan.weights[0],
+        LR, 0.0,
+    )  # fmt: skip
+    np.testing.assert_allclose(weight, wanted[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(acc, wanted[1], rtol=1e-5, atol=1e-6)
+
+    index = torch.randint(N, (1, R), generator=rng)
+    plan = plan_rows(index, N)
+    vector, squares = torch.randn(N + 1, generator=rng), torch.zeros(N + 1)
+    g = torch.randn(R, generator=rng)
+    reads = [(int(row), 1.0, x) for row, x in zip(index[0], g, strict=True)]
+    wanted = by_hand(vector, squares, None, reads, 0.0)
+    torch.ops.p_rnn.adagrad_rows(
+        vector, squares, None, g, plan.rows[0], plan.starts[0], plan.order[0], None, LR, 0.0
+    )
+    np.testing.assert_allclose(vector, wanted[0], rtol=1e-5, atol=1e-6)
+
+
+def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    build = native.library.__wrapped__
+    monkeypatch.setattr(native, "compiler", lambda: None)
+    assert build() is None
+    monkeypatch.setattr(native, "compiler", lambda: "false")  # one that fails
+    assert build() is None
