@@ -17,6 +17,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from p_rnn import native
+
 State = tuple[Tensor, ...]
 
 # A block of rows x items: 1 MiB of float32 scores, about what a second-level cache holds. More rows
@@ -188,21 +190,62 @@ def _count(
     ask: _Question, blocks: Iterable[Tensor], own: Tensor, places: _Places
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Items that compare so with `own` [b, 1], float64 [b]; the own scores seen; a sum [1]."""
-    # Whole numbers are exact up to 2^24 in float32.
-    exact = torch.promote_types(own.dtype, torch.float32 if ask.ranked < 2**24 else torch.float64)
-    counts = torch.zeros(len(own), dtype=exact, device=own.device)
-    total = own.sum(dim=0, dtype=exact)
-    scratch, seen = own.new_empty(0), own
+    counter: _Counter | None = None
+    seen = own
     for k, block in enumerate(blocks):
-        # Zeros and ones as numbers: five times as fast as to write and sum up truth values.
-        if scratch.shape != block.shape:
-            scratch = torch.empty(block.shape, dtype=block.dtype, device=block.device)
-        for compare in ask.comparisons:
-            counts += compare(block, own, out=scratch).sum(dim=1, dtype=exact)
-        total += block.sum(dtype=exact)
+        if counter is None:
+            counter = (_Native if native.counts_scores(block) else _Counter)(ask, own)
+        counter.add(block)
         seen = places.read(k, block, seen)
         del block  # see `_made`
-    return counts.double(), seen, total
+    assert counter is not None
+    return counter.counts(), seen, counter.total
+
+
+class _Counter:
+    """Counts what compares so with `own`.
+
+    Attributes:
+        total: [1], NaN or infinite if a score is.
+    """
+
+    def __init__(self, ask: _Question, own: Tensor) -> None:
+        self.comparisons, self.own = ask.comparisons, own
+        # Whole numbers are exact up to 2^24 in float32.
+        few = torch.float32 if ask.ranked < 2**24 else torch.float64
+        self.exact = torch.promote_types(own.dtype, few)
+        self.total = own.sum(dim=0, dtype=self.exact)
+        self.found = torch.zeros(len(own), dtype=self.exact, device=own.device)
+        self.scratch = own.new_empty(0)
+
+    def add(self, block: Tensor) -> None:
+        # Zeros and ones as numbers: five times as fast as to write and sum up truth values.
+        if self.scratch.shape != block.shape:
+            self.scratch = torch.empty(block.shape, dtype=block.dtype, device=block.device)
+        for compare in self.comparisons:
+            self.found += compare(block, self.own, out=self.scratch).sum(dim=1, dtype=self.exact)
+        self.total += block.sum(dtype=self.exact)
+
+    def counts(self) -> Tensor:
+        """float64 [b]."""
+        return self.found.double()
+
+
+class _Native(_Counter):
+    """The same in one pass over a block."""
+
+    def __init__(self, ask: _Question, own: Tensor) -> None:
+        super().__init__(ask, own.contiguous())
+        self.at_least, self.above = torch.zeros(2, len(own), dtype=torch.int64)
+        self.bad = torch.zeros(1, dtype=torch.int64)
+
+    def add(self, block: Tensor) -> None:
+        native.count_scores(block, self.own, self.at_least, self.above, self.bad)
+
+    def counts(self) -> Tensor:
+        self.total = torch.where(self.bad > 0, torch.nan, self.total)
+        counts = {torch.ge: self.at_least, torch.gt: self.above}
+        return torch.stack([counts[compare] for compare in self.comparisons]).sum(dim=0).double()
 
 
 def _expected(ranker: Ranker, state: State, targets: Tensor, block: int) -> Tensor:

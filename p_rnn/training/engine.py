@@ -21,8 +21,8 @@ from p_rnn.config import Config
 from p_rnn.errors import UserError
 from p_rnn.models.merges import Learners
 from p_rnn.models.network import State
+from p_rnn.native import compiler
 from p_rnn.training.feeds import Layout, Step
-from p_rnn.training.native import compiler
 from p_rnn.training.update import Done, Update
 
 log = logging.getLogger(__name__)

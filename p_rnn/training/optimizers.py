@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from p_rnn.config import OptimizerConfig
 from p_rnn.models.network import PRNN
 from p_rnn.models.plans import RowPlan
+from p_rnn.native import EPS, library
 from p_rnn.registry import lookup, settings_for
-from p_rnn.training.native import EPS, library
 
 Slots = dict[str, Tensor]
 

@@ -1,4 +1,4 @@
-"""The compiled row updates against a loop over rows in NumPy, and against PyTorch's operations."""
+"""The compiled passes against loops in NumPy."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from p_rnn import native
 from p_rnn.models.plans import Bags, plan_bags, plan_rows
-from p_rnn.training import native
 
 N, R = 40, 25
 LR = 0.05
@@ -87,6 +87,24 @@ def test_bags_and_vectors() -> None:
         vector, squares, None, g, plan.rows[0], plan.starts[0], plan.order[0], None, LR, 0.0
     )
     np.testing.assert_allclose(vector, wanted[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (300, 700)])
+def test_counts(shape: tuple[int, int]) -> None:
+    rng = torch.Generator().manual_seed(0)
+    at_least, above = torch.zeros(2, shape[0], dtype=torch.int64)
+    bad = torch.zeros(1, dtype=torch.int64)
+    wanted = np.zeros((2, shape[0]), dtype=np.int64)
+    own = torch.randint(5, (shape[0], 1), generator=rng).float()
+    for _ in range(2):  # counts are added up
+        block = torch.randint(5, shape, generator=rng).float()  # many ties
+        native.count_scores(block, own, at_least, above, bad)
+        wanted += [(block >= own).sum(dim=1).numpy(), (block > own).sum(dim=1).numpy()]
+    np.testing.assert_array_equal(torch.stack([at_least, above]), wanted)
+    assert bad.item() == 0
+    block[0, 1], block[2, 3], block[-1, 0] = float("nan"), float("inf"), float("-inf")
+    native.count_scores(block, own, at_least, above, bad)
+    assert bad.item() == 3
 
 
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

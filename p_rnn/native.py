@@ -1,7 +1,8 @@
-"""The optimizer's traffic on rows as one pass of compiled C++ (rows.cpp), on a CPU.
+"""The passes over memory that count most, as compiled C++ on a CPU (native.cpp).
 
-With PyTorch's operations a step reads and writes the rows that it touched about ten times. This
-needs a C++ compiler; without one, and on other devices, those operations do the same.
+The rows that a step touched, which PyTorch's operations read and write about ten times, and the
+comparison of scores in evaluation. This needs a C++ compiler; without one, and on other devices,
+those operations do the same.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import subprocess
 import tempfile
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +23,7 @@ from torch import Tensor
 log = logging.getLogger(__name__)
 
 EPS = 1e-6  # in Adagrad's root (P)
-SOURCE = Path(__file__).with_name("rows.cpp")
+SOURCE = Path(__file__).with_name("native.cpp")
 # Without the exceptions of square roots, which keep loops from being vectorised. OpenMP's functions
 # are those that PyTorch has loaded: a second library would have threads of its own.
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
@@ -36,12 +38,12 @@ def compiler() -> str | None:
 
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL | None:
-    """The compiled functions; None where they cannot be had. Takes half a second, once a process."""
+    """The compiled functions; None where they cannot be had. Half a second, once a process."""
     found = compiler()
     if found is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
-        compiled, linked = f"{folder}/rows.o", f"{folder}/rows.so"
+        compiled, linked = f"{folder}/native.o", f"{folder}/native.so"
         try:
             for command in (
                 [found, *FLAGS, "-c", str(SOURCE), "-o", compiled],
@@ -50,11 +52,13 @@ def library() -> ctypes.CDLL | None:
                 subprocess.run(command, check=True, capture_output=True, timeout=BUILD_S)
             loaded = ctypes.CDLL(linked, mode=os.RTLD_NOW)
         except (OSError, subprocess.SubprocessError) as error:
-            log.info("without compiled row updates: %s", error)
+            log.info("without compiled passes: %s", error)
             return None
     pointers, counts = [ctypes.c_void_p] * 8, [ctypes.c_int64] * 4
     loaded.adagrad_rows.argtypes = [*pointers, *counts, *[ctypes.c_float] * 3]
     loaded.adagrad_rows.restype = None
+    loaded.count_scores.argtypes = [*[ctypes.c_void_p] * 5, *[ctypes.c_int64] * 2]
+    loaded.count_scores.restype = None
     return loaded
 
 
@@ -85,10 +89,34 @@ def adagrad_rows(
     loaded.adagrad_rows(*pointers, *sizes, lr, momentum, EPS)
 
 
-_LIBRARY = torch.library.Library("p_rnn", "DEF")
-_LIBRARY.define(
+def counts_scores(block: Tensor) -> bool:
+    """Whether `count_scores` takes such a block."""
+    return (
+        block.device.type == "cpu"
+        and block.dtype == torch.float32
+        and block.is_contiguous()
+        and library() is not None
+    )
+
+
+def count_scores(block: Tensor, own: Tensor, at_least: Tensor, above: Tensor, bad: Tensor) -> None:
+    """Add to int64 [B]: scores of each row of [B, C] that are >= and > own [B]; to [1]: not finite.
+
+    On a CPU, float32, contiguous.
+    """
+    loaded = library()
+    assert loaded is not None
+    tensors = (block, own, at_least, above, bad)
+    assert all(x.is_contiguous() for x in tensors)
+    loaded.count_scores(*(x.data_ptr() for x in tensors), *block.shape)
+
+
+SCHEMA = (
     "adagrad_rows(Tensor(a!) weight, Tensor(b!) acc, Tensor(c!)? velocity, Tensor source, "
     "Tensor rows, Tensor starts, Tensor order, Tensor? weights, float lr, float momentum) -> ()"
 )
+# As an operation of PyTorch's, so that a compiled step can call it.
+_LIBRARY: Any = torch.library.Library("p_rnn", "DEF")  # type: ignore[no-untyped-call]
+_LIBRARY.define(SCHEMA)
 _LIBRARY.impl("adagrad_rows", adagrad_rows, "CPU")
 _LIBRARY.impl("adagrad_rows", lambda *arguments: None, "Meta")
