@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from p_rnn.baselines import make_baselines, make_oracles
+from p_rnn.baselines import baselines_beside, make_baseline, make_oracles
+from p_rnn.baselines.ranker import Training
 from p_rnn.config import Config, EvaluateConfig, EvaluationConfig, PathsConfig
 from p_rnn.data.dataset import Dataset
 from p_rnn.data.features import BagFeature, Feature, prepare_features
 from p_rnn.data.prepare import prepare
 from p_rnn.errors import UserError
-from p_rnn.evaluation.evaluator import Protocol, evaluate, summarise
-from p_rnn.models.architectures import build_network, reads_features
+from p_rnn.evaluation.evaluator import Protocol, Ranks, evaluate, summarise
+from p_rnn.models.architectures import build_network
 from p_rnn.models.network import PRNN
 from p_rnn.random import Streams
 from p_rnn.resolve import check_evaluation, check_ranges
@@ -40,7 +42,7 @@ def load_features(config: Config, dataset: Dataset, pooled: bool = False) -> dic
     Raises:
         UserError: features that the data set does not have, or nothing to pool.
     """
-    if not reads_features(config):
+    if config.model.feature_input is None:
         return {}
     selected = config.selected_features
     features = prepare_features(config.dataset, config.paths, dataset, selected)
@@ -53,28 +55,57 @@ def load_features(config: Config, dataset: Dataset, pooled: bool = False) -> dic
     return features
 
 
+def training_of(
+    config: Config,
+    dataset: Dataset,
+    features: dict[str, Feature],
+    device: torch.device,
+    with_validation: bool,
+) -> Training:
+    """What a baseline learns from."""
+    sessions, num_items = dataset.training_sessions(with_validation)
+    support = sessions.support(num_items)
+    return Training(sessions, num_items, support, device, features)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Attributes:
+    table: {ranker: `summarise`'s result}; the model stands first.
+    ranks: of the model's targets.
+    """
+
+    table: dict[str, Any]
+    ranks: Ranks
+
+
 def compare(
-    network: PRNN, config: Config, dataset: Dataset, split: str, with_validation: bool = False
-) -> dict[str, Any]:
-    """Evaluate the network and the baselines on a split; {ranker: `summarise`'s result}.
+    ranker: Any,
+    config: Config,
+    dataset: Dataset,
+    split: str,
+    device: torch.device,
+    with_validation: bool = False,
+) -> Comparison:
+    """Evaluate a model and the baselines beside it on a split.
 
     Args:
-        with_validation: the network was trained on the validation sessions too, so the baselines
+        with_validation: the model has learned from the validation sessions too, so the baselines
             may use them.
     """
     protocol = make_protocol(config, dataset, with_validation)
     sessions = dataset.sessions(split)
-    network.eval()
-    support = protocol.support[: protocol.num_warm]
-    device = network.device
-    rankers = {config.model.name: network, **make_baselines(config, support, device)}
+    if isinstance(ranker, PRNN):
+        ranker.eval()
+    training = training_of(config, dataset, {}, device, with_validation)
+    rankers = {config.model.name: ranker, **baselines_beside(config, training)}
     oracles = make_oracles(config.dataset, dataset, split, device)
-    return {
-        name: summarise(
-            evaluate(ranker, sessions, protocol, device, reads_cold=name in oracles), protocol
-        )
-        for name, ranker in {**rankers, **oracles}.items()
+    ranks = {
+        name: evaluate(each, sessions, protocol, device, reads_cold=name in oracles)
+        for name, each in {**rankers, **oracles}.items()
     }
+    table = {name: summarise(each, protocol) for name, each in ranks.items()}
+    return Comparison(table, ranks[config.model.name])
 
 
 def evaluate_checkpoint(settings: EvaluateConfig) -> tuple[dict[str, Any], EvaluationConfig]:
@@ -112,7 +143,13 @@ def evaluate_checkpoint(settings: EvaluateConfig) -> tuple[dict[str, Any], Evalu
                 f"{path} was trained on another version of the feature {name}: its values or "
                 "settings have changed since; restore them or train again"
             )
-    network = build_network(config, content["num_items"], Streams(config.seed, device), features)
-    set_network(network, content)
-    results = compare(network, config, dataset, settings.split, content["with_validation"])
-    return {settings.split: results}, config.evaluation
+    with_validation = content["with_validation"]
+    if config.model.family == "counts":
+        training = training_of(config, dataset, features, device, with_validation)
+        ranker = make_baseline(config, training)
+    else:
+        streams = Streams(config.seed, device)
+        ranker = build_network(config, content["num_items"], streams, features)
+        set_network(ranker, content)
+    compared = compare(ranker, config, dataset, settings.split, device, with_validation)
+    return {settings.split: compared.table}, config.evaluation

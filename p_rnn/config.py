@@ -173,6 +173,20 @@ class Hyperparameters:
 
 
 @dataclass
+class BaselineConfig:
+    """Parameters of models that count; those that a model does not take must stay null."""
+
+    neighbours: Optional[int] = number(None, low=1)  # items, or sessions of v_sknn
+    shrinkage: Optional[float] = number(None, low=0)  # sessions added to every item's
+    sample_size: Optional[int] = number(None, low=1)  # latest sessions that are compared
+    idf: Optional[float] = number(None, low=0)  # power of idf in the scores; 0 = without
+    half_life_days: Optional[float] = number(None, above=0)  # of an event's weight
+    steps: Optional[int] = number(None, low=1)  # events after an item that count as followers
+    similar_items: Optional[int] = number(None, low=1)  # by their features
+    backoff: Optional[float] = number(None, low=0)  # events that the features stand for
+
+
+@dataclass
 class EarlyStoppingConfig:
     # Of validation; it chooses the best checkpoint. null: recall at the largest cutoff
     metric: Optional[str] = None
@@ -192,6 +206,9 @@ class ModelConfig(InputConfig):
     """An architecture and its own defaults."""
 
     name: str = "id_only"
+    # Networks with GRUs; factors of items alone; or counts, from which nothing is trained
+    family: str = choice("recurrent", "recurrent", "factors", "counts")
+    baseline: BaselineConfig = field(default_factory=BaselineConfig)
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -229,7 +246,7 @@ class EvaluationConfig:
     ties: str = choice("conservative", "standard", "conservative", "median")
     cold_items: str = choice("drop", "drop", "keep")
     most_popular: Optional[int] = number(None, low=1)  # rank against only these; null = all items
-    baselines: list[str] = field(default_factory=lambda: ["popularity", "session_popularity"])
+    baselines: list[str] = field(default_factory=lambda: ["pop", "session_pop"])
 
 
 @dataclass
@@ -258,6 +275,7 @@ class Config(Hyperparameters):
     loss_type: Optional[str] = choice(None, "CE", "BPR")  # RecBole's word for loss and negatives
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     gru: GRUConfig = field(default_factory=GRUConfig)
+    baseline: BaselineConfig = field(default_factory=BaselineConfig)
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     train_on_validation: bool = False  # test a model trained on both, for the best number of epochs
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

@@ -13,6 +13,7 @@ from p_rnn.config import (
     DatasetConfig,
     EarlyStoppingConfig,
     EvaluationConfig,
+    GRUConfig,
     LossConfig,
     OptimizerConfig,
 )
@@ -79,6 +80,12 @@ def resolve(config: Config) -> Config:
             that has no effect in this combination.
     """
     check_ranges(config)
+    if config.model.family == "counts":
+        return _resolve_counts(config)
+    for key, value, _ in leaves(config.baseline, "baseline."):
+        _refuse(value is not None, key, f"on model={config.model.name}, which is trained")
+    if config.model.family == "factors":
+        _refuse_recurrent(config)
     config = _resolve_loss(config)
     config = _resolve_sizes(_resolve_negatives(config))
     config = _resolve_features(_resolve_batching(config))
@@ -87,13 +94,46 @@ def resolve(config: Config) -> Config:
         config.model.optimizer if config.optimizer.name is None else OptimizerConfig(),
         config.optimizer,
     )
-    for name in ("learning_rate", "num_layers", "num_epochs"):
+    needed = ["learning_rate", "num_epochs"]
+    if config.model.family == "recurrent":
+        needed.append("num_layers")
+    for name in needed:
         if getattr(config, name) is None:
             setattr(config, name, _own(config, name))
     # A criterion is taken whole: the metric of the model goes with its patience.
     if config.dataset.validation and config.early_stopping == EarlyStoppingConfig():
         config.early_stopping = replace(config.model.early_stopping)
     return _resolve_validation(config)
+
+
+# What a model that only counts can be told.
+FOR_COUNTS = ("dataset", "model", "baseline", "selected_features", "train_on_validation",
+              "evaluation", "tracking", "paths", "seed", "device", "num_threads", "sweep_name",
+              "early_stopping.metric")  # fmt: skip
+
+
+def _resolve_counts(config: Config) -> Config:
+    """Everything about training is refused; what is left are the model's parameters."""
+    plain = {key: value for key, value, _ in leaves(Config())}
+    why = f"on model={config.model.name}, from which nothing is trained"
+    for key, value, _ in leaves(config):
+        if not any(key == name or key.startswith(f"{name}.") for name in FOR_COUNTS):
+            inert = key not in plain or value != plain[key]
+            if inert:
+                raise UserError(f"{key} has no effect {why}; leave it out")
+    config = _resolve_features(config)
+    config.dataset = resolve_dataset(config.dataset)
+    config.baseline = _overlay(config.model.baseline, config.baseline)
+    return _resolve_validation(config)
+
+
+def _refuse_recurrent(config: Config) -> None:
+    """The settings of GRUs, on a model that has none."""
+    why = f"on model={config.model.name}, which has no GRU"
+    for name in ("num_layers", "dropout_prob", "dropout_embedding", "dropout_hidden"):
+        _refuse(getattr(config, name) is not None, name, why)
+    if config.gru != GRUConfig():
+        raise UserError(f"gru.reset has no effect {why}; leave it out")
 
 
 def resolve_dataset(dataset: DatasetConfig) -> DatasetConfig:

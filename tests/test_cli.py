@@ -53,7 +53,7 @@ def test_train_then_evaluate_reproduces_the_stored_metrics(place: Path) -> None:
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["epochs"] == 3
     assert set(metrics["seconds"]) == {"prepare", "train", "evaluate", "total"}
-    for name in ("id_only", "popularity", "session_popularity"):
+    for name in ("id_only", "pop", "session_pop"):
         assert name in trained.stdout
     for split in ("valid", "test"):
         again = run(place, "evaluate", f"checkpoint={folder}/checkpoints/best.pt", f"split={split}")

@@ -85,7 +85,7 @@ def recall(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, 
 
 
 def test_where_only_features_tell(recall: Callable[..., dict[str, float]]) -> None:
-    popular = recall("features", "id_only")["popularity"]
+    popular = recall("features", "id_only")["pop"]
     assert 0.05 < popular < 0.2
     assert recall("features", "id_only")["id_only"] <= 1.5 * popular
     for model in ("parallel", "feature_only"):
@@ -94,7 +94,7 @@ def test_where_only_features_tell(recall: Callable[..., dict[str, float]]) -> No
 
 def test_where_only_ids_tell(recall: Callable[..., dict[str, float]]) -> None:
     chance = 20 / 400  # all items are equally popular
-    popular = max(chance, recall("ids", "feature_only")["popularity"])
+    popular = max(chance, recall("ids", "feature_only")["pop"])
     assert recall("ids", "feature_only")["feature_only"] <= 1.5 * popular
     for model in ("parallel", "id_only"):
         assert recall("ids", model)[model] >= 0.8

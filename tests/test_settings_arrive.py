@@ -165,7 +165,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "evaluation.ties": (["dataset.path=ties.csv"], "standard"),
     "evaluation.cold_items": (["dataset.path=cold.csv", "dataset.min_item_support=1"], "keep"),
     "evaluation.most_popular": ([], "5"),
-    "evaluation.baselines": ([], "[popularity]"),
+    "evaluation.baselines": ([], "[pop]"),
     "tracking.log_every": ([], "7"),
     "tracking.tensorboard": ([], "false"),
     "tracking.progress": ([], "true"),

@@ -1,4 +1,4 @@
-"""Rankers without a network, by name."""
+"""Rankers that count and learn nothing, by name; and the oracles of the synthetic world."""
 
 from __future__ import annotations
 
@@ -6,32 +6,76 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 
 from p_rnn.baselines.bayes import BayesRanker, FirstOrderRanker
-from p_rnn.baselines.popularity import Popularity
+from p_rnn.baselines.feature_markov import FeatureMarkov
+from p_rnn.baselines.item_knn import ItemKNN
+from p_rnn.baselines.markov import Markov
+from p_rnn.baselines.popularity import Popularity, RecentlyPopular
+from p_rnn.baselines.ranker import Training
 from p_rnn.baselines.session_popularity import SessionPopularity
+from p_rnn.baselines.v_sknn import VSKNN
 from p_rnn.config import Config, DatasetConfig
 from p_rnn.data.dataset import Dataset
 from p_rnn.data.synthetic import DAY_S, EPOCH_S, World
-from p_rnn.registry import lookup
+from p_rnn.errors import UserError
+from p_rnn.registry import lookup, settings_for
 
-BASELINES: dict[str, Callable[[NDArray[Any], torch.device], Any]] = {
-    "popularity": Popularity,
-    "session_popularity": SessionPopularity,
+# Of (training, *, parameters).
+BASELINES: dict[str, Callable[..., Any]] = {
+    "pop": Popularity,
+    "session_pop": SessionPopularity,
+    "recently_popular": RecentlyPopular,
+    "item_knn": ItemKNN,
+    "markov": Markov,
+    "v_sknn": VSKNN,
+    "feature_markov": FeatureMarkov,
 }
+PLAIN = ("pop", "session_pop")  # without parameters: they can stand beside any model
 
 
-def make_baselines(config: Config, support: NDArray[Any], device: torch.device) -> dict[str, Any]:
-    """The rankers to print beside a model.
+def check_baseline(config: Config) -> None:
+    """Refuse parameters that the model does not take, and features for one that reads none.
 
-    Args:
-        support: [N] events per item in the sessions that the model was trained on.
+    Raises:
+        UserError: unknown name, or a setting without effect.
     """
-    return {
-        name: lookup("evaluation.baselines", BASELINES, name)(support, device)
-        for name in config.evaluation.baselines
-    }
+    name = config.model.name
+    cls = lookup("model", BASELINES, name)
+    settings_for("baseline", cls, config.baseline, name=name)
+    wanted = "direct" if cls is FeatureMarkov else None
+    if (config.model.input, config.model.feature_input) != (None, wanted):
+        raise UserError(
+            f"{name} needs model.input=null and model.feature_input={wanted or 'null'}, as its "
+            "file in conf/model has them"
+        )
+
+
+def make_baseline(config: Config, training: Training) -> Any:
+    """The ranker of a resolved config, fitted."""
+    cls = lookup("model", BASELINES, config.model.name)
+    return cls(training, **settings_for("baseline", cls, config.baseline, name=config.model.name))
+
+
+def check_beside(names: list[str]) -> None:
+    """Refuse what cannot stand beside a model.
+
+    Raises:
+        UserError: unknown name, or a baseline with parameters.
+    """
+    for name in names:
+        lookup("evaluation.baselines", BASELINES, name)
+        if name not in PLAIN:
+            raise UserError(
+                f"evaluation.baselines: {name} has parameters; run it as model={name} and compare "
+                "the runs with scripts/report.py"
+            )
+
+
+def baselines_beside(config: Config, training: Training) -> dict[str, Any]:
+    """The rankers to print beside a model."""
+    names = [name for name in config.evaluation.baselines if name != config.model.name]
+    return {name: BASELINES[name](training) for name in names}
 
 
 def make_oracles(

@@ -1,29 +1,44 @@
-"""The most popular items of the training events, for everybody alike."""
+"""What is popular in the training events, for everybody alike."""
 
 from __future__ import annotations
 
-from typing import Any
-
+import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-State = tuple[Tensor, ...]
+from p_rnn.baselines.ranker import Array, State, Training
+
+DAY_S = 86_400
 
 
 class Popularity:
     """score_j = support of j; a `Ranker` whose state is the number of events seen."""
 
-    def __init__(self, support: NDArray[Any], device: torch.device) -> None:
-        """`support`: [N] training events per item."""
-        self.support = torch.from_numpy(support).to(device, torch.float64)
-        self.num_items = len(support)
+    def __init__(self, training: Training) -> None:
+        self._set(training, training.support)
+
+    def _set(self, training: Training, scores: Array) -> None:
+        self.fixed = torch.from_numpy(scores).to(training.device, torch.float64)
+        self.num_items = training.num_items
 
     def begin(self, batch: int) -> State:
-        return (self.support.new_zeros(batch),)
+        return (self.fixed.new_zeros(batch),)
 
     def step(self, items: Tensor, state: State, active: Tensor) -> State:
         return (state[0] + active,)
 
     def scores(self, state: State, items: slice | Tensor) -> Tensor:
-        return self.support[items].expand(len(state[0]), -1)
+        return self.fixed[items].expand(len(state[0]), -1)
+
+
+class RecentlyPopular(Popularity):
+    """score_j = sum over the training events of j of 2^(-age / half-life).
+
+    An event's age is counted from the last event of training.
+    """
+
+    def __init__(self, training: Training, *, half_life_days: float) -> None:
+        sessions = training.sessions
+        age = (sessions.times.max() - sessions.times) / DAY_S
+        weight = np.exp2(-age / half_life_days)
+        self._set(training, np.bincount(sessions.items, weight, training.num_items))

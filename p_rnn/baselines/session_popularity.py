@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-State = tuple[Tensor, ...]
+from p_rnn.baselines.ranker import State, Training
 
 
 class SessionPopularity:
@@ -17,11 +14,10 @@ class SessionPopularity:
     A `Ranker` whose state is the history [B, events so far], -1 where a session had none.
     """
 
-    def __init__(self, support: NDArray[Any], device: torch.device) -> None:
-        """`support`: [N] training events per item."""
-        popularity = torch.from_numpy(support).to(device, torch.float64)
+    def __init__(self, training: Training) -> None:
+        popularity = torch.from_numpy(training.support).to(training.device, torch.float64)
         self.popularity = popularity / (popularity.max() + 1)  # below 1: only breaks ties
-        self.num_items = len(support)
+        self.num_items = training.num_items
 
     def begin(self, batch: int) -> State:
         return (torch.zeros(batch, 0, dtype=torch.int64, device=self.popularity.device),)

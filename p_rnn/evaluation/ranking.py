@@ -28,6 +28,7 @@ BLOCK = 512  # items per block
 WHOLE = 2048  # items of a catalogue so small that its blocks are kept until all of them are there
 # A graphics processor wants work in larger pieces.
 GPU_SCORES_IN_MEMORY, GPU_BLOCK, GPU_WHOLE = 2**25, 8192, 2**15
+AT_ONCE = 2**22  # scores of rankers that make them all in one go
 KEPT_AGAIN = 2**24  # scores of rows that are ranked again, 64 MiB of float32
 
 Compare = Callable[..., Tensor]
@@ -43,7 +44,8 @@ class Ranker(Protocol):
     """Scores all items for B sessions from the states after their events so far.
 
     A state is a tuple of tensors whose first dimension is B, so that sessions can be selected.
-    `num_items`: it scores the item indices 0..num_items-1.
+    `num_items`: it scores the item indices 0..num_items-1. One that has an attribute `at_once`
+    makes all scores in one go: it is asked for few sessions and all items at a time.
     """
 
     num_items: int
@@ -98,6 +100,8 @@ def rank_targets(
     ranked = min(ranker.num_items, most_popular or ranker.num_items)
     ask = _Question(ranker, ranked, COMPARISONS[ties])
     cut = _cut(ranked, targets.device)
+    if getattr(ranker, "at_once", False):
+        cut = _Blocks(max(1, AT_ONCE // ranked), ranked, whole=True)
     found = [
         _rank_rows(ask, tuple(x[lo : lo + cut.rows] for x in state), part, cut)
         for lo, part in _parts(targets, cut.rows)

@@ -10,8 +10,10 @@ from dataclasses import dataclass, fields
 
 from p_rnn.config import Config, InputConfig, SubnetConfig
 from p_rnn.errors import UserError
+from p_rnn.models.inputs import Direct, ItemRows
+from p_rnn.models.mean import Mean
 from p_rnn.models.merges import InteractionMerge, Merge, ProjectedMerge, SharedMerge
-from p_rnn.models.network import PRNN
+from p_rnn.models.network import PRNN, Subnet
 from p_rnn.models.parts import ID, Features, Parts
 from p_rnn.models.table import torch_gru_, xavier_normal_
 from p_rnn.random import Streams
@@ -82,6 +84,19 @@ def gru4recf(parts: Parts) -> PRNN:
     return PRNN(parts.num_items, subnets, merge)
 
 
+def bpr_mf(parts: Parts) -> PRNN:
+    """Matrix factorisation: E_j . (mean of the E_i that a session has read) + b_j.
+
+    The baseline of GRU4Rec's papers (ICLR 2016, section 4); that the mean stands for the session in
+    training too, where the papers do not say, is our reading.
+    """
+    width = parts.config.hidden_size
+    assert width is not None
+    table = parts.table(parts.num_items, width, "shared/embedding")
+    subnet = Subnet([Direct(ItemRows(table))], [1.0], Mean(width))
+    return PRNN(parts.num_items, {ID: subnet}, Merge([table], [None], [1.0]))
+
+
 @dataclass(frozen=True)
 class Architecture:
     """How to build it, and what the settings are checked against.
@@ -108,6 +123,7 @@ MODELS: dict[str, Architecture] = {
     "parallel_shared": Architecture(parallel_shared, equal_hidden=True),
     "parallel_interaction": Architecture(parallel_interaction, equal_hidden=True),
     "gru4recf": Architecture(gru4recf, projected=True),
+    "bpr_mf": Architecture(bpr_mf, reads=(), single=True),
 }
 
 
@@ -180,8 +196,3 @@ def build_network(config: Config, num_items: int, streams: Streams, features: Fe
     _check_subnets(config, kind, features)
     network = kind.build(Parts(config, num_items, streams, features))
     return network.to(streams.device)
-
-
-def reads_features(config: Config) -> bool:
-    """Whether the architecture needs the features of items."""
-    return "feature_input" in lookup("model", MODELS, config.model.name).reads

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from p_rnn.models.ahead import Ahead
 from p_rnn.models.gru import GRU
+from p_rnn.models.mean import Mean
 from p_rnn.models.merges import Learners, Merge, learns
 from p_rnn.models.table import Items, Table
 
@@ -21,7 +22,9 @@ class Subnet(nn.Module):
     Several inputs are the paper's concatenation: [w_1 e; w_2 phi] W = w_1 e W_1 + w_2 phi W_2 (P).
     """
 
-    def __init__(self, inputs: Sequence[nn.Module], weights: Sequence[float], gru: GRU) -> None:
+    def __init__(
+        self, inputs: Sequence[nn.Module], weights: Sequence[float], gru: GRU | Mean
+    ) -> None:
         super().__init__()
         self.inputs = nn.ModuleList(inputs)
         self.weights = list(weights)

@@ -1,0 +1,98 @@
+"""Markov chain that falls back on the features of items; counting alone, nothing is learned."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from p_rnn.baselines.markov import Markov
+from p_rnn.baselines.ranker import Array, Training
+from p_rnn.baselines.sparse import Sparse, starts_of
+from p_rnn.data.features import BagFeature, DenseFeature, Feature
+
+BLOCK = 512  # items whose similarities to all others are made at a time
+
+
+class FeatureMarkov(Markov):
+    """score_j = c_ij + backoff * b_ij: counts as in `Markov`, i the last item.
+
+    b_ij is what follows the items like i, and what is like that: with the rows of S being the
+    `similar_items` most similar items, and those of C the counts, each summing to 1,
+    b = S C (1 + S) / 2, a distribution. Similarity is the mean cosine of the features; of equally
+    similar items the more popular come first.
+    """
+
+    def __init__(
+        self, training: Training, *, steps: int, similar_items: int, backoff: float
+    ) -> None:
+        super().__init__(training, steps=steps)
+        self.backoff = backoff
+        self.similar = self._similar(training, similar_items)
+        self.follows = _rows_sum_to_1(self.counts)
+
+    def evidence(self, state: Array) -> Array:
+        seen = np.flatnonzero(state >= 0)
+        row, item, like = self.similar.entries(state[seen])
+        entry, following, share = self.follows.entries(item)
+        row, weight = row[entry], self.backoff / 2 * like[entry] * share
+        # Half stays with what follows, half goes to items like it; all of it where there are none.
+        alone = np.diff(self.similar.offsets)[following] == 0
+        batch = len(state)
+        fallback = self.spread(seen[row], following, weight * np.where(alone, 2, 1), batch)
+        entry, columns, like = self.similar.entries(following)
+        fallback += self.spread(seen[row[entry]], columns, weight[entry] * like, batch)
+        return super().evidence(state) + fallback
+
+    def _similar(self, training: Training, count: int) -> Sparse:
+        count = min(count, self.num_items - 1)
+        parts = [_Cosine(f, self.num_items) for f in training.features.values()]
+        popularity = torch.from_numpy(self.popularity).float() * 1e3  # at most 1e-6
+        found: list[tuple[Tensor, Tensor]] = []
+        for lo in range(0, self.num_items, BLOCK):
+            items = torch.arange(lo, min(lo + BLOCK, self.num_items))
+            total = torch.stack([part.with_all(items) for part in parts]).mean(dim=0)
+            total = torch.where(total > 1e-6, total + popularity, 0.0)
+            total[torch.arange(len(items)), items] = 0.0
+            best = total.topk(count, dim=1)
+            found.append((best.values, best.indices))
+        values, columns = (torch.cat([f[k] for f in found]).numpy() for k in range(2))
+        kept = values > 0
+        whole = Sparse(starts_of(kept.sum(axis=1)), columns[kept], values[kept].astype(np.float64))
+        return _rows_sum_to_1(whole)
+
+
+class _Cosine:
+    """Cosines of the values of a feature; 0 for an item without one."""
+
+    def __init__(self, feature: Feature, num_items: int) -> None:
+        if isinstance(feature, DenseFeature):
+            x = torch.from_numpy(np.asarray(feature.values[:num_items], dtype=np.float32))
+            self.matrix = torch.nn.functional.normalize(x, dim=1)
+            return
+        self.matrix = _unit_rows(feature, num_items)
+
+    def with_all(self, items: Tensor) -> Tensor:
+        """[b, N]."""
+        rows = self.matrix.index_select(0, items)
+        return (self.matrix @ rows.to_dense().t()).t()
+
+
+def _unit_rows(feature: BagFeature, num_items: int) -> Tensor:
+    """A bag as a sparse matrix [N, V] with rows of length 1."""
+    offsets = np.asarray(feature.offsets[: num_items + 1])
+    tokens = np.asarray(feature.tokens[: offsets[-1]], dtype=np.int64)
+    weights = np.ones(len(tokens), dtype=np.float32)
+    if feature.weights is not None:
+        weights = np.asarray(feature.weights[: offsets[-1]], dtype=np.float32)
+    rows = np.repeat(np.arange(num_items), np.diff(offsets))
+    length = np.sqrt(np.bincount(rows, weights**2, minlength=num_items))
+    weights = (weights / np.maximum(length[rows], 1e-12)).astype(np.float32)
+    index = torch.from_numpy(np.stack([rows, tokens]))
+    shape = (num_items, feature.num_tokens)
+    return torch.sparse_coo_tensor(index, torch.from_numpy(weights), shape).coalesce()
+
+
+def _rows_sum_to_1(matrix: Sparse) -> Sparse:
+    rows = np.repeat(np.arange(len(matrix.offsets) - 1), np.diff(matrix.offsets))
+    return Sparse(matrix.offsets, matrix.columns, matrix.values / matrix.totals()[rows])

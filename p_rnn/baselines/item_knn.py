@@ -1,0 +1,31 @@
+"""Item-kNN: items that occur in the same sessions as the last one."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p_rnn.baselines.ranker import Array, LastItem, Training
+from p_rnn.baselines.sparse import Sparse, cooccurrences, distinct_items
+
+
+class ItemKNN(LastItem):
+    """score_j = c_ij / sqrt((s_i + shrinkage)(s_j + shrinkage)), i the last item (P).
+
+    c_ij: sessions with both, s: sessions with the item; only the `neighbours` most similar items of
+    i count. The paper's baseline: shrinkage 20, 100 neighbours.
+    """
+
+    def __init__(self, training: Training, *, neighbours: int, shrinkage: float) -> None:
+        super().__init__(training)
+        baskets = distinct_items(training.sessions)
+        counts = cooccurrences(baskets, self.num_items)
+        of_item = np.bincount(baskets.columns, minlength=self.num_items) + shrinkage
+        rows = np.repeat(np.arange(self.num_items), np.diff(counts.offsets))
+        similarity = counts.values / np.sqrt(of_item[rows] * of_item[counts.columns])
+        whole = Sparse(counts.offsets, counts.columns, similarity)
+        self.similar = whole.strongest(neighbours)
+
+    def evidence(self, state: Array) -> Array:
+        seen = np.flatnonzero(state >= 0)
+        place, columns, values = self.similar.entries(state[seen])
+        return self.spread(seen[place], columns, values, len(state))

@@ -1,0 +1,25 @@
+"""First-order Markov chain: what has followed the last item."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p_rnn.baselines.ranker import Array, LastItem, Training
+from p_rnn.baselines.sparse import transitions
+
+
+class Markov(LastItem):
+    """score_j = sum over i ... j in training, d <= `steps` events apart, of 1 / d; i the last item.
+
+    With steps=1 the plain chain of successors; with more, the sequential rules of Ludewig & Jannach
+    (UMUAI 2018).
+    """
+
+    def __init__(self, training: Training, *, steps: int) -> None:
+        super().__init__(training)
+        self.counts = transitions(training.sessions, self.num_items, steps)
+
+    def evidence(self, state: Array) -> Array:
+        seen = np.flatnonzero(state >= 0)
+        place, columns, values = self.counts.entries(state[seen])
+        return self.spread(seen[place], columns, values, len(state))

@@ -1,0 +1,83 @@
+"""V-SKNN: items of the sessions that are most like this one (Ludewig & Jannach, UMUAI 2018)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from p_rnn.baselines.ranker import Array, History, Training
+from p_rnn.baselines.sparse import distinct_items, spans, transposed
+
+
+class VSKNN(History):
+    """Vector-multiplication session-kNN with recency sampling and idf.
+
+    An item of the session s weighs w_i = (place of its last occurrence) / |s|. Of the training
+    sessions that share an item with s, the `sample_size` latest are compared:
+    sim(n) = sum of w_i over shared items. With the `neighbours` most similar ones, of equal ones
+    the later, score_j = sum_n sim(n) w(n) idf_j^idf over those that hold j, where w(n) is the
+    weight of the latest shared item and idf_j = log(sessions / sessions with j).
+    """
+
+    def __init__(
+        self, training: Training, *, neighbours: int, sample_size: int, idf: float
+    ) -> None:
+        super().__init__(training)
+        self.neighbours, self.sample_size = neighbours, sample_size
+        self.baskets = distinct_items(training.sessions)  # [sessions, N]
+        self.holders = transposed(self.baskets, self.num_items)  # [N, sessions], in time order
+        sessions = len(self.baskets.offsets) - 1
+        held = np.maximum(np.diff(self.holders.offsets), 1)
+        self.idf = np.log(sessions / held) ** idf
+
+    def evidence(self, state: Array) -> Array:
+        row, session, similarity = self._neighbours(*self._candidates(state))
+        entry, columns, values = self.baskets.entries(session)
+        weight = similarity[entry] * values * self.idf[columns]
+        return self.spread(row[entry], columns, weight, len(state))
+
+    def _candidates(self, state: Array) -> tuple[Array, Array, Array, Array]:
+        """Row, session, similarity and weight of the latest shared item of sampled sessions.
+
+        Row after row, and within a row in time order.
+        """
+        read = state >= 0
+        place = read.cumsum(axis=1)  # 1 for the first item
+        later = np.zeros(state.shape, dtype=bool)  # the item occurs again
+        for t in range(state.shape[1] - 1):
+            later[:, t] = (state[:, t : t + 1] == state[:, t + 1 :]).any(axis=1)
+        row, column = np.nonzero(read & ~later)
+        item = state[row, column]
+        # More than sample_size holders of one item cannot be among the latest of all.
+        end = self.holders.offsets[item + 1]
+        start = np.maximum(self.holders.offsets[item], end - self.sample_size)
+        which, at = spans(start, end)
+        # Sorted by row, session, and place: those of a pair stand together, its latest item last.
+        many, longest = len(self.baskets.offsets) - 1, state.shape[1] + 1
+        keys = (row[which] * many + self.holders.columns[at]) * longest
+        keys = np.sort(keys + place[row, column][which])
+        pair, place_of = np.divmod(keys, longest)
+        if not len(pair):
+            return pair, pair, pair.astype(float), pair.astype(float)
+        row_of = pair // many
+        weight = place_of / place[:, -1][row_of]
+        first = np.flatnonzero(np.diff(pair, prepend=-1))
+        last = np.append(first[1:], len(pair)) - 1
+        similarity = np.add.reduceat(weight, first)
+        row_of, session = np.divmod(pair[first], many)
+        latest = _from_end(row_of) < self.sample_size
+        return row_of[latest], session[latest], similarity[latest], weight[last][latest]
+
+    def _neighbours(
+        self, row: Array, session: Array, similarity: Array, weight: Array
+    ) -> tuple[Array, Array, Array]:
+        """The most similar ones of each row: row, session, similarity times weight."""
+        order = np.lexsort((np.arange(len(row)), similarity, row))
+        order = order[_from_end(row[order]) < self.neighbours]
+        return row[order], session[order], similarity[order] * weight[order]
+
+
+def _from_end(row: Array) -> Array:
+    """Of ascending rows: how many entries of the same row stand behind each."""
+    ends = np.searchsorted(row, row, side="right")
+    behind: Array = ends - 1 - np.arange(len(row))
+    return behind
