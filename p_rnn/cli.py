@@ -27,6 +27,7 @@ from p_rnn.config import Config, FeatureConfig, SubnetConfig
 from p_rnn.errors import UserError
 from p_rnn.registry import suggest
 from p_rnn.resolve import leaves
+from p_rnn.sweeps import RememberSweep, failures, note_failure, report
 
 C = TypeVar("C")
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -56,15 +57,26 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
         failed: list[str] = []
 
         def job(tree: DictConfig) -> Any:
+            settings = HydraConfig.get()
+            folder, sweep = Path(settings.runtime.output_dir), settings.mode == RunMode.MULTIRUN
             try:
-                return function(typed(tree, schema))
+                done = function(typed(tree, schema))
             except MENDABLE as error:
-                log.error("error: %s", one_line(error, schema))
-                failed.append(str(error))
-                if HydraConfig.get().mode == RunMode.MULTIRUN:
+                line = one_line(error, schema)
+                log.error("error: %s", line)
+                failed.append(line)
+                if sweep:
+                    note_failure(folder, line)
                     raise  # the sweeper must know; it goes on with the other jobs
-                remove_if_empty(Path(HydraConfig.get().runtime.output_dir), name)
+                remove_if_empty(folder, name)
                 return None
+            except Exception as error:
+                if sweep:
+                    note_failure(folder, f"{type(error).__name__}: {error}")
+                raise
+            if sweep:
+                note_failure(folder, None)
+            return done
 
         main = hydra.main(config_path=str(CONF), config_name=name, version_base="1.3")(job)
 
@@ -83,15 +95,28 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
                 print(f"error: {_absent_section(sys.argv[1:])}", file=sys.stderr)
                 sys.exit(2)
             except (*MENDABLE, HydraException) as error:
-                jobs = f"{len(failed)} jobs of the sweep failed"
-                print(f"error: {jobs if failed else one_line(error, schema)}", file=sys.stderr)
+                if not _finish_sweep() and not failed:
+                    print(f"error: {one_line(error, schema)}", file=sys.stderr)
                 sys.exit(2)
-            if failed:
+            if _finish_sweep() or failed:
                 sys.exit(2)
 
         return script
 
     return decorate
+
+
+def _finish_sweep() -> bool:
+    """Report on the sweep that ran, if one did; whether jobs of it have failed."""
+    folder = RememberSweep.folder
+    if folder is None or not folder.is_dir():
+        return False
+    report(folder)
+    lines = failures(folder)
+    if lines:
+        print(f"error: {len(lines)} jobs of the sweep failed:", *lines, sep="\n  ",
+              file=sys.stderr)  # fmt: skip
+    return bool(lines)
 
 
 def load_config(*overrides: str) -> Config:

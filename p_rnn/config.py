@@ -70,6 +70,7 @@ class ReaderConfig:
     separator: Optional[str] = None  # null: "," for .csv, a tab for .tsv
     time_unit: Optional[str] = choice(None, "s", "ms", "us", "ns", "iso")
     item_table: Optional[ItemTableConfig] = None
+    properties: Optional[list[str]] = None  # of items, besides those that are always read
     download: Optional[bool] = None  # fetch the public files when they are missing
     synthetic: Optional[SyntheticConfig] = None
 

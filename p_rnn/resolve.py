@@ -160,7 +160,8 @@ def resolve_dataset(dataset: DatasetConfig) -> DatasetConfig:
         raise UserError(
             f"dataset.min_session_length={low} exceeds dataset.max_session_length={high}"
         )
-    if dataset.event_types is not None and not (dataset.columns and dataset.columns.event_type):
+    untyped = dataset.columns is not None and dataset.columns.event_type is None
+    if dataset.event_types is not None and untyped:
         raise UserError("dataset.event_types needs dataset.columns.event_type, the column of types")
     if dataset.time_range is not None and len(dataset.time_range) != 2:
         raise UserError("dataset.time_range takes two dates, [from, to), in UTC")

@@ -73,6 +73,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "dataset.item_table.columns": (ITEMS, "[colour]"),
     "dataset.item_table.list_separator": (LISTS, "'+'"),
     "dataset.item_table.list_columns": (LISTS, "[colour]"),
+    "dataset.properties": ([], "['790']"),  # what it does: tests/data/readers/test_shops.py
     "dataset.download": (["dataset=movielens_100k", "dataset.download=true"], "false"),
     "dataset.name": ([], "other"),
     "dataset.reader": ([], "sequences"),
@@ -90,6 +91,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "dataset.test_days": ([], "1"),
     "dataset.straddling": (["dataset.columns.session=visitor"], "truncate"),
     "model.name": ([], "none_such"),
+    "model.family": ([], "counts"),
     "model.input": ([], "one_hot"),
     "model.loss.name": (
         ["model.loss.name=top1", "model.loss.elu_param=null", "model.loss.bpreg=null"],
@@ -178,6 +180,20 @@ CASES: dict[str, tuple[list[str], str]] = {
     "matmul_precision": ([], "high"),  # of a GPU
     "resume": ([], "none_such.pt"),
 }
+# Parameters of models that count: at the top level, and as the model's own defaults.
+COUNTS = {
+    "neighbours": (["model=item_knn"], "2"),
+    "shrinkage": (["model=item_knn"], "0"),
+    "sample_size": (["model=v_sknn"], "5"),
+    "idf": (["model=v_sknn"], "3"),
+    "half_life_days": (["model=recently_popular"], "0.01"),
+    "steps": (["model=markov"], "4"),
+    "similar_items": (["model=feature_markov", *WARES[:1], "baseline.backoff=50"], "1"),
+    "backoff": (["model=feature_markov", *WARES[:1]], "50"),
+}
+for name, (beside, value) in COUNTS.items():
+    CASES[f"baseline.{name}"] = (beside, value)
+    CASES[f"model.baseline.{name}"] = (beside, value)
 # Hyper-parameters stand at the top level and, as the model's own defaults, below it.
 HYPERPARAMETERS: dict[str, tuple[list[str], str]] = {
     "learning_rate": ([], "0.2"),
@@ -205,7 +221,7 @@ for name, other in (("beta1", "0.5"), ("beta2", "0.9"), ("eps", "0.1")):
     adam = ["name=adam", "momentum=null", "beta1=0.8", "beta2=0.99", "eps=1e-6"]
     CASES[f"model.optimizer.{name}"] = ([f"model.optimizer.{x}" for x in adam], other)
 # A refusal is the effect of these: their only other values here are wrong ones.
-REFUSED = {"model.name", "model.optimizer.name", "loss.name", "optimizer.name",
+REFUSED = {"model.name", "model.family", "dataset.properties", "model.optimizer.name", "loss.name", "optimizer.name",
            "dataset.reader", "dataset.download", "dataset.source",
            "device", "compile", "matmul_precision", "resume", "paths.raw",
            "dataset.separator"}  # fmt: skip
@@ -307,7 +323,8 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def observe(metrics: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Parameters, metrics, files and curves of a finished job."""
-    state = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["model"]
+    last = folder / "checkpoints" / "last.pt"  # models that count have none
+    state = torch.load(last, weights_only=True)["model"] if last.exists() else {}
     weights = b"".join(x.numpy().tobytes() for x in state.values())
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()

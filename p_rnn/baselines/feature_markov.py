@@ -90,7 +90,8 @@ def _unit_rows(feature: BagFeature, num_items: int) -> Tensor:
     weights = (weights / np.maximum(length[rows], 1e-12)).astype(np.float32)
     index = torch.from_numpy(np.stack([rows, tokens]))
     shape = (num_items, feature.num_tokens)
-    return torch.sparse_coo_tensor(index, torch.from_numpy(weights), shape).coalesce()
+    values = torch.from_numpy(weights)
+    return torch.sparse_coo_tensor(index, values, shape, check_invariants=True).coalesce()
 
 
 def _rows_sum_to_1(matrix: Sparse) -> Sparse:

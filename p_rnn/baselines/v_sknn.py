@@ -59,10 +59,12 @@ class VSKNN(History):
         if not len(pair):
             return pair, pair, pair.astype(float), pair.astype(float)
         row_of = pair // many
-        weight = place_of / place[:, -1][row_of]
+        length = place[:, -1][row_of]
         first = np.flatnonzero(np.diff(pair, prepend=-1))
         last = np.append(first[1:], len(pair)) - 1
-        similarity = np.add.reduceat(weight, first)
+        # Places are summed before they are divided, so that equal similarities are equal.
+        similarity = np.add.reduceat(place_of, first) / length[first]
+        weight = place_of / length
         row_of, session = np.divmod(pair[first], many)
         latest = _from_end(row_of) < self.sample_size
         return row_of[latest], session[latest], similarity[latest], weight[last][latest]

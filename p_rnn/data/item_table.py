@@ -42,6 +42,17 @@ def write_item_table(items: pd.DataFrame, item_ids: NDArray[Any], folder: Path) 
     return manifest
 
 
+def last_values(items: pd.DataFrame, end_s: float) -> pd.DataFrame:
+    """Of dated properties (`item`, `time` and columns) the last values at `end_s`, a row per item.
+
+    Of two values of the same time that in the later row counts; rows without a time are of old.
+    """
+    known = items[~(items["time"] > end_s)]
+    order = np.argsort(known["time"].fillna(-np.inf).to_numpy(), kind="stable")
+    latest = known.iloc[order].drop(columns="time").groupby("item", sort=True).last()
+    return latest.reset_index()
+
+
 def read_property(folder: Path, name: str) -> NDArray[Any] | list[Any]:
     """A property as `write_item_table` wrote it: a memory-mapped array, or JSON values [N]."""
     path = folder / f"{name}.npy"

@@ -25,7 +25,7 @@ from p_rnn.config import DatasetConfig, PathsConfig
 from p_rnn.data.dataset import FORMAT, FORMAT_VERSION, Dataset, open_dataset
 from p_rnn.data.events import EventLog, collect
 from p_rnn.data.file_hashes import file_hashes
-from p_rnn.data.item_table import write_item_table
+from p_rnn.data.item_table import last_values, write_item_table
 from p_rnn.data.readers import Reader, make_reader
 from p_rnn.data.rules import apply_rules
 from p_rnn.data.splits import Part, split
@@ -36,7 +36,7 @@ Array = NDArray[Any]
 log = logging.getLogger(__name__)
 
 # Settings that do not change the prepared events.
-_NOT_EVENTS = {"name", "source", "item_table", "download", "features"}
+_NOT_EVENTS = {"name", "source", "item_table", "download", "features", "properties"}
 
 
 def prepare(dataset: DatasetConfig, paths: PathsConfig) -> Dataset:
@@ -87,12 +87,16 @@ def _prepare_items(
     sources = file_hashes(reader.item_sources(), paths)
     table = None if dataset.item_table is None else asdict(dataset.item_table)
     key = {"reader": dataset.reader, "version": reader.version, "table": table, "sources": sources}
+    if dataset.properties is not None:
+        key["properties"] = dataset.properties
     folder = prepared.folder / f"items-{fingerprint_of(key)}"
     if folder.exists():
         return folder
     items = reader.items()
     if items is None:
         return None
+    if "time" in items:
+        items = last_values(items, float(prepared.sessions("train").times.max()))
     with new_folder(folder) as temporary:
         manifest = write_item_table(items, prepared.item_ids, temporary)
         _write_json(temporary / "manifest.json", {**key, **manifest})

@@ -103,7 +103,10 @@ def drop_duplicates(log: EventLog, rules: DatasetConfig) -> EventLog:
 
 def keep_event_types(log: EventLog, wanted: list[str]) -> EventLog:
     """Only events of the given types."""
-    assert log.kind is not None, "resolve_dataset requires columns.event_type for event_types"
+    if log.kind is None:
+        raise UserError(
+            "dataset.event_types has no effect: these events have no types; leave it out"
+        )
     for kind in wanted:
         if kind not in log.kinds:
             raise UserError(

@@ -13,13 +13,13 @@ import torch
 
 from p_rnn.baselines import BASELINES
 from p_rnn.baselines.popularity import Popularity
+from p_rnn.baselines.ranker import Training
 from p_rnn.baselines.session_popularity import SessionPopularity
 from p_rnn.config import EvaluationConfig
 from p_rnn.data.dataset import Sessions
 from p_rnn.evaluation import evaluator, ranking
 from p_rnn.evaluation.evaluator import Protocol, evaluate
 
-CPU = torch.device("cpu")
 NUM_ITEMS, NUM_WARM = 25, 20
 # Decreasing, as item indices are ordered, and with ties.
 SUPPORT = np.sort(np.random.default_rng(0).integers(1, 12, NUM_WARM))[::-1].copy()
@@ -29,6 +29,10 @@ def make_sessions(rows: list[list[int]]) -> Sessions:
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
     items = np.array([item for row in rows for item in row], dtype=np.int32)
     return Sessions(items, offsets, np.arange(len(items)))
+
+
+def counted(support: Any) -> Training:
+    return Training(make_sessions([[0]]), len(support), support)
 
 
 def random_rows(seed: int) -> list[list[int]]:
@@ -43,7 +47,7 @@ def random_rows(seed: int) -> list[list[int]]:
 
 def score(name: str, history: list[int], item: int) -> Fraction:
     """Exact: the support, or the count in the session with the support to break ties."""
-    if name == "popularity":
+    if name == "pop":
         return Fraction(int(SUPPORT[item]))
     return Counter(history)[item] + Fraction(int(SUPPORT[item]), int(SUPPORT.max()) + 1)
 
@@ -66,7 +70,7 @@ def brute(name: str, rows: list[list[int]], ties: str, cold: str, most: int | No
     return ranks
 
 
-@pytest.mark.parametrize("name", ["popularity", "session_popularity"])
+@pytest.mark.parametrize("name", ["pop", "session_pop"])
 @pytest.mark.parametrize("ties", ["standard", "conservative", "median"])
 @pytest.mark.parametrize("cold", ["drop", "keep"])
 def test_ranks_equal_counters(
@@ -84,7 +88,7 @@ def test_ranks_equal_counters(
         rows = random_rows(seed)
         for most_popular in (None, 7):
             protocol.settings.most_popular = most_popular
-            ranker = BASELINES[name](SUPPORT, CPU)
+            ranker = BASELINES[name](counted(SUPPORT))
             found = evaluate(ranker, make_sessions(rows), protocol)
             assert found.rank.tolist() == brute(name, rows, ties, cold, most_popular)
 
@@ -100,9 +104,9 @@ def after(ranker: Any, rows: list[list[int]]) -> Any:
 ROWS = [[3, 3, 19, 3], [0, 1, 2, 3], [-1, 5, -1, 5], [-1, -1, -1, -1]]
 
 
-@pytest.mark.parametrize("name", ["popularity", "session_popularity"])
+@pytest.mark.parametrize("name", ["pop", "session_pop"])
 def test_scores_by_slice_and_by_list_are_those_of_the_counters(name: str) -> None:
-    ranker = BASELINES[name](SUPPORT, CPU)
+    ranker = BASELINES[name](counted(SUPPORT))
     assert ranker.num_items == NUM_WARM
     state = after(ranker, ROWS)
     assert all(len(x) == len(ROWS) for x in state)
@@ -122,7 +126,7 @@ def test_scores_by_slice_and_by_list_are_those_of_the_counters(name: str) -> Non
 def test_scores_by_slice_and_by_list_are_equal_to_the_last_bit() -> None:
     """A tie between an item inside and a target outside `most_popular` hangs on it."""
     support = np.array([198, *range(197, 0, -1)])
-    ranker = SessionPopularity(support, CPU)
+    ranker = SessionPopularity(counted(support))
     history = torch.arange(len(support)).repeat(3)[None].expand(1, -1)
     state = (history,)
     by_slice = ranker.scores(state, slice(0, len(support)))
@@ -131,10 +135,10 @@ def test_scores_by_slice_and_by_list_are_equal_to_the_last_bit() -> None:
 
 def test_popularity_ignores_the_session_and_hand_worked_counts() -> None:
     support = np.array([9, 4, 4, 1])
-    popularity = Popularity(support, CPU)
+    popularity = Popularity(counted(support))
     state = after(popularity, [[3, 3], [0, 1]])
     assert popularity.scores(state, slice(0, 4)).tolist() == [[9, 4, 4, 1]] * 2
-    session = SessionPopularity(support, CPU)
+    session = SessionPopularity(counted(support))
     state = after(session, [[3, 3], [0, 1]])
     found = session.scores(state, slice(0, 4))
     assert found.tolist() == pytest.approx(np.array([[0.9, 0.4, 0.4, 2.1], [1.9, 1.4, 0.4, 0.1]]))

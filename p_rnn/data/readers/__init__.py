@@ -14,11 +14,14 @@ import pandas as pd
 
 from p_rnn.config import DatasetConfig, PathsConfig, ReaderConfig
 from p_rnn.data.readers.atomic import AtomicReader
+from p_rnn.data.readers.diginetica import DigineticaReader
 from p_rnn.data.readers.globo import GloboReader
 from p_rnn.data.readers.movielens import MovieLensReader
+from p_rnn.data.readers.retailrocket import RetailRocketReader
 from p_rnn.data.readers.sequences import SequencesReader
 from p_rnn.data.readers.synthetic import SyntheticReader
 from p_rnn.data.readers.table import TableReader
+from p_rnn.data.readers.yoochoose import YoochooseReader
 from p_rnn.registry import lookup, settings_for
 
 
@@ -59,16 +62,22 @@ class Reader(Protocol):
 
         A value is a number, a string, a list of strings or integers, or a float32 vector of one
         length per column; missing values are NaN or None.
+
+        With a column `time` (s) the properties are dated: an item may have many rows, and of each
+        property its last value before the end of training counts.
         """
 
 
 READERS: dict[str, Any] = {
     "atomic": AtomicReader,
+    "diginetica": DigineticaReader,
     "globo": GloboReader,
     "movielens": MovieLensReader,
+    "retailrocket": RetailRocketReader,
     "sequences": SequencesReader,
     "synthetic": SyntheticReader,
     "table": TableReader,
+    "yoochoose": YoochooseReader,
 }
 
 

@@ -1,0 +1,98 @@
+"""Reader of the Diginetica release (CIKM Cup 2016, track 2): item views and products."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from p_rnn.data.readers.event_table import seconds
+from p_rnn.data.readers.files import Member, locate
+from p_rnn.data.readers.properties import match_ids, read_properties, split_lists, unique_items
+from p_rnn.data.readers.tabular import Table
+from p_rnn.errors import UserError
+
+VIEWS = {"sessionId": np.int64, "itemId": np.int64, "timeframe": np.int64, "eventdate": str}
+
+
+class DigineticaReader:
+    """`train-item-views.csv`, `products.csv` and `product-categories.csv`, separated by ";".
+
+    An event's time is its date (UTC) and the milliseconds since its session began. Views stand in
+    no order in the file; `prepare` sorts each session by time.
+    """
+
+    version = 1
+
+    def __init__(self, raw: Path, source: str, *, path: str = "diginetica") -> None:
+        """`path`: the folder, relative to `raw`."""
+        self._raw, self._source, self._path = raw, source, path
+
+    def sources(self) -> list[Path]:
+        return [self._file("train-item-views.csv")]
+
+    def item_sources(self) -> list[Path]:
+        return [self._file("products.csv"), self._file("product-categories.csv")]
+
+    def events(self) -> Iterator[pd.DataFrame]:
+        """Chunks of `session`, `item` (int64) and `time` (s).
+
+        Raises:
+            UserError: a missing value or one of another type; the message names file and line.
+        """
+        table = self._table("train-item-views.csv")
+        rows = 0
+        texts: dict[str, Any] = {"eventdate": str}
+        for member, chunk in table.chunks(list(VIEWS), texts):
+            rows += len(chunk)
+            for name, kind in VIEWS.items():
+                if kind is np.int64 and len(chunk):
+                    _require(
+                        table, member, chunk[name], pd.to_numeric(chunk[name], errors="coerce")
+                    )
+            dates = pd.Series(seconds(chunk["eventdate"], "iso"), index=chunk.index)
+            _require(table, member, chunk["eventdate"], dates)
+            yield pd.DataFrame({
+                "session": chunk["sessionId"].astype(np.int64),
+                "item": chunk["itemId"].astype(np.int64),
+                "time": dates + chunk["timeframe"] / 1000,
+            }).reset_index(drop=True)  # fmt: skip
+        if not rows:
+            raise UserError(f"{self.sources()[0]} holds no views; get it again")
+
+    def items(self) -> pd.DataFrame:
+        """`name` (the hashed words of the name, list of str), `price_log2`, `category` (str)."""
+        path, other = self.item_sources()
+        columns = ["pricelog2", "product.name.tokens"]
+        products = read_properties(self._table(path.name), "itemId", columns, columns[1:])
+        products = unique_items(products, str(path))
+        categories = read_properties(self._table(other.name), "itemId", ["categoryId"],
+                                     ["categoryId"])  # fmt: skip
+        frame = products.merge(unique_items(categories, str(other)), on="item", how="outer")
+        frame["name"] = split_lists(frame["product.name.tokens"], ",")
+        frame = frame.rename(columns={"pricelog2": "price_log2", "categoryId": "category"})
+        frame = frame[["item", "name", "price_log2", "category"]]
+        return match_ids(frame, integer=True, label=str(path))
+
+    def _table(self, name: str) -> Table:
+        return Table([Member(self._file(name))], separator=";")
+
+    def _file(self, name: str) -> Path:
+        return locate(self._raw, f"{self._path}/{name}", self._source)
+
+
+def _require(table: Table, member: Member, column: pd.Series, read: pd.Series) -> None:
+    """Refuse a value that could not be read, or is no whole number."""
+    bad = read.isna() | (read != np.floor(read))
+    if bad.any():
+        row = int(column.index[int(np.argmax(bad))])
+        value = column[row]
+        what = "is missing" if pd.isna(value) else f"is {str(value)!r}"
+        kind = "a date" if column.name == "eventdate" else "an integer"
+        raise UserError(
+            f"{member}, {table.line(member, row)}: '{column.name}' {what}, not {kind}; get the "
+            "file again"
+        )

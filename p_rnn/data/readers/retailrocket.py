@@ -1,0 +1,141 @@
+"""Reader of the RetailRocket release: events, dated item properties, a tree of categories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from p_rnn.config import ColumnsConfig
+from p_rnn.data.readers.event_table import EventTable, seconds
+from p_rnn.data.readers.files import Member, locate
+from p_rnn.data.readers.tabular import Table
+from p_rnn.errors import UserError
+
+COLUMNS = ColumnsConfig("visitorid", "itemid", "timestamp", "event")
+PROPERTIES = ("item_properties_part1.csv", "item_properties_part2.csv")
+CATEGORY = "categoryid"
+
+
+class RetailRocketReader:
+    """`events.csv`, `item_properties_part1.csv` and `_part2.csv`, `category_tree.csv`.
+
+    A session is a visitor, whose stream `dataset.session_gap_s` cuts. The properties are dated, so
+    the items frame has a column `time` (see `Reader.items`).
+    """
+
+    version = 1
+
+    def __init__(
+        self,
+        raw: Path,
+        source: str,
+        *,
+        path: str = "retailrocket",
+        properties: list[str] | None = None,
+    ) -> None:
+        """
+        Args:
+            path: the folder, relative to `raw`.
+            properties: names (mostly numbers, as the release hashes them) of properties to read
+                besides the category, such as "790".
+        """
+        self._raw, self._source, self._path = raw, source, path
+        self._properties = properties or []
+
+    def sources(self) -> list[Path]:
+        return [self._file("events.csv")]
+
+    def item_sources(self) -> list[Path]:
+        return [self._file(name) for name in (*PROPERTIES, "category_tree.csv")]
+
+    def events(self) -> Iterator[pd.DataFrame]:
+        return self._events.chunks()
+
+    def items(self) -> pd.DataFrame:
+        """A row for each value of a property: `item`, `time`, and the one that is set.
+
+        `category` (str); `categories`: the same with all above it in the tree, from the root;
+        `property_<name>`: lists of strings.
+
+        Raises:
+            UserError: a bad value, or a property that no item has; the message names the file.
+        """
+        wanted = [CATEGORY, *self._properties]
+        tree, parts, found = self._tree(), [], set[str]()
+        table = Table([Member(self._file(name)) for name in PROPERTIES])
+        texts: dict[str, Any] = {"property": str, "value": str}
+        for member, chunk in table.chunks(["timestamp", "itemid", "property", "value"], texts):
+            chosen = chunk[chunk["property"].isin(wanted)]
+            found.update(chosen["property"].unique())
+            frame = pd.DataFrame({"item": self._ids(member, table, chosen["itemid"])})
+            frame["time"] = self._times(member, table, chosen["timestamp"])
+            value, of = chosen["value"], chosen["property"]
+            category = of == CATEGORY
+            frame["category"] = value.where(category, None)
+            frame["categories"] = _lists(value, category, lambda v: _path(v, tree))
+            for name in self._properties:
+                frame[f"property_{name}"] = _lists(value, (of == name) & value.notna(), str.split)
+            parts.append(frame)
+        for name in wanted:
+            if name not in found:
+                raise UserError(
+                    f"{self._raw / self._path}: no item has the property '{name}'; check "
+                    "dataset.properties, and whether both item_properties files are whole"
+                )
+        return pd.concat(parts, ignore_index=True)
+
+    @cached_property
+    def _events(self) -> EventTable:
+        return EventTable(Table([Member(self._file("events.csv"))]), COLUMNS, "ms")
+
+    def _tree(self) -> dict[str, str]:
+        """{category: the one above it}; roots are no keys."""
+        table = Table([Member(self._file("category_tree.csv"))])
+        texts: dict[str, Any] = {"categoryid": str, "parentid": str}
+        tree: dict[str, str] = {}
+        for _, chunk in table.chunks(list(texts), texts):
+            below = chunk[chunk["parentid"].notna()]
+            tree.update(zip(below["categoryid"], below["parentid"], strict=True))
+        return tree
+
+    def _ids(self, member: Member, table: Table, ids: pd.Series) -> pd.Series:
+        if self._events.integer_ids[COLUMNS.item] is not pd.api.types.is_integer_dtype(ids):
+            numbers = pd.to_numeric(ids, errors="coerce")
+            row = int(ids.index[int(np.argmax(numbers.isna()))])
+            raise UserError(
+                f"{member}, {table.line(member, row)}: 'itemid' is {ids[row]!r}, not an integer "
+                "as in events.csv; get the file again"
+            )
+        return ids
+
+    def _times(self, member: Member, table: Table, column: pd.Series) -> pd.Series:
+        times = seconds(column, "ms")
+        if np.isnan(times).any():
+            row = int(column.index[int(np.argmax(np.isnan(times)))])
+            raise UserError(
+                f"{member}, {table.line(member, row)}: 'timestamp' is {column[row]!r}, not a "
+                "number; get the file again"
+            )
+        return pd.Series(times, index=column.index)
+
+    def _file(self, name: str) -> Path:
+        return locate(self._raw, f"{self._path}/{name}", self._source)
+
+
+def _lists(values: pd.Series, chosen: pd.Series, make: Callable[[str], list[str]]) -> pd.Series:
+    """A list for each chosen value, None for the others."""
+    made = [make(v) if own else None for v, own in zip(values, chosen, strict=True)]
+    return pd.Series(made, index=values.index, dtype=object)
+
+
+def _path(category: str, tree: dict[str, str]) -> list[str]:
+    """From the root to a category; a circle ends where it closes."""
+    path = [category]
+    while (above := tree.get(path[-1])) is not None and above not in path:
+        path.append(above)
+    return path[::-1]

@@ -1,0 +1,207 @@
+"""Finished runs on disk, and those that differ by their seed alone as one row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p_rnn.errors import UserError
+from p_rnn.evaluation.evaluator import Ranks
+from p_rnn.evaluation.ranks_file import RANKS, read_ranks
+
+Array = NDArray[Any]
+METRICS = "metrics.json"
+# Settings that make no other row: where and how a run ran, and what has a column of its own.
+IGNORED = ("seed", "paths.", "tracking.", "device", "num_threads", "compile", "sweep_name",
+           "resume", "matmul_precision", "dataset.", "model.", "strategy.", "loss.name",
+           "evaluation.baselines")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder with metrics.json."""
+
+    folder: Path
+    metrics: dict[str, Any] = field(repr=False)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """{dotted key: value} of the resolved settings."""
+        return dict(_flat(self.metrics["config"]))
+
+    @property
+    def data(self) -> str:
+        """What decides the targets: data set, rules and protocol."""
+        evaluation = [f"{k}={v}" for k, v in self.settings.items() if k.startswith("evaluation.")
+                      and not k.endswith(("baselines", "cutoffs"))]  # fmt: skip
+        both = self.settings["train_on_validation"]
+        return " ".join([self.metrics["dataset"]["fingerprint"], f"{both}", *evaluation])
+
+    @property
+    def dataset(self) -> str:
+        return str(self.settings["dataset.name"])
+
+    @property
+    def model(self) -> str:
+        return str(self.settings["model.name"])
+
+    @property
+    def strategy(self) -> str:
+        """Empty where it makes no difference."""
+        several = len(self.metrics["updates_of_subnets"]) > 1
+        return str(self.settings["strategy.name"]) if several else ""
+
+    @property
+    def loss(self) -> str:
+        """Empty for models that only count."""
+        return str(self.settings["loss.name"] or "")
+
+    def result(self, split: str) -> dict[str, Any]:
+        """{"targets", "metrics", "by_position", "by_support"} of the model."""
+        found: dict[str, Any] = self.metrics["results"][split][self.model]
+        return found
+
+    @cached_property
+    def ranks(self) -> Ranks:
+        return read_ranks(self.folder / RANKS)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Runs that differ by their seed alone.
+
+    Attributes:
+        varied: the settings by which it differs from other rows of its data set, model, strategy
+            and loss.
+    """
+
+    runs: tuple[Run, ...]
+    varied: dict[str, Any]
+
+    @property
+    def first(self) -> Run:
+        return self.runs[0]
+
+    @property
+    def label(self) -> str:
+        """In one line."""
+        parts = [self.first.model, self.first.strategy, *_pairs(self.varied)]
+        return " ".join(part for part in parts if part)
+
+    def values(self, name: str, split: str = "test") -> Array:
+        """A metric of each run; NaN where a run has no such split or cutoff."""
+        found = [run.metrics.get(split, {}).get(name, np.nan) for run in self.runs]
+        return np.array(found, dtype=float)
+
+    def mean(self, name: str, split: str = "test") -> float:
+        return float(self.values(name, split).mean())
+
+
+def find_runs(places: Iterable[Path]) -> list[Run]:
+    """All finished runs in and below some folders, in the order of their names.
+
+    Raises:
+        UserError: a place without any, or a file that is not ours.
+    """
+    runs: dict[Path, Run] = {}
+    for place in places:
+        files = [place] if place.name == METRICS else sorted(place.rglob(METRICS))
+        if not files or not files[0].is_file():
+            raise UserError(f"{place} holds no finished run: no {METRICS} in or below it")
+        for file in files:
+            try:
+                metrics = json.loads(file.read_text())
+                run = Run(file.parent, metrics)
+                assert run.data
+                assert run.result("test")
+            except (ValueError, KeyError, TypeError, AssertionError) as error:
+                raise UserError(
+                    f"{file} is not the metrics of a run of this version ({error!r}); leave it "
+                    "out, or run that job again"
+                ) from error
+            runs[file.parent.resolve()] = run
+    return list(runs.values())
+
+
+def rows_of(runs: Sequence[Run]) -> list[Row]:
+    """Rows in the order of their first runs.
+
+    Raises:
+        UserError: two runs of the same settings and seed.
+    """
+    families: dict[tuple[str, ...], list[Run]] = {}
+    for run in runs:
+        families.setdefault((run.data, run.dataset, run.model, run.strategy, run.loss), []).append(
+            run
+        )
+    rows = []
+    for family in families.values():
+        keys = _varying(family)
+        groups: dict[str, list[Run]] = {}
+        for run in family:
+            varied = {key: run.settings.get(key) for key in keys}
+            groups.setdefault(json.dumps(varied), []).append(run)
+        for text, members in groups.items():
+            _refuse_twins(members)
+            rows.append(Row(tuple(members), json.loads(text)))
+    return rows
+
+
+def best_rows(rows: Sequence[Row], metric: str) -> list[Row]:
+    """Of rows that differ by their settings alone, the one that is best on validation.
+
+    Raises:
+        UserError: runs without a validation split.
+    """
+    best: dict[tuple[str, ...], Row] = {}
+    for row in rows:
+        run = row.first
+        key = (run.data, run.dataset, run.model, run.strategy)
+        value = row.mean(metric, "valid")
+        if np.isnan(value):
+            raise UserError(f"{run.folder} has no {metric} on validation to choose by")
+        if key not in best or value > best[key].mean(metric, "valid"):
+            best[key] = row
+    return list(best.values())
+
+
+def _varying(runs: Sequence[Run]) -> list[str]:
+    """The settings that are not the same in all runs."""
+    keys = dict.fromkeys(key for run in runs for key in run.settings)
+    return [
+        key
+        for key in keys
+        if not key.startswith(IGNORED)
+        and len({json.dumps(run.settings.get(key)) for run in runs}) > 1
+    ]
+
+
+def _refuse_twins(runs: Sequence[Run]) -> None:
+    seen: dict[int, Run] = {}
+    for run in runs:
+        seed = run.settings["seed"]
+        if seed in seen:
+            raise UserError(
+                f"{run.folder} and {seen[seed].folder} are runs of the same settings and seed; "
+                "give one of them"
+            )
+        seen[seed] = run
+
+
+def _flat(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _flat(value, f"{prefix}{key}.")
+    else:
+        yield prefix.rstrip("."), node
+
+
+def _pairs(settings: dict[str, Any]) -> list[str]:
+    return [f"{key}={value}" for key, value in settings.items() if value is not None]

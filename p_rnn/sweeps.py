@@ -1,0 +1,100 @@
+"""The jobs of a sweep: run once, gone on with after an interruption, never overwritten, listed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from p_rnn.config import Config
+from p_rnn.errors import UserError
+from p_rnn.experiment import train
+from p_rnn.report.write import write_report
+from p_rnn.resolve import resolve
+from p_rnn.stored import from_dict, refuse_difference
+
+log = logging.getLogger(__name__)
+FAILURE = "error.txt"  # in the folder of a job that failed: why
+
+
+def run_job(config: Config, folder: Path) -> dict[str, Any]:
+    """The metrics of the job of a folder; it goes on where it was interrupted, or was finished.
+
+    Raises:
+        UserError: the folder holds a job of other settings; whatever `train` raises.
+    """
+    stored = folder / "metrics.json"
+    if stored.exists():
+        metrics: dict[str, Any] = json.loads(stored.read_text())
+        refuse_difference(str(stored), from_dict(metrics["config"]), resolve(config))
+        log.info("finished before: %s", stored)
+        return metrics
+    log.info("run folder: %s", folder)
+    last = folder / "checkpoints" / "last.pt"
+    if last.exists() and config.resume is None:  # a job of a sweep that was interrupted
+        config = replace(config, resume=str(last))
+    metrics = train(config, folder)
+    log.info("run folder: %s", folder)
+    return metrics
+
+
+def objective(metrics: Mapping[str, Any]) -> float:
+    """What a sweep optimises, higher is better: the metric of early stopping on validation."""
+    measured = metrics.get("valid", metrics["test"])
+    name = metrics["config"]["early_stopping"]["metric"]
+    return float(measured[name or next(iter(measured))])
+
+
+def note_failure(folder: Path, message: str | None) -> None:
+    """Leave a note in the folder of a job that failed; None: it did not, whatever it did before."""
+    note = folder / FAILURE
+    if message is None:
+        note.unlink(missing_ok=True)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        note.write_text(message + "\n")
+
+
+def failures(sweep: Path) -> list[str]:
+    """A line for each job of a sweep that failed."""
+    notes = sorted(sweep.glob(f"*/{FAILURE}"))
+    return [f"{note.parent.name}: {note.read_text().strip()}" for note in notes]
+
+
+def report(sweep: Path) -> None:
+    """Write the report of a sweep into its folder `report`."""
+    if not any(sweep.glob("*/metrics.json")):
+        return
+    try:
+        text = write_report([sweep], sweep / "report")
+        log.info("%s\n\nreport: %s", text, sweep / "report")
+    except UserError as error:
+        log.warning("no report: %s", error)
+
+
+def threads_of_job(launcher: DictConfig) -> int | None:
+    """Its part of the cores, where a launcher runs several jobs on this machine at a time."""
+    jobs = launcher.get("n_jobs")
+    if not isinstance(jobs, int) or jobs in (0, 1):
+        return None
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    if jobs < 0:  # joblib: all cores but so many
+        jobs = max(1, cores + 1 + jobs)
+    return max(1, cores // jobs)
+
+
+class RememberSweep(Callback):
+    """Hydra tells its callbacks alone where a sweep lies."""
+
+    folder: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        RememberSweep.folder = Path(config.hydra.sweep.dir)

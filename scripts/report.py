@@ -1,0 +1,36 @@
+"""One table and pictures of many runs: python scripts/report.py RUNS... [--against id_only]."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import logging
+import sys
+from pathlib import Path
+
+from p_rnn.errors import UserError
+from p_rnn.report.write import write_report
+
+
+def main() -> None:
+    """Print the table, and write it with the pictures into a folder."""
+    now = f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}"
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders, or folders above them")
+    parser.add_argument("--against", help="test all rows against this one: words of its label")
+    parser.add_argument("--cutoffs", type=int, nargs="+", help="K of the metrics (the largest)")
+    choose = "of each model and strategy, the settings best on validation"
+    parser.add_argument("--best", action="store_true", help=choose)
+    parser.add_argument("--out", type=Path, default=Path("outputs/report") / now)
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        text = write_report(given.runs, given.out, given.against, given.cutoffs, given.best)
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(f"{text}\n\nwritten: {given.out}")
+
+
+if __name__ == "__main__":
+    main()
