@@ -174,14 +174,16 @@ def test_a_stage_starts_from_the_best_state_of_the_one_before(
 def test_residual_trains_again_on_validation_the_passes_that_were_best(
     job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[list[int]] = []
-    fit_final = __import__("p_rnn.experiment").experiment._fit_final
+    made: dict[int, list[int]] = {}  # passes of each trainer, in the order of the trainers
 
-    def spy(*args: Any) -> Any:
-        made.append(args[-1])
-        return fit_final(*args)
+    class Spy(Trainer):
+        def run_pass(self, index: int) -> Any:
+            made.setdefault(id(self), []).append(index)
+            kept.append(self)  # no other one may get its id
+            return super().run_pass(index)
 
-    monkeypatch.setattr("p_rnn.experiment._fit_final", spy)
+    kept: list[Any] = []
+    monkeypatch.setattr("p_rnn.jobs.Trainer", Spy)
     settings = ["strategy=residual", "num_epochs=3", "learning_rate=1", "train_on_validation=true"]
     metrics = train(job(*settings), tmp_path / "run")
     expected = []
@@ -189,7 +191,9 @@ def test_residual_trains_again_on_validation_the_passes_that_were_best(
         rows = [row for row in metrics["history"] if row["stage"] == stage]
         best = max(rows, key=lambda row: row["valid"]["recall@20"])["epoch"]
         expected += list(range(3 * stage, best))
-    assert made == [expected]
+    search, final = made.values()
+    assert search == [row["epoch"] - 1 for row in metrics["history"]]
+    assert final == expected
     assert weights(tmp_path / "run", "final")["in_score"] == 3
 
 
