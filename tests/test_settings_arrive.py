@@ -221,7 +221,8 @@ for name, other in (("beta1", "0.5"), ("beta2", "0.9"), ("eps", "0.1")):
     adam = ["name=adam", "momentum=null", "beta1=0.8", "beta2=0.99", "eps=1e-6"]
     CASES[f"model.optimizer.{name}"] = ([f"model.optimizer.{x}" for x in adam], other)
 # A refusal is the effect of these: their only other values here are wrong ones.
-REFUSED = {"model.name", "model.family", "dataset.properties", "model.optimizer.name", "loss.name", "optimizer.name",
+REFUSED = {"model.name", "model.family", "dataset.properties", "model.optimizer.name", "loss.name",
+           "optimizer.name",
            "dataset.reader", "dataset.download", "dataset.source",
            "device", "compile", "matmul_precision", "resume", "paths.raw",
            "dataset.separator"}  # fmt: skip

@@ -20,6 +20,7 @@ from p_rnn.resolve import resolve
 from p_rnn.stored import from_dict, refuse_difference
 from p_rnn.training import fit as fit_module
 from p_rnn.training.strategies import STRATEGIES
+from p_rnn.training.trainer import Trainer
 
 Make = Callable[..., Config]
 

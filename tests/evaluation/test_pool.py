@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from p_rnn.baselines.ranker import Training
 from p_rnn.baselines.session_popularity import SessionPopularity
 from p_rnn.cli import load_config
 from p_rnn.config import EvaluationConfig
@@ -83,7 +84,7 @@ def test_late_steps_and_chunks_share_products(monkeypatch: pytest.MonkeyPatch) -
 def test_states_that_grow_with_the_history_are_not_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
     sessions = make_sessions(random_rows(21, 40, NUM_WARM))
     support = np.arange(NUM_WARM, 0, -1)
-    ranker = SessionPopularity(support, torch.device("cpu"))
+    ranker = SessionPopularity(Training(sessions, NUM_WARM, support))
     whole = listed(evaluate(ranker, sessions, protocol()))
     monkeypatch.setattr(evaluator, "SESSIONS_TOGETHER", 1)
     assert listed(evaluate(ranker, sessions, protocol())) == whole
