@@ -17,9 +17,9 @@ void ask_for(const float* row, int64_t width) {
 }  // namespace
 
 // Adagrad on the rows of a table that a step read: the gradients of the reads of a row are summed,
-// then the row and its slots move. Segment u of `order` and `weights` (or null) begins at starts[u]; it holds the reads of row
-// rows[u], as rows of `source` [., width]. Rows that are `scratch` are padding. `velocity` is null
-// where there is no momentum.
+// then the row and its slots move. Segment u of `order` and `weights` (or null) begins at starts[u];
+// it holds the reads of row rows[u], as rows of `source` [., width]. Rows that are `scratch` are
+// padding. `velocity` is null where there is no momentum.
 extern "C" void adagrad_rows(float* weight, float* acc, float* velocity, const float* source,
                              const int64_t* rows, const int64_t* starts, const int64_t* order,
                              const float* weights, int64_t count, int64_t reads, int64_t width,

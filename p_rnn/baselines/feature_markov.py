@@ -29,7 +29,7 @@ class FeatureMarkov(Markov):
         super().__init__(training, steps=steps)
         self.backoff = backoff
         self.similar = self._similar(training, similar_items)
-        self.follows = _rows_sum_to_1(self.counts)
+        self.follows = _rows_sum_to_1(self.after)
 
     def evidence(self, state: Array) -> Array:
         seen = np.flatnonzero(state >= 0)
@@ -95,5 +95,4 @@ def _unit_rows(feature: BagFeature, num_items: int) -> Tensor:
 
 
 def _rows_sum_to_1(matrix: Sparse) -> Sparse:
-    rows = np.repeat(np.arange(len(matrix.offsets) - 1), np.diff(matrix.offsets))
-    return Sparse(matrix.offsets, matrix.columns, matrix.values / matrix.totals()[rows])
+    return Sparse(matrix.offsets, matrix.columns, matrix.values / matrix.totals()[matrix.rows])

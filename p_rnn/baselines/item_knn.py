@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from p_rnn.baselines.ranker import Array, LastItem, Training
+from p_rnn.baselines.ranker import LastItem, Training
 from p_rnn.baselines.sparse import Sparse, cooccurrences, distinct_items
 
 
@@ -20,12 +20,5 @@ class ItemKNN(LastItem):
         baskets = distinct_items(training.sessions)
         counts = cooccurrences(baskets, self.num_items)
         of_item = np.bincount(baskets.columns, minlength=self.num_items) + shrinkage
-        rows = np.repeat(np.arange(self.num_items), np.diff(counts.offsets))
-        similarity = counts.values / np.sqrt(of_item[rows] * of_item[counts.columns])
-        whole = Sparse(counts.offsets, counts.columns, similarity)
-        self.similar = whole.strongest(neighbours)
-
-    def evidence(self, state: Array) -> Array:
-        seen = np.flatnonzero(state >= 0)
-        place, columns, values = self.similar.entries(state[seen])
-        return self.spread(seen[place], columns, values, len(state))
+        similarity = counts.values / np.sqrt(of_item[counts.rows] * of_item[counts.columns])
+        self.after = Sparse(counts.offsets, counts.columns, similarity).strongest(neighbours)

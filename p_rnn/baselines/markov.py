@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from p_rnn.baselines.ranker import Array, LastItem, Training
+from p_rnn.baselines.ranker import LastItem, Training
 from p_rnn.baselines.sparse import transitions
 
 
@@ -17,9 +15,4 @@ class Markov(LastItem):
 
     def __init__(self, training: Training, *, steps: int) -> None:
         super().__init__(training)
-        self.counts = transitions(training.sessions, self.num_items, steps)
-
-    def evidence(self, state: Array) -> Array:
-        seen = np.flatnonzero(state >= 0)
-        place, columns, values = self.counts.entries(state[seen])
-        return self.spread(seen[place], columns, values, len(state))
+        self.after = transitions(training.sessions, self.num_items, steps)

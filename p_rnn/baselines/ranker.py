@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from p_rnn.baselines.sparse import Sparse
 from p_rnn.data.dataset import Sessions
 from p_rnn.data.features import Feature
 
@@ -73,7 +74,13 @@ class AtOnce(ABC):
 
 
 class LastItem(AtOnce):
-    """State: the last item [B], -1 where there was none."""
+    """Evidence is a row of a matrix; state: the last item [B], -1 where there was none.
+
+    Attributes:
+        after: [N, N], the evidence of all items after each.
+    """
+
+    after: Sparse
 
     def begin(self, batch: int) -> State:
         return (torch.full((batch,), -1, device=self.device),)
@@ -81,9 +88,16 @@ class LastItem(AtOnce):
     def step(self, items: Tensor, state: State, active: Tensor) -> State:
         return (torch.where(active, items, state[0]),)
 
+    def evidence(self, state: Array) -> Array:
+        seen = np.flatnonzero(state >= 0)
+        place, columns, values = self.after.entries(state[seen])
+        return self.spread(seen[place], columns, values, len(state))
 
-class History(AtOnce):
-    """State: the items so far [B, T], -1 where a session had none."""
+
+class History:
+    """Of a ranker on `device`; state: the items so far [B, T], -1 where a session had none."""
+
+    device: torch.device
 
     def begin(self, batch: int) -> State:
         return (torch.zeros(batch, 0, dtype=torch.int64, device=self.device),)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from p_rnn.baselines.ranker import State, Training
+from p_rnn.baselines.ranker import History, State, Training
 
 
-class SessionPopularity:
+class SessionPopularity(History):
     """score_j = events of j in this session + support_j / (largest support + 1).
 
     A `Ranker` whose state is the history [B, events so far], -1 where a session had none.
@@ -17,13 +17,7 @@ class SessionPopularity:
     def __init__(self, training: Training) -> None:
         popularity = torch.from_numpy(training.support).to(training.device, torch.float64)
         self.popularity = popularity / (popularity.max() + 1)  # below 1: only breaks ties
-        self.num_items = training.num_items
-
-    def begin(self, batch: int) -> State:
-        return (torch.zeros(batch, 0, dtype=torch.int64, device=self.popularity.device),)
-
-    def step(self, items: Tensor, state: State, active: Tensor) -> State:
-        return (torch.cat([state[0], torch.where(active, items, -1)[:, None]], dim=1),)
+        self.num_items, self.device = training.num_items, training.device
 
     def scores(self, state: State, items: slice | Tensor) -> Tensor:
         history = state[0]

@@ -26,6 +26,11 @@ class Sparse:
     columns: Array
     values: Array
 
+    @property
+    def rows(self) -> Array:
+        """The row of each value, [nnz]."""
+        return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+
     def entries(self, rows: Array) -> tuple[Array, Array, Array]:
         """Of rows [M], one after the other: number of the row in 0..M-1, columns and values."""
         place, at = ragged(self.offsets, rows)
@@ -33,13 +38,11 @@ class Sparse:
 
     def totals(self) -> Array:
         """Sum of each row, [R]."""
-        rows = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
-        return np.bincount(rows, self.values, minlength=len(self.offsets) - 1)
+        return np.bincount(self.rows, self.values, minlength=len(self.offsets) - 1)
 
     def strongest(self, count: int) -> Sparse:
         """The largest values of each row; of equal ones those that stand first."""
-        num_rows = len(self.offsets) - 1
-        rows = np.repeat(np.arange(num_rows), np.diff(self.offsets))
+        rows = self.rows
         order = np.lexsort((self.columns, -self.values, rows))
         order = order[np.arange(len(order)) - self.offsets[rows] < count]
         order.sort()  # back to ascending columns
@@ -109,10 +112,9 @@ def distinct_items(sessions: Sessions) -> Sparse:
 
 def transposed(matrix: Sparse, num_columns: int) -> Sparse:
     """The columns of a matrix as rows."""
-    rows = np.repeat(np.arange(len(matrix.offsets) - 1), np.diff(matrix.offsets))
     order = np.argsort(matrix.columns, kind="stable")
     sizes = np.bincount(matrix.columns, minlength=num_columns)
-    return Sparse(starts_of(sizes), rows[order], matrix.values[order])
+    return Sparse(starts_of(sizes), matrix.rows[order], matrix.values[order])
 
 
 def transitions(sessions: Sessions, num_items: int, steps: int) -> Sparse:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from p_rnn.baselines.ranker import Array, History, Training
+from p_rnn.baselines.ranker import Array, AtOnce, History, Training
 from p_rnn.baselines.sparse import distinct_items, spans, transposed
 
 
-class VSKNN(History):
+class VSKNN(History, AtOnce):
     """Vector-multiplication session-kNN with recency sampling and idf.
 
     An item of the session s weighs w_i = (place of its last occurrence) / |s|. Of the training
