@@ -27,7 +27,7 @@ from p_rnn.config import Config, FeatureConfig, SubnetConfig
 from p_rnn.errors import UserError
 from p_rnn.registry import suggest
 from p_rnn.resolve import leaves
-from p_rnn.sweeps import RememberSweep, failures, note_failure, report
+from p_rnn.sweeps import RememberSweep, finish, note_failure
 
 C = TypeVar("C")
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -111,12 +111,7 @@ def _finish_sweep() -> bool:
     folder = RememberSweep.folder
     if folder is None or not folder.is_dir():
         return False
-    report(folder)
-    lines = failures(folder)
-    if lines:
-        print(f"error: {len(lines)} jobs of the sweep failed:", *lines, sep="\n  ",
-              file=sys.stderr)  # fmt: skip
-    return bool(lines)
+    return finish(folder)
 
 
 def load_config(*overrides: str) -> Config:

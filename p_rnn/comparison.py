@@ -26,11 +26,11 @@ from p_rnn.training.checkpoint import load_checkpoint
 from p_rnn.training.fit import set_network
 
 
-def make_protocol(config: Config, dataset: Dataset, with_validation: bool = False) -> Protocol:
+def make_protocol(config: Config, dataset: Dataset, training: Training) -> Protocol:
     """What counts as a target for models trained on these sessions."""
-    sessions, num_warm = dataset.training_sessions(with_validation)
-    support = sessions.support(dataset.num_items)
-    return Protocol(num_warm, support, dataset.last_only, config.evaluation)
+    support = np.zeros(dataset.num_items, dtype=np.int64)
+    support[: training.num_items] = training.support
+    return Protocol(training.num_items, support, dataset.last_only, config.evaluation)
 
 
 def load_features(config: Config, dataset: Dataset, pooled: bool = False) -> dict[str, Feature]:
@@ -56,11 +56,7 @@ def load_features(config: Config, dataset: Dataset, pooled: bool = False) -> dic
 
 
 def training_of(
-    config: Config,
-    dataset: Dataset,
-    features: dict[str, Feature],
-    device: torch.device,
-    with_validation: bool,
+    dataset: Dataset, features: dict[str, Feature], device: torch.device, with_validation: bool
 ) -> Training:
     """What a baseline learns from."""
     sessions, num_items = dataset.training_sessions(with_validation)
@@ -93,11 +89,11 @@ def compare(
         with_validation: the model has learned from the validation sessions too, so the baselines
             may use them.
     """
-    protocol = make_protocol(config, dataset, with_validation)
+    training = training_of(dataset, {}, device, with_validation)
+    protocol = make_protocol(config, dataset, training)
     sessions = dataset.sessions(split)
     if isinstance(ranker, PRNN):
         ranker.eval()
-    training = training_of(config, dataset, {}, device, with_validation)
     rankers = {config.model.name: ranker, **baselines_beside(config, training)}
     oracles = make_oracles(config.dataset, dataset, split, device)
     ranks = {
@@ -145,7 +141,7 @@ def evaluate_checkpoint(settings: EvaluateConfig) -> tuple[dict[str, Any], Evalu
             )
     with_validation = content["with_validation"]
     if config.model.family == "counts":
-        training = training_of(config, dataset, features, device, with_validation)
+        training = training_of(dataset, features, device, with_validation)
         ranker = make_baseline(config, training)
     else:
         streams = Streams(config.seed, device)

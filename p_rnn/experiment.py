@@ -52,10 +52,11 @@ def train(config: Config, folder: Path | str) -> dict[str, Any]:
     tracker = Tracker(folder, config.tracking)
     try:
         job: Job
+        what = (config, dataset, features, folder, device)
         if config.model.family == "counts":
-            job = CountingJob(config, dataset, features, folder, device)
+            job = CountingJob(*what)
         else:
-            job = TrainingJob(config, dataset, features, folder, tracker, device)
+            job = TrainingJob(*what, tracker=tracker)
         ranker = job.fit()
         trained = time.perf_counter()
         results: dict[str, dict[str, Any]] = {}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from p_rnn.baselines import make_baseline
-from p_rnn.baselines.ranker import Training
 from p_rnn.comparison import make_protocol, training_of
 from p_rnn.config import Config
 from p_rnn.data.dataset import Dataset
@@ -26,21 +26,8 @@ from p_rnn.training.trainer import Trainer
 log = logging.getLogger(__name__)
 
 
-class Job(Protocol):
+class Job(ABC):
     """Makes a ranker."""
-
-    def fit(self) -> Any:
-        """The ranker from the training sessions, of its best epoch on validation."""
-
-    def fit_final(self) -> Any:
-        """The same from training and validation sessions."""
-
-    def summary(self) -> dict[str, Any]:
-        """What metrics.json says of the training."""
-
-
-class TrainingJob:
-    """Trains a network."""
 
     def __init__(
         self,
@@ -48,11 +35,43 @@ class TrainingJob:
         dataset: Dataset,
         features: dict[str, Feature],
         folder: Path,
-        tracker: Tracker,
         device: torch.device,
     ) -> None:
         self.config, self.dataset, self.features = config, dataset, features
-        self.folder, self.tracker, self.device = folder, tracker, device
+        self.folder, self.device = folder, device
+
+    @abstractmethod
+    def fit(self) -> Any:
+        """The ranker from the training sessions, of its best epoch on validation."""
+
+    @abstractmethod
+    def fit_final(self) -> Any:
+        """The same from training and validation sessions."""
+
+    @abstractmethod
+    def summary(self) -> dict[str, Any]:
+        """What metrics.json says of the training."""
+
+    def origin(self, num_items: int, with_validation: bool) -> dict[str, Any]:
+        """What every checkpoint says of the data that its model has learned from."""
+        return {
+            "dataset": self.dataset.fingerprint,
+            "features": [[name, feature.fingerprint] for name, feature in self.features.items()],
+            "num_items": num_items,
+            "with_validation": with_validation,
+        }
+
+
+class TrainingJob(Job):
+    """Trains a network.
+
+    Args:
+        tracker: of the training that searches for the best epoch.
+    """
+
+    def __init__(self, *arguments: Any, tracker: Tracker) -> None:
+        super().__init__(*arguments)
+        self.tracker = tracker
         self.history = History()
         self.updates = self.parameters = 0
         self.learned: dict[str, int] = {}
@@ -69,7 +88,8 @@ class TrainingJob:
             )
         validate = None
         if "valid" in self.dataset.splits:
-            protocol = make_protocol(config, self.dataset)
+            training = training_of(self.dataset, {}, self.device, with_validation=False)
+            protocol = make_protocol(config, self.dataset, training)
             sessions = self.dataset.sessions("valid")
 
             def validate() -> dict[str, float]:
@@ -79,7 +99,7 @@ class TrainingJob:
                 return measured
 
         checkpoints = self.folder / "checkpoints"
-        extra = origin(self.dataset, network.num_items, self.features, with_validation=False)
+        extra = self.origin(network.num_items, with_validation=False)
         if config.resume is not None:
             self.history = resume(Path(config.resume), trainer, extra, checkpoints)
         self.history = fit(trainer, validate, checkpoints, extra, self.history)
@@ -98,7 +118,7 @@ class TrainingJob:
         for index in passes:
             trainer.run_pass(index)
         network = trainer.network
-        about = origin(self.dataset, network.num_items, self.features, with_validation=True)
+        about = self.origin(network.num_items, with_validation=True)
         content = {**about, **network_content(network)}
         save_checkpoint(self.folder / "checkpoints" / "final.pt", self.config, content)
         self._note(trainer)
@@ -130,49 +150,25 @@ class TrainingJob:
         return Trainer(config, network, sessions, sessions.support(num_items), streams, tracker)
 
 
-class CountingJob:
+class CountingJob(Job):
     """Fits a baseline; its checkpoint says from what, as counting again is faster than reading."""
 
-    def __init__(
-        self,
-        config: Config,
-        dataset: Dataset,
-        features: dict[str, Feature],
-        folder: Path,
-        device: torch.device,
-    ) -> None:
-        self.config, self.dataset, self.features = config, dataset, features
-        self.folder, self.device = folder, device
-        if config.seed != Config().seed:
-            log.info("seed=%d has no effect: %s only counts", config.seed, config.model.name)
-
     def fit(self) -> Any:
+        if self.config.seed != Config().seed:
+            name = self.config.model.name
+            log.info("seed=%d has no effect: %s only counts", self.config.seed, name)
         return self._fit("best.pt", with_validation=False)
 
     def fit_final(self) -> Any:
         return self._fit("final.pt", with_validation=True)
 
     def _fit(self, name: str, with_validation: bool) -> Any:
-        training: Training = training_of(
-            self.config, self.dataset, self.features, self.device, with_validation
-        )
+        training = training_of(self.dataset, self.features, self.device, with_validation)
         ranker = make_baseline(self.config, training)
-        about = origin(self.dataset, training.num_items, self.features, with_validation)
+        about = self.origin(training.num_items, with_validation)
         save_checkpoint(self.folder / "checkpoints" / name, self.config, about)
         return ranker
 
     def summary(self) -> dict[str, Any]:
         nothing = {"epochs": 0, "best_epoch": 0, "best_epochs_of_stages": [], "updates": 0}
         return {**nothing, "updates_of_subnets": {}, "parameters": 0, "history": []}
-
-
-def origin(
-    dataset: Dataset, num_items: int, features: dict[str, Feature], with_validation: bool
-) -> dict[str, Any]:
-    """What every checkpoint says of the data that its model has learned from."""
-    return {
-        "dataset": dataset.fingerprint,
-        "features": [[name, feature.fingerprint] for name, feature in features.items()],
-        "num_items": num_items,
-        "with_validation": with_validation,
-    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,14 @@ from p_rnn.cli import CONF, MENDABLE, load_config, one_line
 from p_rnn.config import Config
 from p_rnn.errors import UserError
 from p_rnn.registry import suggest
-from p_rnn.sweeps import failures, note_failure, objective, report, run_job
+from p_rnn.sweeps import finish, note_failure, objective, run_job
 
 log = logging.getLogger(__name__)
 TRIES = 1000  # draws without a new combination, after which a space is taken for exhausted
 
 
-def search(space: str, trials: int, folder: Path, seed: int, overrides: Sequence[str]) -> list[str]:
-    """Run so many trials below `folder`, each in a folder of its own; lines of those that failed.
+def search(space: str, trials: int, folder: Path, seed: int, overrides: Sequence[str]) -> bool:
+    """Run so many trials below `folder`, each in a folder of its own; whether any has failed.
 
     Trial k is a function of the space, the seed and k, so that finished trials are skipped and
     more can be added.
@@ -48,13 +47,10 @@ def search(space: str, trials: int, folder: Path, seed: int, overrides: Sequence
         note_failure(place, None)
         if best is None or reached > best[0]:
             best = (reached, own)
-    report(folder)
+    failed = finish(folder, "trials")
     if best is not None:
         log.info("\nbest on validation, %.4f: %s", best[0], " ".join(best[1]))
-    lines = failures(folder)
-    if lines:
-        print(f"error: {len(lines)} trials failed:", *lines, sep="\n  ", file=sys.stderr)
-    return lines
+    return failed
 
 
 def read_space(space: str) -> dict[str, list[Any]]:

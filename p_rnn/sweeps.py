@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -77,6 +78,15 @@ def report(sweep: Path) -> None:
         log.info("%s\n\nreport: %s", text, sweep / "report")
     except UserError as error:
         log.warning("no report: %s", error)
+
+
+def finish(sweep: Path, jobs: str = "jobs of the sweep") -> bool:
+    """Report on a sweep and list its failed jobs; whether there are any."""
+    report(sweep)
+    lines = failures(sweep)
+    if lines:
+        print(f"error: {len(lines)} {jobs} failed:", *lines, sep="\n  ", file=sys.stderr)
+    return bool(lines)
 
 
 def threads_of_job(launcher: DictConfig) -> int | None:

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from p_rnn.baselines.ranker import Array, State, Training
-
-DAY_S = 86_400
+from p_rnn.data.splits import DAY_S
 
 
 class Popularity:

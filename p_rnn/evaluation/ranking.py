@@ -99,9 +99,10 @@ def rank_targets(
         return torch.empty(0, dtype=torch.float64)
     ranked = min(ranker.num_items, most_popular or ranker.num_items)
     ask = _Question(ranker, ranked, COMPARISONS[ties])
-    cut = _cut(ranked, targets.device)
     if getattr(ranker, "at_once", False):
         cut = _Blocks(max(1, AT_ONCE // ranked), ranked, whole=True)
+    else:
+        cut = _cut(ranked, targets.device)
     found = [
         _rank_rows(ask, tuple(x[lo : lo + cut.rows] for x in state), part, cut)
         for lo, part in _parts(targets, cut.rows)

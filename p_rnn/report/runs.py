@@ -92,8 +92,13 @@ class Row:
     @property
     def label(self) -> str:
         """In one line."""
-        parts = [self.first.model, self.first.strategy, *_pairs(self.varied)]
+        parts = [self.first.model, self.first.strategy, *self.settings]
         return " ".join(part for part in parts if part)
+
+    @property
+    def settings(self) -> list[str]:
+        """`varied` as key=value, without those that are null."""
+        return [f"{key}={value}" for key, value in self.varied.items() if value is not None]
 
     def values(self, name: str, split: str = "test") -> Array:
         """A metric of each run; NaN where a run has no such split or cutoff."""
@@ -201,7 +206,3 @@ def _flat(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
             yield from _flat(value, f"{prefix}{key}.")
     else:
         yield prefix.rstrip("."), node
-
-
-def _pairs(settings: dict[str, Any]) -> list[str]:
-    return [f"{key}={value}" for key, value in settings.items() if value is not None]

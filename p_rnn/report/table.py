@@ -48,10 +48,10 @@ def make_table(rows: Sequence[Row], metrics: Sequence[str], against: Row | None)
     lines = []
     for n, row in enumerate(rows):
         run = row.first
-        settings = ", ".join(f"{k}={v}" for k, v in row.varied.items() if v is not None)
         seconds = np.mean([r.metrics["seconds"]["total"] for r in row.runs])
         lines.append([
-            run.dataset, run.model, run.strategy, run.loss, *([settings] if varied else []),
+            run.dataset, run.model, run.strategy, run.loss,
+            *([", ".join(row.settings)] if varied else []),
             f"{run.metrics['parameters']:,}",
             *(_cell(row, m, "valid") for m in metrics[:1]),
             *(_cell(row, m, "test") + marks.get((n, m), "") for m in metrics),

@@ -12,7 +12,7 @@ import pandas as pd
 
 from p_rnn.data.readers.download import fetch_folder
 from p_rnn.data.readers.files import explained, locate
-from p_rnn.data.readers.tabular import CHUNK_ROWS
+from p_rnn.data.readers.tabular import headless
 from p_rnn.errors import UserError
 
 BASE_URL = "https://files.grouplens.org/datasets/movielens/"
@@ -82,26 +82,10 @@ class MovieLensReader:
         folder, layout = self._found()
         path = folder / layout.ratings
         used = ["session", "item", "time"]
-        with (
-            explained(str(path)),
-            pd.read_csv(
-                path,
-                sep=layout.separator,
-                header=None,
-                names=list(layout.fields),
-                usecols=used,
-                index_col=False,
-                skip_blank_lines=False,  # so that row + 1 is the line
-                low_memory=False,
-                chunksize=CHUNK_ROWS,
-            ) as reader,
-        ):
-            for chunk in reader:
-                if chunk.empty:
-                    raise UserError(f"{path} is empty; get it again")
-                for name in used:
-                    _require_integers(path, chunk[name], layout)
-                yield chunk[used].astype({"time": np.float64}).reset_index(drop=True)
+        for chunk in headless(path, layout.fields, used, layout.separator, {}):
+            for name in used:
+                _require_integers(path, chunk[name], layout)
+            yield chunk[used].astype({"time": np.float64}).reset_index(drop=True)
 
     def items(self) -> pd.DataFrame:
         """`title` (str), `year` (NaN where the title ends without one), `genres` (list of str)."""

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 import pandas as pd
@@ -213,6 +214,35 @@ class Table:
                 yield chunk
         except arrow_error as error:
             raise UserError(f"{member} is damaged ({one_line(error)}); get it again") from None
+
+
+def headless(
+    path: Path, names: Sequence[str], used: Sequence[str], separator: str, dtypes: dict[str, Any]
+) -> Chunks:
+    """Chunks of a text file without a header, whose row + 1 is the line.
+
+    Raises:
+        UserError: an empty or damaged file.
+    """
+    with (
+        explained(str(path)),
+        pd.read_csv(
+            path,
+            sep=separator,
+            header=None,
+            names=list(names),
+            usecols=list(used),
+            dtype=dtypes,
+            index_col=False,
+            skip_blank_lines=False,
+            low_memory=False,
+            chunksize=CHUNK_ROWS,
+        ) as reader,
+    ):
+        for chunk in reader:
+            if chunk.empty:
+                raise UserError(f"{path} is empty; get it again")
+            yield chunk
 
 
 def _require(columns: list[str], known: list[str], member: Member, names: Any) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from p_rnn.data.readers.event_table import seconds
-from p_rnn.data.readers.files import explained, locate
-from p_rnn.data.readers.tabular import CHUNK_ROWS
+from p_rnn.data.readers.files import locate
+from p_rnn.data.readers.tabular import headless
 from p_rnn.errors import UserError
 
 NAMES = ["session", "time", "item", "category"]
@@ -45,34 +45,17 @@ class YoochooseReader:
             UserError: a missing or unreadable value; the message names file and line.
         """
         (path,) = self.sources()
-        with (
-            explained(str(path)),
-            pd.read_csv(
-                path,
-                header=None,
-                names=NAMES,
-                usecols=NAMES[:3],
-                dtype={"time": str},
-                index_col=False,
-                skip_blank_lines=False,  # so that row + 1 is the line
-                low_memory=False,
-                chunksize=CHUNK_ROWS,
-            ) as reader,
-        ):
-            for chunk in reader:
-                if chunk.empty:
-                    raise UserError(f"{path} is empty; get it again")
-                times = seconds(chunk["time"], "iso")
-                _require(path, chunk["time"], np.isnan(times), "an ISO date")
-                for name in ("session", "item"):
-                    numbers = pd.to_numeric(chunk[name], errors="coerce").to_numpy(np.float64)
-                    odd = ~(numbers == np.floor(numbers))
-                    _require(path, chunk[name], odd, "an integer")
-                yield pd.DataFrame({
-                    "session": chunk["session"].astype(np.int64),
-                    "item": chunk["item"].astype(np.int64),
-                    "time": times,
-                }).reset_index(drop=True)  # fmt: skip
+        for chunk in headless(path, NAMES, NAMES[:3], ",", {"time": str}):
+            times = seconds(chunk["time"], "iso")
+            _require(path, chunk["time"], np.isnan(times), "an ISO date")
+            for name in ("session", "item"):
+                numbers = pd.to_numeric(chunk[name], errors="coerce").to_numpy(np.float64)
+                _require(path, chunk[name], ~(numbers == np.floor(numbers)), "an integer")
+            yield pd.DataFrame({
+                "session": chunk["session"].astype(np.int64),
+                "item": chunk["item"].astype(np.int64),
+                "time": times,
+            }).reset_index(drop=True)  # fmt: skip
 
 
 def _require(
