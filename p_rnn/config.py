@@ -181,6 +181,7 @@ class BaselineConfig:
     shrinkage: Optional[float] = number(None, low=0)  # sessions added to every item's
     sample_size: Optional[int] = number(None, low=1)  # latest sessions that are compared
     idf: Optional[float] = number(None, low=0)  # power of idf in the scores; 0 = without
+    repeats: Optional[bool] = None  # whether items of the session itself are recommended
     half_life_days: Optional[float] = number(None, above=0)  # of an event's weight
     steps: Optional[int] = number(None, low=1)  # events after an item that count as followers
     similar_items: Optional[int] = number(None, low=1)  # by their features

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,42 +16,60 @@ from p_rnn.cli import CONF, MENDABLE, load_config, one_line
 from p_rnn.config import Config
 from p_rnn.errors import UserError
 from p_rnn.registry import suggest
-from p_rnn.sweeps import finish, note_failure, objective, run_job
+from p_rnn.sweeps import note_failure, objective, run_job
 
 log = logging.getLogger(__name__)
 TRIES = 1000  # draws without a new combination, after which a space is taken for exhausted
 
 
-def search(space: str, trials: int, folder: Path, seed: int, overrides: Sequence[str]) -> bool:
-    """Run so many trials below `folder`, each in a folder of its own; whether any has failed.
+@dataclass(frozen=True)
+class Trial:
+    """Attributes:
+    folder: of its run; `overrides`: what was drawn; `reached`: the metric on validation.
+    """
+
+    folder: Path
+    overrides: list[str]
+    reached: float
+
+
+def search(
+    space: str, trials: int, folder: Path, seed: int, overrides: Sequence[str]
+) -> Trial | None:
+    """Run so many trials below `folder`, each in a folder of its own; the best one.
 
     Trial k is a function of the space, the seed and k, so that finished trials are skipped and
-    more can be added.
+    more can be added. A trial that fails leaves a note in its folder and stops no other.
 
     Raises:
         UserError: an unknown or malformed space, or no trials.
     """
     if trials < 1:
         raise UserError(f"--trials {trials} must be at least 1")
-    values = read_space(space)
-    best: tuple[float, list[str]] | None = None
-    for k, drawn in zip(range(trials), draws(values, seed), strict=False):
+    best: Trial | None = None
+    for k, drawn in zip(range(trials), draws(read_space(space), seed), strict=False):
         own = [f"{key}={value}" for key, value in drawn.items()]
-        place = folder / f"trial{k:03d}"
         log.info("\ntrial %d of %d: %s", k + 1, trials, " ".join(own))
-        try:
-            reached = objective(run_job(load_config(*overrides, *own), place))
-        except (*MENDABLE, HydraException) as error:
-            log.error("error: %s", one_line(error, Config))
-            note_failure(place, one_line(error, Config))
-            continue
-        note_failure(place, None)
-        if best is None or reached > best[0]:
-            best = (reached, own)
-    failed = finish(folder, "trials")
+        place = folder / f"trial{k:03d}"
+        metrics = attempt([*overrides, *own], place)
+        if metrics is not None and (best is None or objective(metrics) > best.reached):
+            best = Trial(place, own, objective(metrics))
     if best is not None:
-        log.info("\nbest on validation, %.4f: %s", best[0], " ".join(best[1]))
-    return failed
+        log.info("\nbest on validation, %.4f: %s", best.reached, " ".join(best.overrides))
+    return best
+
+
+def attempt(overrides: Sequence[str], folder: Path) -> dict[str, Any] | None:
+    """The metrics of a job; None where it failed, with a note in its folder."""
+    try:
+        metrics = run_job(load_config(*overrides), folder)
+    except (*MENDABLE, HydraException) as error:
+        line = one_line(error, Config)
+        log.error("error: %s", line)
+        note_failure(folder, line)
+        return None
+    note_failure(folder, None)
+    return metrics
 
 
 def read_space(space: str) -> dict[str, list[Any]]:

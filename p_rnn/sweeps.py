@@ -65,8 +65,8 @@ def note_failure(folder: Path, message: str | None) -> None:
 
 def failures(sweep: Path) -> list[str]:
     """A line for each job of a sweep that failed."""
-    notes = sorted(sweep.glob(f"*/{FAILURE}"))
-    return [f"{note.parent.name}: {note.read_text().strip()}" for note in notes]
+    notes = sorted(sweep.rglob(FAILURE))
+    return [f"{note.parent.relative_to(sweep)}: {note.read_text().strip()}" for note in notes]
 
 
 def report(sweep: Path) -> None:
@@ -83,6 +83,11 @@ def report(sweep: Path) -> None:
 def finish(sweep: Path, jobs: str = "jobs of the sweep") -> bool:
     """Report on a sweep and list its failed jobs; whether there are any."""
     report(sweep)
+    return list_failures(sweep, jobs)
+
+
+def list_failures(sweep: Path, jobs: str) -> bool:
+    """Print the failed jobs of a sweep; whether there are any."""
     lines = failures(sweep)
     if lines:
         print(f"error: {len(lines)} {jobs} failed:", *lines, sep="\n  ", file=sys.stderr)

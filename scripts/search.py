@@ -10,6 +10,7 @@ from pathlib import Path
 from p_rnn.cli import MENDABLE, one_line
 from p_rnn.config import Config
 from p_rnn.search import search
+from p_rnn.sweeps import finish
 
 
 def main() -> None:
@@ -20,12 +21,12 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="of the folder below multirun/")
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
     parser.add_argument("overrides", nargs="*", help="as of scripts/train.py, for all trials")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        failed = search(
-            given.space, given.trials, Path("multirun") / given.name, given.seed, given.overrides
-        )
+        folder = Path("multirun") / given.name
+        search(given.space, given.trials, folder, given.seed, given.overrides)
+        failed = finish(folder, "trials")
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         sys.exit(130)

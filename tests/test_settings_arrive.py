@@ -186,6 +186,7 @@ COUNTS = {
     "shrinkage": (["model=item_knn"], "0"),
     "sample_size": (["model=v_sknn"], "5"),
     "idf": (["model=v_sknn"], "3"),
+    "repeats": (["model=v_sknn"], "false"),
     "half_life_days": (["model=recently_popular"], "0.01"),
     "steps": (["model=markov"], "4"),
     "similar_items": (["model=feature_markov", *WARES[:1], "baseline.backoff=50"], "1"),

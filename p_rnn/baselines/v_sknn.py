@@ -15,14 +15,15 @@ class VSKNN(History, AtOnce):
     sessions that share an item with s, the `sample_size` latest are compared:
     sim(n) = sum of w_i over shared items. With the `neighbours` most similar ones, of equal ones
     the later, score_j = sum_n sim(n) w(n) idf_j^idf over those that hold j, where w(n) is the
-    weight of the latest shared item and idf_j = log(sessions / sessions with j).
+    weight of the latest shared item and idf_j = log(sessions / sessions with j). Without `repeats`
+    the items of s itself score nothing.
     """
 
     def __init__(
-        self, training: Training, *, neighbours: int, sample_size: int, idf: float
+        self, training: Training, *, neighbours: int, sample_size: int, idf: float, repeats: bool
     ) -> None:
         super().__init__(training)
-        self.neighbours, self.sample_size = neighbours, sample_size
+        self.neighbours, self.sample_size, self.repeats = neighbours, sample_size, repeats
         self.baskets = distinct_items(training.sessions)  # [sessions, N]
         self.holders = transposed(self.baskets, self.num_items)  # [N, sessions], in time order
         sessions = len(self.baskets.offsets) - 1
@@ -33,7 +34,11 @@ class VSKNN(History, AtOnce):
         row, session, similarity = self._neighbours(*self._candidates(state))
         entry, columns, values = self.baskets.entries(session)
         weight = similarity[entry] * values * self.idf[columns]
-        return self.spread(row[entry], columns, weight, len(state))
+        total = self.spread(row[entry], columns, weight, len(state))
+        if not self.repeats:
+            seen, place = np.nonzero(state >= 0)
+            total[seen, state[seen, place]] = 0.0
+        return total
 
     def _candidates(self, state: Array) -> tuple[Array, Array, Array, Array]:
         """Row, session, similarity and weight of the latest shared item of sampled sessions.
