@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -85,6 +85,7 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
             # By the environment, because launchers start processes of their own.
             os.environ[SWEPT] = ",".join(swept_keys(sys.argv[1:]))
             try:
+                refuse_null_groups(sys.argv[1:])
                 main()
             except KeyboardInterrupt:
                 print(INTERRUPTED, file=sys.stderr)
@@ -116,9 +117,22 @@ def _finish_sweep() -> bool:
 
 def load_config(*overrides: str) -> Config:
     """The settings that `python scripts/train.py OVERRIDES` would run with, for use from Python."""
+    refuse_null_groups(overrides)
     _register(Config)
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         return typed(hydra.compose("train", overrides=list(overrides)), Config)
+
+
+def refuse_null_groups(overrides: Sequence[str]) -> None:
+    """Hydra takes no null in the place of a file of a group, and would say so in a traceback.
+
+    Raises:
+        UserError: group=null.
+    """
+    for word in overrides:
+        group, _, value = word.partition("=")
+        if value == "null" and (CONF / group.lstrip("+")).is_dir():
+            raise UserError(f"{word}: a group cannot be null; ~{group.lstrip('+')} leaves it out")
 
 
 def _register(schema: type[Any]) -> None:

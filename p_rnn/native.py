@@ -1,8 +1,8 @@
 """The passes over memory that count most, as compiled C++ on a CPU (native.cpp).
 
-The rows that a step touched, which PyTorch's operations read and write about ten times, and the
-comparison of scores in evaluation. This needs a C++ compiler; without one, and on other devices,
-those operations do the same.
+The rows that a step touched, which PyTorch's operations read and write about ten times, two losses
+(p_rnn/training/fused.py), and the comparison of scores in evaluation. This needs a C++ compiler;
+without one, and on other devices, those operations do the same.
 """
 
 from __future__ import annotations
@@ -28,6 +28,15 @@ SOURCE = Path(__file__).with_name("native.cpp")
 # are those that PyTorch has loaded: a second library would have threads of its own.
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
 BUILD_S = 60  # at most
+# Of each function: how many pointers, counts and numbers it takes, in this order.
+TAKES = {
+    "adagrad_rows": (8, 4, 3),
+    "count_scores": (5, 2, 0),
+    "cross_entropy_forward": (5, 2, 0),
+    "cross_entropy_backward": (6, 2, 0),
+    "bpr_max_forward": (5, 2, 2),
+    "bpr_max_backward": (6, 2, 2),
+}
 
 
 def compiler() -> str | None:
@@ -54,12 +63,19 @@ def library() -> ctypes.CDLL | None:
         except (OSError, subprocess.SubprocessError) as error:
             log.info("without compiled passes: %s", error)
             return None
-    pointers, counts = [ctypes.c_void_p] * 8, [ctypes.c_int64] * 4
-    loaded.adagrad_rows.argtypes = [*pointers, *counts, *[ctypes.c_float] * 3]
-    loaded.adagrad_rows.restype = None
-    loaded.count_scores.argtypes = [*[ctypes.c_void_p] * 5, *[ctypes.c_int64] * 2]
-    loaded.count_scores.restype = None
+    for name, (pointers, counts, numbers) in TAKES.items():
+        function = getattr(loaded, name)
+        function.argtypes = [
+            *[ctypes.c_void_p] * pointers, *[ctypes.c_int64] * counts, *[ctypes.c_float] * numbers
+        ]  # fmt: skip
+        function.restype = None
     return loaded
+
+
+def serves(x: Tensor) -> bool:
+    """Whether the compiled functions take such a tensor, and are there."""
+    plain = x.device.type == "cpu" and x.dtype == torch.float32 and x.is_contiguous()
+    return plain and library() is not None
 
 
 def adagrad_rows(
@@ -89,16 +105,6 @@ def adagrad_rows(
     loaded.adagrad_rows(*pointers, *sizes, lr, momentum, EPS)
 
 
-def counts_scores(block: Tensor) -> bool:
-    """Whether `count_scores` takes such a block."""
-    return (
-        block.device.type == "cpu"
-        and block.dtype == torch.float32
-        and block.is_contiguous()
-        and library() is not None
-    )
-
-
 def count_scores(block: Tensor, own: Tensor, at_least: Tensor, above: Tensor, bad: Tensor) -> None:
     """Add to int64 [B]: scores of each row of [B, C] that are >= and > own [B]; to [1]: not finite.
 
@@ -116,7 +122,7 @@ SCHEMA = (
     "Tensor rows, Tensor starts, Tensor order, Tensor? weights, float lr, float momentum) -> ()"
 )
 # As an operation of PyTorch's, so that a compiled step can call it.
-_LIBRARY: Any = torch.library.Library("p_rnn", "DEF")  # type: ignore[no-untyped-call]
-_LIBRARY.define(SCHEMA)
-_LIBRARY.impl("adagrad_rows", adagrad_rows, "CPU")
-_LIBRARY.impl("adagrad_rows", lambda *arguments: None, "Meta")
+LIBRARY: Any = torch.library.Library("p_rnn", "DEF")  # type: ignore[no-untyped-call]
+LIBRARY.define(SCHEMA)
+LIBRARY.impl("adagrad_rows", adagrad_rows, "CPU")
+LIBRARY.impl("adagrad_rows", lambda *arguments: None, "Meta")

@@ -181,6 +181,7 @@ def test_refused_runs_leave_no_folder(place: Path) -> None:
         (["dataset=globoo"], "unknown dataset 'globoo'; did you mean 'globo'?"),
         (["model=idonly"], "unknown model 'idonly'; did you mean 'id_only'?"),
         (["loss=bprmax"], "unknown loss 'bprmax'; did you mean 'bpr_max'?"),
+        (["loss=null"], "loss=null: a group cannot be null; ~loss leaves it out"),
         (["loss=top1", "loss.bpreg=2"], "loss.bpreg has no effect: top1 takes no parameters"),
         (["negatives=full", "num_negatives=3"], "num_negatives has no effect with negatives=full"),
         (["embedding_size=3"], "embedding_size=3 must equal the hidden_size=8"),

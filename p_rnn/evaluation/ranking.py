@@ -199,7 +199,7 @@ def _count(
     seen = own
     for k, block in enumerate(blocks):
         if counter is None:
-            counter = (_Native if native.counts_scores(block) else _Counter)(ask, own)
+            counter = (_Native if native.serves(block) else _Counter)(ask, own)
         counter.add(block)
         seen = places.read(k, block, seen)
         del block  # see `_made`

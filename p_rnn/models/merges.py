@@ -59,6 +59,16 @@ class Merge(nn.Module):
 
     def forward(self, hidden: Sequence[Tensor], items: Items, learners: Learners) -> Tensor:
         """Scores [B, C]; items: slice or [C] for all examples, or [B, C] for each its own."""
+        scores, bias = self.parts(hidden, items, learners)
+        return scores if bias is None else scores.add_(bias)
+
+    def parts(
+        self, hidden: Sequence[Tensor], items: Items, learners: Learners
+    ) -> tuple[Tensor, Tensor | None]:
+        """Scores [B, C] without the bias, and the bias of the items, where it is still to be added.
+
+        A loss adds it in a pass that it makes anyway.
+        """
         scores: Tensor | None = None
         bias = None
         if self.bias is not None:
@@ -70,13 +80,13 @@ class Merge(nn.Module):
             if rows.dim() == 3:
                 product = torch.bmm(rows, q.unsqueeze(2)).squeeze(2)
             elif scores is None and bias is not None and not torch.is_grad_enabled():
-                # As fast as the product alone; with gradients an addition fuses with the loss.
+                # As fast as the product alone.
                 product, bias = torch.addmm(bias, q, rows.t()), None
             else:
                 product = q @ rows.t()
             scores = product if scores is None else scores.add_(product)
         assert scores is not None
-        return scores if bias is None else scores.add_(bias)
+        return scores, bias
 
 
 class SharedMerge(Merge):

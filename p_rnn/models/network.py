@@ -165,6 +165,13 @@ class PRNN(nn.Module):
         scores: Tensor = self.merge(hidden, items, learners)
         return scores
 
+    def parts(
+        self, hidden: Sequence[Tensor], items: Items, learners: Learners = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """`merged` before the bias is added, and the bias (`Merge.parts`)."""
+        assert isinstance(self.merge, Merge)
+        return self.merge.parts(hidden, items, learners)
+
     def scores(self, state: State, items: Items) -> Tensor:
         """Scores [B, C] of candidate items: a slice, [C], or [B, C]."""
         return self.merged(self.hidden(state), items)

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from p_rnn import native
 from p_rnn.config import OptimizerConfig
 from p_rnn.models.network import PRNN
 from p_rnn.models.plans import RowPlan
-from p_rnn.native import EPS, library
+from p_rnn.native import EPS
 from p_rnn.registry import lookup, settings_for
 
 Slots = dict[str, Tensor]
@@ -147,7 +148,11 @@ class Adagrad(Optimizer):
             weight.sub_(gradient, alpha=self.learning_rate)
 
     def _apply_rows(self, name: str, storage: Tensor, plan: RowPlan, source: Tensor) -> None:
-        if storage.device.type != "cpu" or storage.dtype != torch.float32 or library() is None:
+        if (
+            storage.device.type != "cpu"
+            or storage.dtype != torch.float32
+            or native.library() is None
+        ):
             super()._apply_rows(name, storage, plan, source)
             return
         acc, velocity = self.slots[name]["acc"], self.slots[name].get("velocity")

@@ -99,8 +99,8 @@ class Update:
         hidden, after = self.feed.forward(step, state, self.demand, learners)
         targets = step.one("targets")
         items, column = self._candidates(step, targets)
-        scores = self.network.merged(hidden, items, learners)
-        losses = self.loss(scores, column, self._log_q(items, len(targets)))
+        scores, bias = self.network.parts(hidden, items, learners)
+        losses = self.loss(scores, column, self._log_q(items, len(targets)), bias)
         # The configured B, also in the tail, so that an example weighs the same everywhere (P).
         loss = losses.sum() / self.batch_size
         loss.backward()  # type: ignore[no-untyped-call]

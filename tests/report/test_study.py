@@ -18,7 +18,7 @@ overrides: {overrides}
 trials: 2
 in_trials: [num_epochs=1]
 seeds: [3, 4]
-against: markov
+against: pop
 shared: {{networks: {networks}}}
 rows:
   pop:
@@ -71,7 +71,7 @@ def test_a_study(study: Path) -> None:
     assert [run["config"]["gru"]["reset"] for run in runs] == ["after"] * 2 + ["before"] * 2
     assert {run["epochs"] for run in runs} == {2}
     text = (folder / "report" / "table.txt").read_text()
-    assert "better and worse than markov" in text
+    assert "better and worse than pop" in text
 
     broken = (study / "small.yaml").read_text().replace("baseline.backoff=3", "baseline.steps=4")
     (study / "small.yaml").write_text(broken)

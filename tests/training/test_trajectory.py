@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 
+from p_rnn import native
 from p_rnn.cli import load_config
 from p_rnn.config import Config
 from p_rnn.data.dataset import Sessions
@@ -26,7 +27,6 @@ from p_rnn.experiment import train
 from p_rnn.models.architectures import build_network
 from p_rnn.random import Streams
 from p_rnn.resolve import resolve
-from p_rnn.training import optimizers
 from p_rnn.training.checkpoint import load_checkpoint
 from p_rnn.training.trainer import Trainer
 from tests.conftest import Recorder
@@ -107,7 +107,7 @@ def test_trajectory_is_the_stored_one(
     wanted = [float.fromhex(x) for x in stored["losses"][name]]
     np.testing.assert_allclose(losses_of(name, tmp_path), wanted, rtol=RTOL)
     # With PyTorch's operations alone, whatever C++ compiler there is.
-    monkeypatch.setattr(optimizers, "library", lambda: None)
+    monkeypatch.setattr(native, "library", lambda: None)
     losses = losses_of(name, tmp_path)
     assert len(wanted) == STEPS
     if here == there:
@@ -148,7 +148,7 @@ def test_a_seed_decides_a_whole_run(tiny: Callable[..., Config], tmp_path: Path)
 
 def store() -> None:
     """Write trajectory.json."""
-    optimizers.library = lambda: None  # type: ignore[assignment]
+    native.library = lambda: None  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as folder:
         losses = {name: [x.hex() for x in losses_of(name, Path(folder))] for name in JOBS}
     content = {"fingerprint": fingerprint(), "losses": losses}
