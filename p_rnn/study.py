@@ -28,6 +28,7 @@ class RowConfig:
     Attributes:
         model: null: the row's own name.
         space: of conf/space, from which its trials are drawn; null: it has nothing to tune.
+        trials: null: as many as the study says.
         overrides: settings of all its runs, as of scripts/train.py.
         variants: overrides of which each makes another row of the table with the same tuned
             settings, such as strategy=residual.
@@ -35,6 +36,7 @@ class RowConfig:
 
     model: Optional[str] = None
     space: Optional[str] = None
+    trials: Optional[int] = None
     overrides: list[str] = field(default_factory=list)
     variants: list[str] = field(default_factory=list)
 
@@ -48,7 +50,7 @@ class StudyConfig:
         trials: random draws for each model with a space; the best one on validation is kept.
         in_trials: settings of the trials of trained models alone, such as num_epochs=1.
         seeds: of the runs of trained models that are reported.
-        against: the row of the report that the others are tested against.
+        against: the row, by its name, that the others are tested against once it is there.
         shared: lists of overrides that rows refer to, as ${shared.networks}.
         rows: in the order of the table.
     """
@@ -81,12 +83,17 @@ def read_study(name: str) -> StudyConfig:
 
 
 def run_study(
-    study: StudyConfig, folder: Path, rows: Sequence[str] | None, overrides: Sequence[str]
+    study: StudyConfig,
+    folder: Path,
+    rows: Sequence[str] | None = None,
+    against: str | None = None,
+    overrides: Sequence[str] = (),
 ) -> bool:
     """Run what is not finished of a study below `folder`, and report on all that is.
 
     Args:
-        rows: only these.
+        rows: run only these; none at all to report alone.
+        against: the row that others are tested against; null: that of the study.
         overrides: settings of all runs besides those of the study.
 
     Returns:
@@ -105,7 +112,9 @@ def run_study(
             own.run()
         finished += [place for place, _ in own.final() if (place / "metrics.json").exists()]
     if finished:
-        log.info("%s", write_report(finished, folder / "report", study.against))
+        if against is None and any((folder / str(study.against)) in p.parents for p in finished):
+            against = study.against
+        log.info("%s", write_report(finished, folder / "report", against))
         log.info("\nreport: %s", folder / "report")
     return list_failures(folder, "runs of the study")
 
@@ -136,7 +145,8 @@ class _Row:
         tuned: list[str] = []
         if self.row.space is not None:
             fixed = [*self.overrides, *([] if self.counts else self.study.in_trials)]
-            best = search(self.row.space, self.study.trials, self.folder / "trials", 0, fixed)
+            trials = self.row.trials or self.study.trials
+            best = search(self.row.space, trials, self.folder / "trials", 0, fixed)
             if best is None:
                 return
             tuned = best.overrides

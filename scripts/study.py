@@ -17,12 +17,15 @@ def main() -> None:
     parser.add_argument("study", help="a file of conf/study, or a path")
     parser.add_argument("--name", help="of the folder below multirun/ (the study's)")
     parser.add_argument("--rows", type=lambda text: text.split(","), help="only these, as a,b")
+    parser.add_argument("--report", action="store_true", help="run nothing, report what there is")
+    parser.add_argument("--against", help="test all rows against this one (the study's)")
     parser.add_argument("overrides", nargs="*", help="as of scripts/train.py, for all runs")
     given = parser.parse_intermixed_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         folder = Path("multirun") / (given.name or Path(given.study).stem)
-        failed = run_study(read_study(given.study), folder, given.rows, given.overrides)
+        rows = [] if given.report else given.rows
+        failed = run_study(read_study(given.study), folder, rows, given.against, given.overrides)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         sys.exit(130)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 MOST = 8  # rows in a picture; the best ones on validation, or else on test
-WIDTH, HEIGHT = 6.4, 4.0  # inches
+LABEL = 36  # characters in a line of a legend
+WIDTH, HEIGHT = 7.6, 4.0  # inches
 
 
 def draw_all(rows: Sequence[Row], metric: str, folder: Path) -> list[Path]:
@@ -70,12 +72,19 @@ def _best(rows: Sequence[Row], metric: str) -> list[Row]:
     return [row for row in rows if row in chosen]
 
 
-def _label(row: Row) -> str:
-    """Short: the last words of the settings' names."""
-    settings = [f"{k.split('.')[-1]}={v}" for k, v in row.varied.items() if v is not None]
-    parts = [row.first.model, row.first.strategy, *settings]
-    text = " ".join(part for part in parts if part)
-    return text if len(text) < 44 else f"{text[:43]}…"
+def _labels(rows: Sequence[Row]) -> list[str]:
+    """What tells rows apart, in lines that fit a legend; settings by the last words of their names.
+
+    What all of them have in common says nothing, and is left out.
+    """
+    words = [
+        [row.first.model, row.first.strategy]
+        + [f"{k.split('.')[-1]}={v}" for k, v in row.varied.items() if v is not None]
+        for row in rows
+    ]
+    common = set.intersection(*map(set, words)) if len(words) > 1 else set()
+    kept = [[word for word in own if word and word not in common] for own in words]
+    return [textwrap.fill(" ".join(own) or words[k][0], LABEL) for k, own in enumerate(kept)]
 
 
 def _style(k: int) -> dict[str, Any]:
@@ -88,22 +97,32 @@ def _style(k: int) -> dict[str, Any]:
     }
 
 
-def _legend(axes: Any) -> None:
+def _legend(axes: Any, rows: Sequence[Row]) -> None:
+    """Beside the picture; says where some of the rows are not in it."""
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
+    title = f"the best {MOST} of {len(rows)}" if len(rows) > MOST else None
+    axes.legend(
+        title=title,
+        title_fontsize=7,
+        fontsize=7,
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1.0),
+        borderaxespad=0,
+    )
 
 
 def learning_curves(axes: Any, rows: Sequence[Row], metric: str) -> bool:
     """The metric on validation by epoch; bands: lowest and highest seed."""
     drawn = [row for row in rows if len(_curve(row, metric)[0]) > 1]
-    for k, row in enumerate(_best(drawn, metric)):
+    chosen = _best(drawn, metric)
+    for k, (row, label) in enumerate(zip(chosen, _labels(chosen), strict=True)):
         epochs, mean, low, high = _curve(row, metric)
-        axes.plot(epochs, mean, label=_label(row), **_style(k))
+        axes.plot(epochs, mean, label=label, **_style(k))
         if len(row.runs) > 1:
             axes.fill_between(epochs, low, high, color=COLOURS[k % len(COLOURS)], alpha=0.15)
     axes.set(xlabel="epoch", ylabel=f"{metric} (validation)", title="learning curves")
     if drawn:
-        _legend(axes)
+        _legend(axes, drawn)
     return bool(drawn)
 
 
@@ -160,18 +179,18 @@ def _breakdown(kind: str, what: str) -> Callable[[Any, Sequence[Row], str], bool
         if len(groups) < 2:
             return False
         places = {low: k for k, low in enumerate(groups)}
-        for k, row in enumerate(chosen):
+        for k, (row, label) in enumerate(zip(chosen, _labels(chosen), strict=True)):
             found: dict[int, list[float]] = {}
             for run in row.runs:
                 for group in run.result("test")[kind]:
                     found.setdefault(group["from"], []).append(group[metric])
             lows = [low for low in places if low in found]
             axes.plot([places[low] for low in lows], [np.mean(found[low]) for low in lows],
-                      label=_label(row), **_style(k))  # fmt: skip
+                      label=label, **_style(k))  # fmt: skip
         ticks = [f"{_span(g)}\n{g['targets']:,}" for g in groups.values()]
         axes.set_xticks(range(len(ticks)), ticks, fontsize=8)
         axes.set(xlabel=f"{what} (below: targets)", ylabel=f"{metric} (test)", title=f"by {what}")
-        _legend(axes)
+        _legend(axes, rows)
         return True
 
     return draw
@@ -186,13 +205,15 @@ def _span(group: dict[str, Any]) -> str:
 def against_time(axes: Any, rows: Sequence[Row], metric: str) -> bool:
     """Quality and what it takes to get it."""
     chosen = _best(rows, metric)
-    for k, row in enumerate(chosen):
+    for k, (row, label) in enumerate(zip(chosen, _labels(chosen), strict=True)):
         seconds = np.mean([run.metrics["seconds"]["train"] for run in row.runs])
         style = {**_style(k), "linestyle": "", "markersize": 8}
-        axes.plot([max(seconds, 0.01)], [row.mean(metric)], label=_label(row), **style)
-    axes.set_xscale("log")
+        axes.plot([max(seconds, 0.01)], [row.mean(metric)], label=label, **style)
+    axes.set_xscale("log", subs=[2, 5])
+    for formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        formatter("{x:g}")
     axes.set(xlabel="seconds of training", ylabel=f"{metric} (test)", title="quality and time")
-    _legend(axes)
+    _legend(axes, rows)
     return len(chosen) > 1
 
 
