@@ -84,9 +84,9 @@ def train(config: Config, folder: Path | str) -> dict[str, Any]:
         **job.summary(),
         seconds={
             "prepare": prepared - started,
-            "train": trained - prepared,
+            "train": job.before_s + trained - prepared,
             "evaluate": done - trained,
-            "total": done - started,
+            "total": job.before_s + done - started,
         },
         results=results,
         dataset={key: value for key, value in dataset.manifest.items() if key != "settings"},

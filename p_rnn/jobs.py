@@ -27,7 +27,13 @@ log = logging.getLogger(__name__)
 
 
 class Job(ABC):
-    """Makes a ranker."""
+    """Makes a ranker.
+
+    Attributes:
+        before_s: seconds of the passes that an interrupted run made before this one went on.
+    """
+
+    before_s = 0.0
 
     def __init__(
         self,
@@ -102,6 +108,7 @@ class TrainingJob(Job):
         extra = self.origin(network.num_items, with_validation=False)
         if config.resume is not None:
             self.history = resume(Path(config.resume), trainer, extra, checkpoints)
+            self.before_s = sum(epoch["seconds"] for epoch in self.history.epochs)
         self.history = fit(trainer, validate, checkpoints, extra, self.history)
         if self.history.best_epoch != self.history.last_epoch:
             load_network(network, checkpoints / "best.pt")
