@@ -107,6 +107,22 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
     return decorate
 
 
+def run_to_exit(job: Callable[[], bool], schema: type[Any]) -> None:
+    """End the process with the status of a job that says whether something of it has failed.
+
+    User errors are one line, and an interrupted job goes on when it is started again.
+    """
+    try:
+        failed = job()
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        sys.exit(130)
+    except MENDABLE as error:
+        print(f"error: {one_line(error, schema)}", file=sys.stderr)
+        failed = True
+    sys.exit(2 if failed else 0)
+
+
 def _finish_sweep() -> bool:
     """Report on the sweep that ran, if one did; whether jobs of it have failed."""
     folder = RememberSweep.folder

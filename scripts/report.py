@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import datetime
 import logging
-import sys
 from pathlib import Path
 
-from p_rnn.errors import UserError
+from p_rnn.cli import run_to_exit
+from p_rnn.config import Config
 from p_rnn.report.write import write_report
 
 
@@ -24,12 +24,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/report") / now)
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
+
+    def job() -> bool:
         text = write_report(given.runs, given.out, given.against, given.cutoffs, given.best)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    print(f"{text}\n\nwritten: {given.out}")
+        print(f"{text}\n\nwritten: {given.out}")
+        return False
+
+    run_to_exit(job, Config)
 
 
 if __name__ == "__main__":

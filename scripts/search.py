@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from pathlib import Path
 
-from p_rnn.cli import MENDABLE, one_line
+from p_rnn.cli import run_to_exit
 from p_rnn.config import Config
 from p_rnn.search import search
 from p_rnn.sweeps import finish
@@ -23,17 +22,13 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="as of scripts/train.py, for all trials")
     given = parser.parse_intermixed_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        folder = Path("multirun") / given.name
+    folder = Path("multirun") / given.name
+
+    def job() -> bool:
         search(given.space, given.trials, folder, given.seed, given.overrides)
-        failed = finish(folder, "trials")
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        sys.exit(130)
-    except MENDABLE as error:
-        print(f"error: {one_line(error, Config)}", file=sys.stderr)
-        sys.exit(2)
-    sys.exit(2 if failed else 0)
+        return finish(folder, "trials")
+
+    run_to_exit(job, Config)
 
 
 if __name__ == "__main__":

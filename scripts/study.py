@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from pathlib import Path
 
-from p_rnn.cli import MENDABLE, one_line
+from p_rnn.cli import run_to_exit
 from p_rnn.study import StudyConfig, read_study, run_study
 
 
@@ -22,17 +21,14 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="as of scripts/train.py, for all runs")
     given = parser.parse_intermixed_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        folder = Path("multirun") / (given.name or Path(given.study).stem)
-        rows = [] if given.report else given.rows
-        failed = run_study(read_study(given.study), folder, rows, given.against, given.overrides)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        sys.exit(130)
-    except MENDABLE as error:
-        print(f"error: {one_line(error, StudyConfig)}", file=sys.stderr)
-        sys.exit(2)
-    sys.exit(2 if failed else 0)
+    folder = Path("multirun") / (given.name or Path(given.study).stem)
+    rows = [] if given.report else given.rows
+
+    def job() -> bool:
+        study = read_study(given.study)
+        return run_study(study, folder, rows, given.against, given.overrides)
+
+    run_to_exit(job, StudyConfig)
 
 
 if __name__ == "__main__":
