@@ -23,13 +23,14 @@ from p_rnn.models.merges import Learners
 from p_rnn.models.network import State
 from p_rnn.native import compiler
 from p_rnn.training.feeds import Layout, Step
+from p_rnn.training.fused import FUSED
 from p_rnn.training.update import Done, Update
 
 log = logging.getLogger(__name__)
 
 # Compiling takes 5 to 25 s on a CPU, the longer the first time on a machine. It saves about 1 ms of
-# an update, and 4 ns for each score (scripts/benchmark.py), so that it pays after so many seconds
-# saved.
+# an update, and 4 ns for each score where the loss is not compiled anyway (scripts/benchmark.py), so
+# that it pays after so many seconds saved.
 WORTH_COMPILING_S = 20.0
 SAVED_S = 1e-3
 SAVED_PER_SCORE_S = 4e-9
@@ -100,7 +101,9 @@ class Engine:
         """Whether the run is long enough; from the settings alone, so that runs repeat."""
         items = step.part("items")
         columns = items[0].shape[-1] if items else self.update.network.num_items
-        saved = SAVED_S + SAVED_PER_SCORE_S * step.count * columns
+        saved = SAVED_S
+        if self.update.config.loss.name not in FUSED:
+            saved += SAVED_PER_SCORE_S * step.count * columns
         worth = self.expected.get(learners, 0) * saved > WORTH_COMPILING_S
         return worth and compiler() is not None
 
