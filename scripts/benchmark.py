@@ -7,8 +7,12 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 
-# What the workers start with: not what p_rnn sets for this process when it is imported.
+# What the workers start with: not what p_rnn sets for this process when it is imported. They start
+# together, but only one of them runs at a time, so none has to spin less for the sake of others
+# (p_rnn/__init__.py); this is how often OpenMP's threads look by default.
 ENVIRONMENT = dict(os.environ)
+if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(ENVIRONMENT):
+    ENVIRONMENT["GOMP_SPINCOUNT"] = "300000"
 
 from hydra.core.hydra_config import HydraConfig  # noqa: E402
 
