@@ -85,7 +85,7 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
             # By the environment, because launchers start processes of their own.
             os.environ[SWEPT] = ",".join(swept_keys(sys.argv[1:]))
             try:
-                refuse_null_groups(sys.argv[1:])
+                check_groups(sys.argv[1:])
                 main()
             except KeyboardInterrupt:
                 print(INTERRUPTED, file=sys.stderr)
@@ -117,7 +117,7 @@ def run_to_exit(job: Callable[[], bool], schema: type[Any]) -> None:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         sys.exit(130)
-    except MENDABLE as error:
+    except (*MENDABLE, HydraException) as error:
         print(f"error: {one_line(error, schema)}", file=sys.stderr)
         failed = True
     sys.exit(2 if failed else 0)
@@ -133,22 +133,34 @@ def _finish_sweep() -> bool:
 
 def load_config(*overrides: str) -> Config:
     """The settings that `python scripts/train.py OVERRIDES` would run with, for use from Python."""
-    refuse_null_groups(overrides)
+    check_groups(overrides)
     _register(Config)
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return typed(hydra.compose("train", overrides=list(overrides)), Config)
+        try:
+            return typed(hydra.compose("train", overrides=list(overrides)), Config)
+        except AssertionError as error:
+            if "Unexpected type for root" not in str(error):
+                raise
+            raise UserError(_absent_section(overrides)) from error
 
 
-def refuse_null_groups(overrides: Sequence[str]) -> None:
-    """Hydra takes no null in the place of a file of a group, and would say so in a traceback.
+def check_groups(overrides: Sequence[str]) -> None:
+    """Refuse what Hydra would answer with a traceback in the place of a file of a group.
 
     Raises:
-        UserError: group=null.
+        UserError: null, a number, or true or false.
     """
     for word in overrides:
         group, _, value = word.partition("=")
-        if value == "null" and (CONF / group.lstrip("+")).is_dir():
-            raise UserError(f"{word}: a group cannot be null; ~{group.lstrip('+')} leaves it out")
+        group = group.lstrip("+")
+        folder = CONF / group
+        if not group or not folder.is_dir():
+            continue
+        if value == "null":
+            raise UserError(f"{word}: a group cannot be null; ~{group} leaves it out")
+        if re.fullmatch(r"[-+]?[\d.]+|true|false", value, re.IGNORECASE):
+            known = [path.stem for path in folder.glob("*.yaml")]
+            raise UserError(f"unknown {group} '{value}'{suggest(value, known)}")
 
 
 def _register(schema: type[Any]) -> None:
@@ -237,7 +249,7 @@ def _nearest(key: str, schema: type[Any]) -> str:
     return f"{hint} --cfg job prints all settings"
 
 
-def _absent_section(arguments: list[str]) -> str:
+def _absent_section(arguments: Sequence[str]) -> str:
     """For a setting inside a section that is null (OmegaConf only asserts)."""
     keys = [word.partition("=")[0].lstrip("+") for word in arguments if "=" in word]
     nested = [key for key in keys if key.count(".") >= 2 and ".features." not in key]

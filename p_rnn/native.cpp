@@ -258,7 +258,7 @@ extern "C" void bpr_max_forward(float* x, const float* offset, const int64_t* ta
       sums.add(o, 0, t, m, ratio);
       sums.add(o, t + 1, columns, m, ratio);
       const float mean = sums.sg / sums.s + 1e-24f, r = sums.soo / sums.s;
-      losses[b] = bpreg * r - std::log(mean);
+      losses[b] = bpreg * r - std::log(mean) + 0.0f * o[t];  // NaN where the target's is not finite
       const float values[] = {m, sums.s, mean, r, sums.sgg / sums.s};
       for (int k = 0; k < 5; ++k) kept[5 * b + k] = values[k];
     }

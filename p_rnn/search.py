@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from p_rnn.cli import CONF, MENDABLE, load_config, one_line
 from p_rnn.config import Config
@@ -39,20 +42,27 @@ def search(
     """Run so many trials below `folder`, each in a folder of its own; the best one.
 
     Trial k is a function of the space, the seed and k, so that finished trials are skipped and
-    more can be added. A trial that fails leaves a note in its folder and stops no other.
+    more can be added. A trial that fails leaves a note in its folder and stops no other. What the
+    overrides set is not drawn.
 
     Raises:
-        UserError: an unknown or malformed space, or no trials.
+        UserError: an unknown or malformed space, no trials, or nothing to choose by.
     """
     if trials < 1:
-        raise UserError(f"--trials {trials} must be at least 1")
+        raise UserError(f"trials={trials} must be at least 1")
+    fixed = {word.partition("=")[0].lstrip("+~") for word in overrides}
+    values = {key: drawn for key, drawn in read_space(space).items() if key not in fixed}
     best: Trial | None = None
-    for k, drawn in zip(range(trials), draws(read_space(space), seed), strict=False):
-        own = [f"{key}={value}" for key, value in drawn.items()]
+    for k, drawn in zip(range(trials), draws(values, seed), strict=False):
+        own = [f"{key}={'null' if value is None else value}" for key, value in drawn.items()]
         log.info("\ntrial %d of %d: %s", k + 1, trials, " ".join(own))
         place = folder / f"trial{k:03d}"
         metrics = attempt([*overrides, *own], place)
-        if metrics is not None and (best is None or objective(metrics) > best.reached):
+        if metrics is None:
+            continue
+        if "valid" not in metrics:
+            raise UserError("trials are compared on validation, and dataset.validation is false")
+        if best is None or objective(metrics) > best.reached:
             best = Trial(place, own, objective(metrics))
     if best is not None:
         log.info("\nbest on validation, %.4f: %s", best.reached, " ".join(best.overrides))
@@ -65,11 +75,30 @@ def attempt(overrides: Sequence[str], folder: Path) -> dict[str, Any] | None:
         metrics = run_job(load_config(*overrides), folder)
     except (*MENDABLE, HydraException) as error:
         line = one_line(error, Config)
-        log.error("error: %s", line)
-        note_failure(folder, line)
-        return None
-    note_failure(folder, None)
-    return metrics
+    except Exception as error:  # a bug, or no memory: the other jobs may run
+        log.exception("the job failed")
+        line = f"{type(error).__name__}: {error}"
+    else:
+        note_failure(folder, None)
+        return metrics
+    log.error("error: %s", line)
+    note_failure(folder, line)
+    return None
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A YAML file of keys and values, interpolations resolved.
+
+    Raises:
+        UserError: it is not one.
+    """
+    try:
+        read = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (yaml.YAMLError, OmegaConfBaseException, OSError) as error:
+        raise UserError(f"{path}: {' '.join(str(error).split())}") from error
+    if not isinstance(read, dict):
+        raise UserError(f"{path} must hold keys and values")
+    return {str(key): value for key, value in read.items()}
 
 
 def read_space(space: str) -> dict[str, list[Any]]:
@@ -83,15 +112,21 @@ def read_space(space: str) -> dict[str, list[Any]]:
         known = [p.stem for p in (CONF / "space").glob("*.yaml")]
         raise UserError(f"unknown space '{space}'{suggest(space, known)}")
     found: dict[str, list[Any]] = {}
-    read: Any = OmegaConf.to_container(OmegaConf.load(path))
-    for key, value in read.items():
+    for key, value in read_mapping(path).items():
         if isinstance(value, dict) and set(value) == {"low", "high", "step"}:
-            count = round((value["high"] - value["low"]) / value["step"]) + 1
-            value = [round(value["low"] + k * value["step"], 10) for k in range(count)]
+            value = _steps(**value)
         if not isinstance(value, list) or not value:
-            raise UserError(f"{path}: {key} needs a list of values, or low, high and step")
-        found[str(key)] = value
+            raise UserError(f"{path}: {key} needs a list of values, or low, high and step > 0")
+        found[key] = value
     return found
+
+
+def _steps(low: Any, high: Any, step: Any) -> list[float] | None:
+    """From low to high, or None where that cannot be done."""
+    if not all(isinstance(x, int | float) for x in (low, high, step)) or step <= 0:
+        return None
+    count = math.floor((high - low) / step + 1e-9) + 1
+    return [round(low + k * step, 10) for k in range(count)]
 
 
 def draws(values: dict[str, list[Any]], seed: int) -> Iterator[dict[str, Any]]:

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Optional
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from p_rnn.cli import CONF, load_config
 from p_rnn.errors import UserError
 from p_rnn.registry import suggest
+from p_rnn.report.runs import METRICS, TRIALS
 from p_rnn.report.write import write_report
-from p_rnn.search import attempt, search
+from p_rnn.search import attempt, read_mapping, read_space, search
 from p_rnn.sweeps import list_failures
 
 # ruff: noqa: UP045  (OmegaConf reads Optional[...] on every Python that we support)
@@ -50,7 +52,7 @@ class StudyConfig:
         trials: random draws for each model with a space; the best one on validation is kept.
         in_trials: settings of the trials of trained models alone, such as num_epochs=1.
         seeds: of the runs of trained models that are reported.
-        against: the row, by its name, that the others are tested against once it is there.
+        against: words of the label of the row that the others are tested against, first its name.
         shared: lists of overrides that rows refer to, as ${shared.networks}.
         rows: in the order of the table.
     """
@@ -68,17 +70,20 @@ def read_study(name: str) -> StudyConfig:
     """The study of a name in conf/study, or of a YAML file.
 
     Raises:
-        UserError: no such study, or one without rows or seeds.
-        OmegaConfBaseException: unknown keys or wrong types.
+        UserError: no such study, or one that cannot be run.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else CONF / "study" / f"{name}.yaml"
     if not path.is_file():
         known = [p.stem for p in (CONF / "study").glob("*.yaml")]
         raise UserError(f"unknown study '{name}'{suggest(name, known)}")
-    study = OmegaConf.to_object(OmegaConf.merge(StudyConfig, OmegaConf.load(path)))
+    content = read_mapping(path)
+    if not isinstance(content.get("rows"), dict) or content.get("seeds") == []:
+        raise UserError(f"{path} needs seeds, and rows such as id_only: {{space: network}}")
+    try:
+        study = OmegaConf.to_object(OmegaConf.merge(StudyConfig, content))
+    except OmegaConfBaseException as error:
+        raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
     assert isinstance(study, StudyConfig)
-    if not study.rows or not study.seeds:
-        raise UserError(f"{path} needs rows and seeds")
     return study
 
 
@@ -100,23 +105,32 @@ def run_study(
         Whether a run has failed.
 
     Raises:
-        UserError: an unknown row.
+        UserError: an unknown row, model or space, nothing to report, or a row to test against that
+            is not there.
     """
     for name in rows or []:
         if name not in study.rows:
             raise UserError(f"unknown row '{name}'{suggest(name, study.rows)}")
+    if any(word.startswith("seed=") for word in overrides):
+        raise UserError("seeds are part of the study, in its file; leave seed= out")
+    all_rows = {
+        name: _Row(study, row or RowConfig(), name, folder / name, overrides)
+        for name, row in study.rows.items()
+    }  # whatever is wrong with one shows before the first runs
     finished: list[Path] = []
-    for name, row in study.rows.items():
-        own = _Row(study, row or RowConfig(), name, folder / name, overrides)
+    for name, row in all_rows.items():
         if rows is None or name in rows:
-            own.run()
-        finished += [place for place, _ in own.final() if (place / "metrics.json").exists()]
-    if finished:
-        if against is None and any((folder / str(study.against)) in p.parents for p in finished):
-            against = study.against
-        log.info("%s", write_report(finished, folder / "report", against))
-        log.info("\nreport: %s", folder / "report")
-    return list_failures(folder, "runs of the study")
+            finished += row.run()
+        else:
+            finished += [place for place, _ in row.final() if (place / METRICS).exists()]
+    failed = list_failures([folder / name for name in study.rows], "runs of the study")
+    if not finished:
+        raise UserError(f"no run of the study has finished below {folder}")
+    named = (study.against or "").partition(" ")[0]
+    there = named and any(folder / named in place.parents for place in finished)
+    text = write_report(finished, folder / "report", against or (study.against if there else None))
+    log.info("%s\n\nreport: %s", text, folder / "report")
+    return failed
 
 
 class _Row:
@@ -126,30 +140,38 @@ class _Row:
         self, study: StudyConfig, row: RowConfig, name: str, folder: Path, overrides: Sequence[str]
     ) -> None:
         self.study, self.row, self.folder = study, row, folder
+        self.trials = study.trials if row.trials is None else row.trials
         model = f"model={row.model or name}"
         self.overrides = [*study.overrides, model, *row.overrides, *overrides]
         self.counts = load_config(model).model.family == "counts"
+        if row.space is not None:
+            read_space(row.space)
+            if self.trials < 1:
+                raise UserError(f"row {name}: trials={self.trials} must be at least 1")
 
     def final(self) -> Iterator[tuple[Path, list[str]]]:
         """Folder and overrides of each run that is reported, beside the tuned settings."""
-        if self.counts:  # nothing is random in it
-            yield self.folder / "run", []
-            return
+        # Nothing is random in models that count.
+        seeds = [""] if self.counts else [f"seed={seed}" for seed in self.study.seeds]
         for variant in self.row.variants or [""]:
-            for seed in self.study.seeds:
-                own = [*filter(None, [variant]), f"seed={seed}"]
-                yield self.folder / ",".join(own), own
+            for seed in seeds:
+                own = [word for word in (variant, seed) if word]
+                yield self.folder / (",".join(own) or "run"), own
 
-    def run(self) -> None:
-        """Tune, then run with the best settings."""
+    def run(self) -> list[Path]:
+        """Tune, then run with the best settings; the folders of the runs that have finished."""
         tuned: list[str] = []
         if self.row.space is not None:
             fixed = [*self.overrides, *([] if self.counts else self.study.in_trials)]
-            trials = self.row.trials or self.study.trials
-            best = search(self.row.space, trials, self.folder / "trials", 0, fixed)
+            best = search(self.row.space, self.trials, self.folder / TRIALS, 0, fixed)
             if best is None:
-                return
+                return []
             tuned = best.overrides
+        finished = []
         for place, own in self.final():
             log.info("\n%s: %s", place, " ".join([*tuned, *own]))
-            attempt([*self.overrides, *tuned, *own], place)
+            if attempt([*self.overrides, *tuned, *own], place) is not None:
+                finished.append(place)
+            elif (place / METRICS).exists():
+                log.error("%s has other settings; remove it to run it anew", place)
+        return finished

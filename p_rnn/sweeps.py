@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,10 +63,13 @@ def note_failure(folder: Path, message: str | None) -> None:
         note.write_text(message + "\n")
 
 
-def failures(sweep: Path) -> list[str]:
-    """A line for each job of a sweep that failed."""
-    notes = sorted(sweep.rglob(FAILURE))
-    return [f"{note.parent.relative_to(sweep)}: {note.read_text().strip()}" for note in notes]
+def failures(folders: Sequence[Path]) -> list[str]:
+    """A line for each job in and below some folders that failed."""
+    return [
+        f"{note.parent.relative_to(folder.parent)}: {note.read_text().strip()}"
+        for folder in folders
+        for note in sorted(folder.rglob(FAILURE))
+    ]
 
 
 def report(sweep: Path) -> None:
@@ -83,12 +86,12 @@ def report(sweep: Path) -> None:
 def finish(sweep: Path, jobs: str = "jobs of the sweep") -> bool:
     """Report on a sweep and list its failed jobs; whether there are any."""
     report(sweep)
-    return list_failures(sweep, jobs)
+    return list_failures(sorted(path for path in sweep.glob("*") if path.is_dir()), jobs)
 
 
-def list_failures(sweep: Path, jobs: str) -> bool:
-    """Print the failed jobs of a sweep; whether there are any."""
-    lines = failures(sweep)
+def list_failures(folders: Sequence[Path], jobs: str) -> bool:
+    """Print the failed jobs in and below some folders; whether there are any."""
+    lines = failures(folders)
     if lines:
         print(f"error: {len(lines)} {jobs} failed:", *lines, sep="\n  ", file=sys.stderr)
     return bool(lines)

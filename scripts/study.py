@@ -22,6 +22,8 @@ def main() -> None:
     given = parser.parse_intermixed_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     folder = Path("multirun") / (given.name or Path(given.study).stem)
+    if given.report and (given.rows or given.overrides):
+        parser.error("--report runs nothing: it takes neither --rows nor settings")
     rows = [] if given.report else given.rows
 
     def job() -> bool:

@@ -148,7 +148,9 @@ def heat_map(axes: Any, rows: Sequence[Row], metric: str) -> bool:
             if isinstance(value, int | float) and not isinstance(value, bool):
                 values.setdefault(key, set()).add(value)
     several = [key for key in values if len(values[key]) > 1]
-    keys = sorted(several, key=lambda key: -len(values[key]))[:2]
+    several.sort(key=lambda key: -len(values[key]))
+    # Settings that always change together are one.
+    keys = several[:1] + [key for key in several[1:] if not _together(rows, several[0], key)][:1]
     if len(keys) < 2:
         return False
     across, down = (sorted(values[key]) for key in keys)
@@ -170,6 +172,12 @@ def heat_map(axes: Any, rows: Sequence[Row], metric: str) -> bool:
     axes.set(xlabel=keys[0], ylabel=keys[1], title=f"{metric} ({word})")
     axes.figure.colorbar(image, ax=axes, shrink=0.9)
     return True
+
+
+def _together(rows: Sequence[Row], a: str, b: str) -> bool:
+    """Whether each value of a setting comes with one of the other, and the other way round."""
+    pairs = {(row.varied.get(a), row.varied.get(b)) for row in rows}
+    return len(pairs) == len({x for x, _ in pairs}) == len({y for _, y in pairs})
 
 
 def _breakdown(kind: str, what: str) -> Callable[[Any, Sequence[Row], str], bool]:

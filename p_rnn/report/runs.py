@@ -20,8 +20,10 @@ Array = NDArray[Any]
 METRICS = "metrics.json"
 # Settings that make no other row: where and how a run ran, and what has a column of its own.
 IGNORED = ("seed", "paths.", "tracking.", "device", "num_threads", "compile", "sweep_name",
-           "resume", "matmul_precision", "dataset.", "model.", "strategy.", "loss.name",
-           "evaluation.baselines")  # fmt: skip
+           "resume", "matmul_precision", "strategy.", "loss.name", "evaluation.baselines",
+           "model.name", "model.family", "model.baseline", "model.hyperparameters", "model.loss",
+           "model.optimizer", "model.early_stopping")  # fmt: skip
+TRIALS = "trials"  # a folder of runs from which others were chosen (p_rnn/study.py)
 
 
 @dataclass(frozen=True)
@@ -112,12 +114,16 @@ class Row:
 def find_runs(places: Iterable[Path]) -> list[Run]:
     """All finished runs in and below some folders, in the order of their names.
 
+    Trials from which the settings of other runs were chosen are left out: where they lie beside
+    those runs, they would count among them.
+
     Raises:
         UserError: a place without any, or a file that is not ours.
     """
     runs: dict[Path, Run] = {}
     for place in places:
         files = [place] if place.name == METRICS else sorted(place.rglob(METRICS))
+        files = [file for file in files if TRIALS not in file.relative_to(place).parts]
         if not files or not files[0].is_file():
             raise UserError(f"{place} holds no finished run: no {METRICS} in or below it")
         for file in files:
@@ -156,7 +162,24 @@ def rows_of(runs: Sequence[Run]) -> list[Row]:
         for text, members in groups.items():
             _refuse_twins(members)
             rows.append(Row(tuple(members), json.loads(text)))
-    return rows
+    return _with_losses(rows)
+
+
+def _with_losses(rows: Sequence[Row]) -> list[Row]:
+    """The loss among what varies, where that is all that rows differ by."""
+    losses: dict[tuple[str, ...], set[str]] = {}
+    for row in rows:
+        losses.setdefault(_kind(row.first), set()).add(row.first.loss)
+    return [
+        Row(row.runs, {"loss": row.first.loss, **row.varied})
+        if len(losses[_kind(row.first)]) > 1
+        else row
+        for row in rows
+    ]
+
+
+def _kind(run: Run) -> tuple[str, ...]:
+    return run.data, run.dataset, run.model, run.strategy
 
 
 def best_rows(rows: Sequence[Row], metric: str) -> list[Row]:
@@ -167,11 +190,10 @@ def best_rows(rows: Sequence[Row], metric: str) -> list[Row]:
     """
     best: dict[tuple[str, ...], Row] = {}
     for row in rows:
-        run = row.first
-        key = (run.data, run.dataset, run.model, run.strategy)
+        key = _kind(row.first)
         value = row.mean(metric, "valid")
         if np.isnan(value):
-            raise UserError(f"{run.folder} has no {metric} on validation to choose by")
+            raise UserError(f"{row.first.folder} has no {metric} on validation to choose by")
         if key not in best or value > best[key].mean(metric, "valid"):
             best[key] = row
     return list(best.values())
@@ -184,6 +206,7 @@ def _varying(runs: Sequence[Run]) -> list[str]:
         key
         for key in keys
         if not key.startswith(IGNORED)
+        and (not key.startswith("dataset.") or key.startswith("dataset.features."))
         and len({json.dumps(run.settings.get(key)) for run in runs}) > 1
     ]
 

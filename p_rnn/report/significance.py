@@ -13,7 +13,7 @@ from p_rnn.errors import UserError
 from p_rnn.report.runs import Row
 
 Array = NDArray[Any]
-SAMPLES = 2000
+SAMPLES = 5000  # at least
 LEVEL = 0.05
 AT_A_TIME = 2**22  # draws of sessions in memory
 
@@ -64,36 +64,60 @@ def of_row(row: Row, metric: str) -> tuple[Array, Array]:
     return first.session, total / len(row.runs)
 
 
-def difference(a: Row, b: Row, metric: str, seed: int = 0) -> Difference:
-    """How much better A is than B on the targets that both have.
+def differences(
+    rows: Sequence[Row], against: Row, metrics: Sequence[str], seed: int = 0
+) -> dict[tuple[int, str], Difference]:
+    """{(number of the row, metric): how much better it is than `against`}.
 
-    Sessions are drawn with replacement, as the targets of one session are not independent.
+    Sessions are drawn with replacement, as the targets of one session are not independent; the same
+    draws serve all comparisons.
 
     Raises:
         UserError: the rows have different targets.
     """
-    _same_targets(a.first.ranks, b.first.ranks, a.first.folder, b.first.folder)
-    session, of_a = of_row(a, metric)
-    _, of_b = of_row(b, metric)
-    _, place = np.unique(session, return_inverse=True)
-    gained = np.bincount(place, of_a - of_b)
-    targets = np.bincount(place).astype(float)
-    drawn = bootstrap(gained, targets, SAMPLES, seed)
-    low, high = np.quantile(drawn, [LEVEL / 2, 1 - LEVEL / 2])
-    below, above = (drawn <= 0).sum(), (drawn >= 0).sum()
-    p = min(1.0, 2 * (1 + min(below, above)) / (1 + SAMPLES))
-    return Difference(float(gained.sum() / targets.sum()), float(low), float(high), float(p))
+    targets: Array | None = None
+    pairs = [(n, metric) for n in range(len(rows)) for metric in metrics]
+    gained = []
+    for n, metric in pairs:
+        a, b = rows[n].first, against.first
+        _same_targets(a.ranks, b.ranks, a.folder, b.folder)
+        session, of_a = of_row(rows[n], metric)
+        _, of_b = of_row(against, metric)
+        _, place = np.unique(session, return_inverse=True)
+        targets = np.bincount(place).astype(float)
+        gained.append(np.bincount(place, of_a - of_b))
+    if targets is None:
+        return {}
+    # Enough that Holm's correction can leave a difference below LEVEL, however many there are.
+    samples = max(SAMPLES, round(4 * len(pairs) / LEVEL))
+    drawn = bootstrap(np.stack(gained, axis=1), targets, samples, seed)
+    found = {}
+    for pair, total, values in zip(pairs, gained, drawn.T, strict=True):
+        low, high = np.quantile(values, [LEVEL / 2, 1 - LEVEL / 2])
+        below, above = (values <= 0).sum(), (values >= 0).sum()
+        p = min(1.0, 2 * (1 + min(below, above)) / (1 + samples))
+        mean = total.sum() / targets.sum()
+        found[pair] = Difference(float(mean), float(low), float(high), float(p))
+    return found
 
 
 def bootstrap(gained: Array, targets: Array, samples: int, seed: int) -> Array:
-    """sum(gained) / sum(targets) over as many sessions, drawn with replacement, so many times."""
+    """sums of gained [M, T] / sum of targets [M] over M sessions drawn with replacement.
+
+    Returns:
+        [samples, T]
+    """
     rng = np.random.default_rng(seed)
     count = len(gained)
+    both = np.column_stack([gained, targets])
     found = []
     step = max(1, AT_A_TIME // count)
     for lo in range(0, samples, step):
-        drawn = rng.integers(count, size=(min(step, samples - lo), count))
-        found.append(gained[drawn].sum(axis=1) / targets[drawn].sum(axis=1))
+        many = min(step, samples - lo)
+        drawn = rng.integers(count, size=(many, count)) + count * np.arange(many)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=many * count).reshape(many, count)
+        sums = times.astype(np.float64) @ both
+        found.append(sums[:, :-1] / sums[:, -1:])
     return np.concatenate(found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from p_rnn.report.runs import Row
-from p_rnn.report.significance import LEVEL, Difference, difference, holm
+from p_rnn.report.significance import LEVEL, Difference, differences, holm
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ def _marks(
         for n, row in enumerate(rows)
         if row is not against and row.first.data == against.first.data
     ]
-    pairs = [(n, metric) for n in rivals for metric in metrics]
-    tests = {pair: difference(rows[pair[0]], against, pair[1]) for pair in pairs}
+    found = differences([rows[n] for n in rivals], against, metrics)
+    tests = {(rivals[k], metric): test for (k, metric), test in found.items()}
     corrected = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
     marks, notes = {}, []
     for pair, test in tests.items():
@@ -151,5 +152,5 @@ def as_latex(table: Table) -> str:
 
 
 def _latex(cells: Sequence[str]) -> str:
-    escaped = [c.replace("_", "\\_").replace("%", "\\%").replace("±", "$\\pm$") for c in cells]
+    escaped = [re.sub(r"([_%&#$])", r"\\\1", c).replace("±", "$\\pm$") for c in cells]
     return f"{' & '.join(escaped)} \\\\"

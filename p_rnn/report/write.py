@@ -64,16 +64,18 @@ def write_report(
 
 def _row(rows: Sequence[Row], words: str) -> dict[str, Row]:
     """{data: the row of it whose label has these words}."""
-    found: dict[str, Row] = {}
     wanted = words.split()
     labels = ", ".join(f"'{row.label}'" for row in rows)
+    fitting: dict[str, list[Row]] = {}
     for row in rows:
         if set(wanted) <= set(row.label.split()):
-            data = row.first.data
-            exact = [r for r in (found.get(data), row) if r and r.label.split() == wanted]
-            if data in found and len(exact) != 1:
-                raise UserError(f"--against '{words}' fits several rows of: {labels}")
-            found[data] = exact[0] if exact else row
+            fitting.setdefault(row.first.data, []).append(row)
+    found = {}
+    for data, own in fitting.items():
+        exact = [row for row in own if row.label.split() == wanted]
+        if len(own) > 1 and len(exact) != 1:
+            raise UserError(f"--against '{words}' fits several rows of: {labels}")
+        found[data] = exact[0] if exact else own[0]
     if not found:
         raise UserError(f"--against '{words}' fits none of: {labels}")
     return found

@@ -29,8 +29,8 @@ from p_rnn.training.update import Done, Update
 log = logging.getLogger(__name__)
 
 # Compiling takes 5 to 25 s on a CPU, the longer the first time on a machine. It saves about 1 ms of
-# an update, and 4 ns for each score where the loss is not compiled anyway (scripts/benchmark.py), so
-# that it pays after so many seconds saved.
+# an update, and 4 ns for each score where the loss is not compiled anyway (scripts/benchmark.py);
+# it pays after so many seconds saved.
 WORTH_COMPILING_S = 20.0
 SAVED_S = 1e-3
 SAVED_PER_SCORE_S = 4e-9

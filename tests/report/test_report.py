@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,8 @@ import numpy as np
 import pytest
 
 from p_rnn.errors import UserError
-from p_rnn.report.runs import best_rows, find_runs, rows_of
+from p_rnn.report.pictures import _together
+from p_rnn.report.runs import Row, Run, best_rows, find_runs, rows_of
 from p_rnn.report.table import as_latex, as_markdown, as_text, make_table, metrics_of
 from p_rnn.report.write import write_report
 from tests.conftest import random_log
@@ -90,6 +93,47 @@ def test_rows_and_tables(sweep: Path) -> None:
     assert latex.count(r"\\") == 6
     assert "learning\\_rate" in latex
     assert as_latex(table).startswith("\\begin{tabular}{llll")
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "words"),
+    [
+        (["model", "input"], "embedding", "model.input=embedding"),
+        (["loss", "name"], "top1_max", "loss=top1_max"),
+        (["dataset", "features", "x", "kind"], "tags", "dataset.features.x.kind=tags"),
+    ],
+)
+def test_runs_of_different_networks_are_different_rows(
+    sweep: Path, keys: list[str], value: str, words: str
+) -> None:
+    one = find_runs([sweep / "first"])[0]
+    metrics = copy.deepcopy(one.metrics)
+    node = metrics["config"]
+    for key in keys[:-1]:
+        node = node.setdefault(key, {})
+    node[keys[-1]] = value
+    rows = rows_of([one, Run(one.folder, metrics)])
+    assert len(rows) == 2
+    assert words in rows[1].label
+    assert rows[0].label != rows[1].label
+
+
+def test_trials_are_no_runs(sweep: Path, tmp_path: Path) -> None:
+    one = find_runs([sweep / "first"])[0].folder
+    shutil.copytree(one, tmp_path / "row" / "run")
+    shutil.copytree(one, tmp_path / "row" / "trials" / "trial000")
+    assert [run.folder for run in find_runs([tmp_path])] == [tmp_path / "row" / "run"]
+    assert len(find_runs([tmp_path / "row" / "trials"])) == 1
+
+
+def test_settings_that_change_together_are_one(sweep: Path) -> None:
+    """Two axes of a heat map must tell two things."""
+    rows = [
+        Row(rows_of(find_runs([sweep / "first"]))[0].runs, {"a": k, "twice a": 2 * k, "b": k % 2})
+        for k in range(4)
+    ]
+    assert _together(rows, "a", "twice a")
+    assert not _together(rows, "a", "b")
 
 
 def test_best_settings(sweep: Path) -> None:

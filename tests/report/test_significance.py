@@ -13,7 +13,7 @@ from p_rnn.evaluation.evaluator import Ranks
 from p_rnn.evaluation.metrics import metrics
 from p_rnn.evaluation.ranks_file import write_ranks
 from p_rnn.report.runs import Row, Run
-from p_rnn.report.significance import bootstrap, difference, gains, holm
+from p_rnn.report.significance import bootstrap, differences, gains, holm
 
 
 def test_holm_by_hand() -> None:
@@ -36,14 +36,14 @@ def test_bootstrap_of_sessions() -> None:
     """The spread of a mean over n sessions is that of the theory."""
     rng = np.random.default_rng(1)
     gained = rng.normal(0.2, 1.0, 500)
-    drawn = bootstrap(gained, np.ones(500), 4000, 0)
-    assert len(drawn) == 4000
+    drawn = bootstrap(gained[:, None], np.ones(500), 4000, 0)
+    assert drawn.shape == (4000, 1)
     assert drawn.mean() == pytest.approx(gained.mean(), abs=0.01)
     assert drawn.std() == pytest.approx(gained.std() / np.sqrt(500), rel=0.05)
     # A ratio: sessions with more targets weigh more.
     targets = rng.integers(1, 9, 500).astype(float)
-    ratio = bootstrap(3 * targets, targets, 50, 0)
-    np.testing.assert_allclose(ratio, 3.0)
+    ratio = bootstrap(np.outer(targets, [3, 4]), targets, 50, 0)
+    np.testing.assert_allclose(ratio, np.tile([3.0, 4.0], (50, 1)))
 
 
 def row(folder: Path, names: list[str], ranks: list[Any]) -> Row:
@@ -63,13 +63,16 @@ def test_a_difference(tmp_path: Path) -> None:
     b = rng.integers(1, 40, 1000)
     a = [np.where(rng.random(1000) < share, 1, b) for share in (0.1, 0.2)]  # two seeds
     better, worse = row(tmp_path, ["a1", "a2"], a), row(tmp_path, ["b"], [b])
-    found = difference(better, worse, "recall@20")
+    found = differences([better], worse, ["recall@20"])[0, "recall@20"]
     wanted = np.mean([(x <= 20).mean() for x in a]) - (b <= 20).mean()
     assert found.mean == pytest.approx(wanted)
     assert 0 < found.low < found.mean < found.high
     assert found.p < 0.01
-    same = difference(worse, worse, "mrr@20")
+    same = differences([worse], worse, ["mrr@20"])[0, "mrr@20"]
     assert (same.mean, same.low, same.high, same.p) == (0, 0, 0, 1)
     other = row(tmp_path, ["c"], [b[:-2]])
     with pytest.raises(UserError, match="different targets"):
-        difference(better, other, "recall@20")
+        differences([better], other, ["recall@20"])
+    # However many there are, a clear one is left after Holm's correction.
+    many = differences([worse] * 199 + [better], worse, ["recall@20"])
+    assert holm([test.p for test in many.values()])[-1] < 0.05

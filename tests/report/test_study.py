@@ -5,11 +5,15 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hydra.errors import HydraException
 
+from p_rnn.cli import one_line
 from p_rnn.errors import UserError
-from p_rnn.study import read_study
+from p_rnn.search import read_space, search
+from p_rnn.study import StudyConfig, read_study, run_study
 from tests.conftest import random_log
 from tests.report.test_report import NETWORK, SETTINGS, script
 
@@ -50,7 +54,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_study(study: Path) -> None:
-    done = script("study", study, "small.yaml", "seed=0")
+    done = script("study", study, "small.yaml")
     assert done.returncode == 2
     assert "1 runs of the study failed:\n  broken/run: baseline.backoff has no effect" in (
         done.stderr
@@ -76,27 +80,85 @@ def test_a_study(study: Path) -> None:
     broken = (study / "small.yaml").read_text().replace("baseline.backoff=3", "baseline.steps=4")
     (study / "small.yaml").write_text(broken)
     stamp = (folder / "pop" / "run" / "metrics.json").stat().st_mtime_ns
-    done = script("study", study, "small.yaml", "seed=0", "--rows", "broken")
+    done = script("study", study, "small.yaml", "--rows", "broken")
     assert done.returncode == 0, done.stderr
     assert (folder / "pop" / "run" / "metrics.json").stat().st_mtime_ns == stamp
     assert (folder / "report" / "table.txt").read_text().count("id_only") >= 2
+
+
+MISTAKES = {
+    "trails: 3\nrows: {pop: }": "mistake.yaml: Key 'trails' not in",
+    "trials: 3": "mistake.yaml needs seeds, and rows such as id_only: {space: network}",
+    "rows: [pop]": "needs seeds, and rows",
+    "rows: {pop: }\nseeds: []": "needs seeds, and rows",
+    "- a": "mistake.yaml must hold keys and values",
+    "rows:\n  pop:\n  pop:": "found duplicate key pop",
+    "rows: {pop: {model: a=b}}": "cannot read 'model=a=b'",
+    "rows: {idonly: }": "unknown model 'idonly'",
+    "rows: {pop: , id_only: {space: netwrok}}": "unknown space 'netwrok'; did you mean 'network'",
+    "rows: {id_only: {space: network, trials: 0}}": "row id_only: trials=0 must be at least 1",
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES)
+def test_mistakes_in_a_study(text: str, tmp_path: Path) -> None:
+    """They show before anything runs."""
+    (tmp_path / "mistake.yaml").write_text(text)
+    with pytest.raises((UserError, HydraException)) as found:
+        run_study(read_study(str(tmp_path / "mistake.yaml")), tmp_path / "runs")
+    assert MISTAKES[text] in one_line(found.value, StudyConfig)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_mistakes_in_one_line(study: Path) -> None:
     for arguments, words in (
         (["smal"], "unknown study 'smal'"),
         (["small.yaml", "--rows", "id_olny"], "unknown row 'id_olny'; did you mean 'id_only'?"),
+        (["small.yaml", "--report", "--name", "other"], "no run of the study has finished below"),
+        (["small.yaml", "seed=3"], "seeds are part of the study"),
     ):
         done = script("study", study, *arguments)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert words in done.stderr
-    (study / "wrong.yaml").write_text("trails: 3\n")
-    done = script("study", study, "wrong.yaml")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert "trails" in done.stderr
-    (study / "empty.yaml").write_text("trials: 3\n")
-    with pytest.raises(UserError, match="needs rows and seeds"):
-        read_study(str(study / "empty.yaml"))
+
+
+def test_trials_are_of_what_is_not_set(study: Path) -> None:
+    """A setting that somebody gives holds for all runs, whatever the space would draw."""
+    done = script("study", study, "small.yaml", "--name", "fixed", "--rows", "markov",
+                  "baseline.steps=7")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    files = (study / "multirun" / "fixed").rglob("metrics.json")
+    steps = [json.loads(file.read_text())["config"]["baseline"]["steps"] for file in files]
+    assert steps == [7, 7]  # one trial, as there is nothing to draw, and the run
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("a: {low: 0, high: 0.5, step: 0.25}", [0, 0.25, 0.5]),
+        ("a: {low: 0, high: 0.5, step: 0.3}", [0, 0.3]),
+        ("a: [null, 1]", [None, 1]),
+        ("a: {low: 0, high: 1, step: 0}", None),
+        ("a: {low: x, high: 1, step: 1}", None),
+        ("a: 3", None),
+        ("[a]", None),
+        ("a: [", None),
+    ],
+)
+def test_spaces(text: str, values: list[Any] | None, tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(text)
+    if values is None:
+        with pytest.raises(UserError, match=r"space\.yaml"):
+            read_space(str(tmp_path / "space.yaml"))
+    else:
+        assert read_space(str(tmp_path / "space.yaml")) == {"a": values}
+
+
+def test_nothing_is_chosen_by_the_test_split(study: Path) -> None:
+    settings = [*SETTINGS, f"paths.raw={study}", f"paths.prepared={study}/prepared"]
+    with pytest.raises(UserError, match=r"dataset\.validation is false"):
+        search(str(study / "steps.yaml"), 1, study / "blind", 0,
+               [*settings, "model=markov", "dataset.validation=false"])  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["amazon_beauty", "globo", "ml_100k", "retailrocket_week"])
