@@ -209,7 +209,10 @@ def one_line(error: BaseException, schema: type[Any]) -> str:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         return f"unknown {group} '{choice}'{suggest(choice, error.options)}"
     if isinstance(error, OverrideParseException):
-        return f"cannot read '{error.override}': {str(error).splitlines()[0]}"
+        first_line = str(error).splitlines()[0]
+        key, _, value = str(error.override).partition("=")
+        quoted = f"; values with = or blanks need quotes: \"{key}='{value}'\"" if value else ""
+        return f"cannot read '{error.override}': {first_line}{quoted}"
     text, cause = str(error), error.__cause__
     override = re.match(
         r"(?:Could not override|Error merging override) '?\+*([^'\n=]+)=?(.*)", text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from p_rnn.cli import CONF, MENDABLE, load_config, one_line
 from p_rnn.config import Config
 from p_rnn.errors import UserError
 from p_rnn.registry import suggest
+from p_rnn.report.runs import METRICS
 from p_rnn.sweeps import note_failure, objective, run_job
 
 log = logging.getLogger(__name__)
@@ -50,11 +51,9 @@ def search(
     """
     if trials < 1:
         raise UserError(f"trials={trials} must be at least 1")
-    fixed = {word.partition("=")[0].lstrip("+~") for word in overrides}
-    values = {key: drawn for key, drawn in read_space(space).items() if key not in fixed}
     best: Trial | None = None
-    for k, drawn in zip(range(trials), draws(values, seed), strict=False):
-        own = [f"{key}={'null' if value is None else value}" for key, value in drawn.items()]
+    for k, drawn in zip(range(trials), draws(_free(space, overrides), seed), strict=False):
+        own = _words(drawn)
         log.info("\ntrial %d of %d: %s", k + 1, trials, " ".join(own))
         place = folder / f"trial{k:03d}"
         metrics = attempt([*overrides, *own], place)
@@ -82,8 +81,33 @@ def attempt(overrides: Sequence[str], folder: Path) -> dict[str, Any] | None:
         note_failure(folder, None)
         return metrics
     log.error("error: %s", line)
-    note_failure(folder, line)
+    if not (folder / METRICS).exists():  # of other settings, and whole
+        note_failure(folder, line)
     return None
+
+
+def first_draw(space: str, seed: int, overrides: Sequence[str]) -> list[str]:
+    """The overrides of the first trial beside these."""
+    return [
+        f"{key}={_word(value)}" for key, value in next(draws(_free(space, overrides), seed)).items()
+    ]
+
+
+def _free(space: str, overrides: Sequence[str]) -> dict[str, list[Any]]:
+    """What is drawn: the settings of a space that the overrides leave open."""
+    fixed = {word.partition("=")[0].lstrip("+~") for word in overrides}
+    return {key: values for key, values in read_space(space).items() if key not in fixed}
+
+
+def _words(drawn: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={_word(value)}" for key, value in drawn.items()]
+
+
+def _word(value: Any) -> str:
+    """A value as an override has it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_word, value))}]"
+    return "null" if value is None else str(value)
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

@@ -44,4 +44,6 @@ def refuse_difference(what: str, stored: Config, now: Config, free: tuple[str, .
         same = a == b or (key == "selected_features" and b is None)
         if not key.startswith((*_NOT_THE_RUN, *free)) and not same:
             a, b = ("null" if value is None else value for value in (a, b))
-            raise UserError(f"{what} was trained with {key}={a}, not {b}; repeat that")
+            raise UserError(
+                f"{what} was trained with {key}={a}, not {b}: give the same, or another name"
+            )

@@ -13,10 +13,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from p_rnn.cli import CONF, load_config
 from p_rnn.errors import UserError
+from p_rnn.experiment import check_names
 from p_rnn.registry import suggest
 from p_rnn.report.runs import METRICS, TRIALS
 from p_rnn.report.write import write_report
-from p_rnn.search import attempt, read_mapping, read_space, search
+from p_rnn.resolve import resolve
+from p_rnn.search import attempt, first_draw, read_mapping, search
 from p_rnn.sweeps import list_failures
 
 # ruff: noqa: UP045  (OmegaConf reads Optional[...] on every Python that we support)
@@ -116,20 +118,26 @@ def run_study(
     all_rows = {
         name: _Row(study, row or RowConfig(), name, folder / name, overrides)
         for name, row in study.rows.items()
-    }  # whatever is wrong with one shows before the first runs
+    }
+    asked = [row for name, row in all_rows.items() if rows is None or name in rows]
+    for row in asked:
+        row.check()
     finished: list[Path] = []
-    for name, row in all_rows.items():
-        if rows is None or name in rows:
+    for row in all_rows.values():
+        if row in asked:
             finished += row.run()
         else:
             finished += [place for place, _ in row.final() if (place / METRICS).exists()]
-    failed = list_failures([folder / name for name in study.rows], "runs of the study")
+    failed = list_failures([row.folder for row in asked], "runs of the study")
+    failed |= any(row.refused for row in asked)
     if not finished:
-        raise UserError(f"no run of the study has finished below {folder}")
+        raise UserError(f"no run of the study with these settings has finished below {folder}")
     named = (study.against or "").partition(" ")[0]
     there = named and any(folder / named in place.parents for place in finished)
     text = write_report(finished, folder / "report", against or (study.against if there else None))
-    log.info("%s\n\nreport: %s", text, folder / "report")
+    tuned = "\n".join(f"{name}: {row.tuned}" for name, row in all_rows.items() if row.tuned)
+    (folder / "report" / "tuned.txt").write_text(tuned + "\n")
+    log.info("%s\n\nbest of their trials:\n%s\n\nreport: %s", text, tuned, folder / "report")
     return failed
 
 
@@ -144,10 +152,23 @@ class _Row:
         model = f"model={row.model or name}"
         self.overrides = [*study.overrides, model, *row.overrides, *overrides]
         self.counts = load_config(model).model.family == "counts"
-        if row.space is not None:
-            read_space(row.space)
+        self.refused = False  # a run that has finished with other settings
+
+    def check(self) -> None:
+        """Refuse before anything runs what can be refused without the data."""
+        drawn: list[str] = []
+        if self.row.space is not None:
+            drawn = first_draw(self.row.space, 0, self.overrides)
             if self.trials < 1:
-                raise UserError(f"row {name}: trials={self.trials} must be at least 1")
+                raise UserError(f"{self.folder.name}: trials={self.trials} must be at least 1")
+        for _, own in self.final():
+            check_names(resolve(load_config(*self.overrides, *drawn, *own)))
+
+    @property
+    def tuned(self) -> str:
+        """The overrides of its best trial, when there is one."""
+        note = self.folder / "tuned.txt"
+        return note.read_text().strip() if note.exists() else ""
 
     def final(self) -> Iterator[tuple[Path, list[str]]]:
         """Folder and overrides of each run that is reported, beside the tuned settings."""
@@ -167,11 +188,13 @@ class _Row:
             if best is None:
                 return []
             tuned = best.overrides
+            (self.folder / "tuned.txt").write_text(" ".join(tuned) + "\n")
         finished = []
         for place, own in self.final():
             log.info("\n%s: %s", place, " ".join([*tuned, *own]))
             if attempt([*self.overrides, *tuned, *own], place) is not None:
                 finished.append(place)
             elif (place / METRICS).exists():
-                log.error("%s has other settings; remove it to run it anew", place)
+                log.error("remove %s to run it anew", place)
+                self.refused = True
         return finished

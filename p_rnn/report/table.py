@@ -86,7 +86,8 @@ def _marks(
             marks[pair] = " +" if test.mean > 0 else " -"
         notes.append(_note(rows[n], against, metric, test, corrected[pair]))
     head = (f"+ and -: better and worse than {against.label} (paired bootstrap over sessions, "
-            f"averaged over seeds, p < {LEVEL} after Holm's correction)")  # fmt: skip
+            f"averaged over seeds, p < {LEVEL} after Holm's correction for the {len(tests)} tests; "
+            f"in brackets 95 % intervals, not corrected)")  # fmt: skip
     return marks, [head, *notes]
 
 

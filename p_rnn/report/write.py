@@ -42,7 +42,8 @@ def write_report(
     if not metrics:
         raise UserError("the runs have no cutoff in common; report them apart")
     if best:
-        rows = best_rows(rows, metrics[0])
+        chooses = rows[0].first.settings["early_stopping.metric"]  # as in training and search
+        rows = best_rows(rows, chooses or metrics[0])
     chosen = _row(rows, against) if against else {}
     folder.mkdir(parents=True, exist_ok=True)
     tables = [

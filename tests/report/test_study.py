@@ -27,7 +27,7 @@ shared: {{networks: {networks}}}
 rows:
   pop:
   markov: {{space: {space}}}
-  broken: {{model: markov, overrides: [baseline.backoff=3]}}
+  broken: {{model: id_only, overrides: [batch_size=100000]}}
   id_only:
     space: {networks_space}
     overrides: ${{shared.networks}}
@@ -56,7 +56,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_study(study: Path) -> None:
     done = script("study", study, "small.yaml")
     assert done.returncode == 2
-    assert "1 runs of the study failed:\n  broken/run: baseline.backoff has no effect" in (
+    assert "2 runs of the study failed:\n  broken/seed=3: batch_size=100000 exceeds" in (
         done.stderr
     )
     folder = study / "multirun" / "small"
@@ -77,7 +77,9 @@ def test_a_study(study: Path) -> None:
     text = (folder / "report" / "table.txt").read_text()
     assert "better and worse than pop" in text
 
-    broken = (study / "small.yaml").read_text().replace("baseline.backoff=3", "baseline.steps=4")
+    text = (study / "small.yaml").read_text()
+    small = "[batch_size=7, num_epochs=1, hidden_size=8, num_negatives=4]"
+    broken = text.replace("[batch_size=100000]", small)
     (study / "small.yaml").write_text(broken)
     stamp = (folder / "pop" / "run" / "metrics.json").stat().st_mtime_ns
     done = script("study", study, "small.yaml", "--rows", "broken")
@@ -95,8 +97,10 @@ MISTAKES = {
     "rows:\n  pop:\n  pop:": "found duplicate key pop",
     "rows: {pop: {model: a=b}}": "cannot read 'model=a=b'",
     "rows: {idonly: }": "unknown model 'idonly'",
+    "rows: {id_only: {variants: [strategy=sideways]}}": "unknown strategy 'sideways'",
+    "rows: {id_only: {overrides: [hidden_size=-3]}}": "hidden_size=-3 must be at least 1",
     "rows: {pop: , id_only: {space: netwrok}}": "unknown space 'netwrok'; did you mean 'network'",
-    "rows: {id_only: {space: network, trials: 0}}": "row id_only: trials=0 must be at least 1",
+    "rows: {id_only: {space: network, trials: 0}}": "id_only: trials=0 must be at least 1",
 }
 
 
@@ -114,7 +118,10 @@ def test_mistakes_in_one_line(study: Path) -> None:
     for arguments, words in (
         (["smal"], "unknown study 'smal'"),
         (["small.yaml", "--rows", "id_olny"], "unknown row 'id_olny'; did you mean 'id_only'?"),
-        (["small.yaml", "--report", "--name", "other"], "no run of the study has finished below"),
+        (
+            ["small.yaml", "--report", "--name", "other"],
+            "no run of the study with these settings has finished",
+        ),
         (["small.yaml", "seed=3"], "seeds are part of the study"),
     ):
         done = script("study", study, *arguments)
