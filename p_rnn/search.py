@@ -110,6 +110,19 @@ def _word(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
+def file_of(group: str, name: str) -> Path:
+    """The file of a name in a folder of conf/, or of a path to a YAML file.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else CONF / group / f"{name}.yaml"
+    if not path.is_file():
+        known = [p.stem for p in (CONF / group).glob("*.yaml")]
+        raise UserError(f"unknown {group} '{name}'{suggest(name, known)}")
+    return path
+
+
 def read_mapping(path: Path) -> dict[str, Any]:
     """A YAML file of keys and values, interpolations resolved.
 
@@ -131,10 +144,7 @@ def read_space(space: str) -> dict[str, list[Any]]:
     Raises:
         UserError: no such space, or a line that is neither.
     """
-    path = Path(space) if space.endswith((".yaml", ".yml")) else CONF / "space" / f"{space}.yaml"
-    if not path.is_file():
-        known = [p.stem for p in (CONF / "space").glob("*.yaml")]
-        raise UserError(f"unknown space '{space}'{suggest(space, known)}")
+    path = file_of("space", space)
     found: dict[str, list[Any]] = {}
     for key, value in read_mapping(path).items():
         if isinstance(value, dict) and set(value) == {"low", "high", "step"}:

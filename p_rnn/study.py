@@ -11,14 +11,14 @@ from typing import Optional
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from p_rnn.cli import CONF, load_config
+from p_rnn.cli import load_config
 from p_rnn.errors import UserError
 from p_rnn.experiment import check_names
 from p_rnn.registry import suggest
 from p_rnn.report.runs import METRICS, TRIALS
 from p_rnn.report.write import write_report
 from p_rnn.resolve import resolve
-from p_rnn.search import attempt, first_draw, read_mapping, search
+from p_rnn.search import attempt, file_of, first_draw, read_mapping, search
 from p_rnn.sweeps import list_failures
 
 # ruff: noqa: UP045  (OmegaConf reads Optional[...] on every Python that we support)
@@ -74,10 +74,7 @@ def read_study(name: str) -> StudyConfig:
     Raises:
         UserError: no such study, or one that cannot be run.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else CONF / "study" / f"{name}.yaml"
-    if not path.is_file():
-        known = [p.stem for p in (CONF / "study").glob("*.yaml")]
-        raise UserError(f"unknown study '{name}'{suggest(name, known)}")
+    path = file_of("study", name)
     content = read_mapping(path)
     if not isinstance(content.get("rows"), dict) or content.get("seeds") == []:
         raise UserError(f"{path} needs seeds, and rows such as id_only: {{space: network}}")
