@@ -158,7 +158,8 @@ class _Row:
             drawn = first_draw(self.row.space, 0, self.overrides)
             if self.trials < 1:
                 raise UserError(f"{self.folder.name}: trials={self.trials} must be at least 1")
-        for _, own in self.final():
+        for variant in self.row.variants or [""]:
+            own = [variant] if variant else []
             check_names(resolve(load_config(*self.overrides, *drawn, *own)))
 
     @property

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from p_rnn.config import Config
 from p_rnn.errors import UserError
 from p_rnn.experiment import train
+from p_rnn.report.runs import METRICS
 from p_rnn.report.write import write_report
 from p_rnn.resolve import resolve
 from p_rnn.stored import from_dict, refuse_difference
@@ -31,7 +32,7 @@ def run_job(config: Config, folder: Path) -> dict[str, Any]:
     Raises:
         UserError: the folder holds a job of other settings; whatever `train` raises.
     """
-    stored = folder / "metrics.json"
+    stored = folder / METRICS
     if stored.exists():
         metrics: dict[str, Any] = json.loads(stored.read_text())
         refuse_difference(str(stored), from_dict(metrics["config"]), resolve(config))
@@ -63,18 +64,9 @@ def note_failure(folder: Path, message: str | None) -> None:
         note.write_text(message + "\n")
 
 
-def failures(folders: Sequence[Path]) -> list[str]:
-    """A line for each job in and below some folders that failed."""
-    return [
-        f"{note.parent.relative_to(folder.parent)}: {note.read_text().strip()}"
-        for folder in folders
-        for note in sorted(folder.rglob(FAILURE))
-    ]
-
-
 def report(sweep: Path) -> None:
     """Write the report of a sweep into its folder `report`."""
-    if not any(sweep.glob("*/metrics.json")):
+    if not any(sweep.glob(f"*/{METRICS}")):
         return
     try:
         text = write_report([sweep], sweep / "report")
@@ -91,7 +83,11 @@ def finish(sweep: Path, jobs: str = "jobs of the sweep") -> bool:
 
 def list_failures(folders: Sequence[Path], jobs: str) -> bool:
     """Print the failed jobs in and below some folders; whether there are any."""
-    lines = failures(folders)
+    lines = [
+        f"{note.parent.relative_to(folder.parent)}: {note.read_text().strip()}"
+        for folder in folders
+        for note in sorted(folder.rglob(FAILURE))
+    ]
     if lines:
         print(f"error: {len(lines)} {jobs} failed:", *lines, sep="\n  ", file=sys.stderr)
     return bool(lines)

@@ -49,8 +49,8 @@ def gains(metric: str) -> Callable[[Array], Array]:
     return lambda rank: np.where(rank <= int(cutoff), value[kind](rank), 0.0)
 
 
-def of_row(row: Row, metric: str) -> tuple[Array, Array]:
-    """Session [M] and gain [M] of each target, the mean over the runs of a row.
+def of_row(row: Row, metric: str) -> Array:
+    """Gain [M] of each target, the mean over the runs of a row.
 
     Raises:
         UserError: runs with different targets.
@@ -61,7 +61,8 @@ def of_row(row: Row, metric: str) -> tuple[Array, Array]:
     for run in row.runs:
         _same_targets(run.ranks, first, run.folder, row.first.folder)
         total += gain(run.ranks.rank)
-    return first.session, total / len(row.runs)
+    mean: Array = total / len(row.runs)
+    return mean
 
 
 def differences(
@@ -75,19 +76,16 @@ def differences(
     Raises:
         UserError: the rows have different targets.
     """
-    targets: Array | None = None
-    pairs = [(n, metric) for n in range(len(rows)) for metric in metrics]
-    gained = []
-    for n, metric in pairs:
-        a, b = rows[n].first, against.first
-        _same_targets(a.ranks, b.ranks, a.folder, b.folder)
-        session, of_a = of_row(rows[n], metric)
-        _, of_b = of_row(against, metric)
-        _, place = np.unique(session, return_inverse=True)
-        targets = np.bincount(place).astype(float)
-        gained.append(np.bincount(place, of_a - of_b))
-    if targets is None:
+    if not rows:
         return {}
+    base = against.first
+    for row in rows:
+        _same_targets(row.first.ranks, base.ranks, row.first.folder, base.folder)
+    _, place = np.unique(base.ranks.session, return_inverse=True)
+    targets = np.bincount(place).astype(float)
+    of_base = {metric: of_row(against, metric) for metric in metrics}
+    pairs = [(n, metric) for n in range(len(rows)) for metric in metrics]
+    gained = [np.bincount(place, of_row(rows[n], m) - of_base[m]) for n, m in pairs]
     # Enough that Holm's correction can leave a difference below LEVEL, however many there are.
     samples = max(SAMPLES, round(4 * len(pairs) / LEVEL))
     drawn = bootstrap(np.stack(gained, axis=1), targets, samples, seed)

@@ -72,11 +72,11 @@ class _Fused(torch.autograd.Function):
         name: str,
         parameters: tuple[float, ...],
     ) -> Tensor:
+        losses: Tensor
         losses, kept = torch.ops.p_rnn.loss(name, scores, offset, target, parameters)
         ctx.save_for_backward(scores, offset, target, kept)
         ctx.name, ctx.parameters = name, parameters
-        kept_losses: Tensor = losses
-        return kept_losses
+        return losses
 
     @staticmethod
     @once_differentiable

@@ -148,11 +148,7 @@ class Adagrad(Optimizer):
             weight.sub_(gradient, alpha=self.learning_rate)
 
     def _apply_rows(self, name: str, storage: Tensor, plan: RowPlan, source: Tensor) -> None:
-        if (
-            storage.device.type != "cpu"
-            or storage.dtype != torch.float32
-            or native.library() is None
-        ):
+        if not native.serves(storage):
             super()._apply_rows(name, storage, plan, source)
             return
         acc, velocity = self.slots[name]["acc"], self.slots[name].get("velocity")
