@@ -52,7 +52,8 @@ class StudyConfig:
     Attributes:
         overrides: settings of all runs, first of all the data set.
         trials: random draws for each model with a space; the best one on validation is kept.
-        in_trials: settings of the trials of trained models alone, such as num_epochs=1.
+        in_trials: settings of the trials alone, such as dataset.validation=true where the runs that
+            are reported train on all that comes before the test split.
         seeds: of the runs of trained models that are reported.
         against: words of the label of the row that the others are tested against, first its name.
         shared: lists of overrides that rows refer to, as ${shared.networks}.
@@ -181,7 +182,7 @@ class _Row:
         """Tune, then run with the best settings; the folders of the runs that have finished."""
         tuned: list[str] = []
         if self.row.space is not None:
-            fixed = [*self.overrides, *([] if self.counts else self.study.in_trials)]
+            fixed = [*self.overrides, *self.study.in_trials]
             best = search(self.row.space, self.trials, self.folder / TRIALS, 0, fixed)
             if best is None:
                 return []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -46,8 +48,8 @@ def test_rows_that_are_read_once_or_more(width: int, momentum: float) -> None:
         reads = [(int(row), 1.0, x) for row, x in zip(index[t], source, strict=True)]
         wanted = by_hand(weight, acc, velocity, reads, momentum)
         torch.ops.p_rnn.adagrad_rows(
-            weight, acc, velocity, source, plans.rows[t], plans.starts[t], plans.order[t], None,
-            LR, momentum,
+            weight, acc, velocity, [source[:4], source[4:5], source[5:]], plans.rows[t],
+            plans.starts[t], plans.order[t], None, LR, momentum,
         )  # fmt: skip
         for x, y in zip((weight, acc, velocity), wanted, strict=True):
             if x is not None:
@@ -71,7 +73,7 @@ def test_bags_and_vectors() -> None:
     reads = [(int(rows[0, p]), float(weights[0, p]), source[owner[p]]) for p in range(10)]
     wanted = by_hand(weight, acc, None, reads, 0.0)
     torch.ops.p_rnn.adagrad_rows(
-        weight, acc, None, source, plan.rows[0], plan.starts[0], plan.order[0], plan.weights[0],
+        weight, acc, None, [source], plan.rows[0], plan.starts[0], plan.order[0], plan.weights[0],
         LR, 0.0,
     )  # fmt: skip
     np.testing.assert_allclose(weight, wanted[0], rtol=1e-5, atol=1e-6)
@@ -84,7 +86,7 @@ def test_bags_and_vectors() -> None:
     reads = [(int(row), 1.0, x) for row, x in zip(index[0], g, strict=True)]
     wanted = by_hand(vector, squares, None, reads, 0.0)
     torch.ops.p_rnn.adagrad_rows(
-        vector, squares, None, g, plan.rows[0], plan.starts[0], plan.order[0], None, LR, 0.0
+        vector, squares, None, [g], plan.rows[0], plan.starts[0], plan.order[0], None, LR, 0.0
     )
     np.testing.assert_allclose(vector, wanted[0], rtol=1e-5, atol=1e-6)
 
@@ -105,6 +107,30 @@ def test_counts(shape: tuple[int, int]) -> None:
     block[0, 1], block[2, 3], block[-1, 0] = float("nan"), float("inf"), float("-inf")
     native.count_scores(block, own, at_least, above, bad)
     assert bad.item() == 3
+
+
+def test_compiled_once_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[str] = []
+    run = native._run
+    monkeypatch.setattr(native, "_run", lambda c: runs.append("-c" if "-c" in c else "") or run(c))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    build = native.library.__wrapped__
+    assert build() is not None
+    (kept,) = (tmp_path / "p_rnn").iterdir()
+    compiled = runs.count("-c")
+    assert build() is not None
+    assert runs.count("-c") == compiled > 0
+    damaged = tmp_path / "other" / "p_rnn" / kept.name
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"damaged")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    assert build() is not None
+    assert runs.count("-c") == 2 * compiled
+    monkeypatch.setattr(native, "FLAGS", (*native.FLAGS, "-O1"))  # another library
+    assert build() is not None
+    assert len(list(damaged.parent.iterdir())) == 2
+    monkeypatch.setenv("XDG_CACHE_HOME", str(kept))  # no folder
+    assert build() is not None
 
 
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

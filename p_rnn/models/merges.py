@@ -7,6 +7,7 @@ tables W^p hold a row per item. The score is linear in each table, so one loop s
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,40 @@ Learners = Collection[int] | None  # numbers of the subnets that learn; None = a
 def learns(owner: int | None, learners: Learners) -> bool:
     """Whether something owned by a subnet (None = shared) learns in this update."""
     return owner is None or learners is None or owner in learners
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Scores that are still to be computed, sum_p queries_p . rows of tables_p + bias.
+
+    Attributes:
+        queries: q_p [B, H_p]; `tables`: W^p; `learning`: whether a table is to get a gradient.
+        items: the rows: a range or [C] for all examples, or [B, C] for each its own.
+        bias: of the items, [C] or [B, C], or None.
+    """
+
+    queries: list[Tensor]
+    tables: list[Table]
+    learning: list[bool]
+    items: Items
+    bias: Tensor | None
+
+    def scores(self) -> Tensor:
+        """[B, C]."""
+        scores: Tensor | None = None
+        bias = self.bias
+        for q, table, learning in zip(self.queries, self.tables, self.learning, strict=True):
+            rows = _rows(table, self.items, learning)
+            if rows.dim() == 3:
+                product = torch.bmm(rows, q.unsqueeze(2)).squeeze(2)
+            elif scores is None and bias is not None and not torch.is_grad_enabled():
+                # As fast as the product alone.
+                product, bias = torch.addmm(bias, q, rows.t()), None
+            else:
+                product = q @ rows.t()
+            scores = product if scores is None else scores.add_(product)
+        assert scores is not None
+        return scores if bias is None else scores.add_(bias)
 
 
 class Merge(nn.Module):
@@ -59,34 +94,15 @@ class Merge(nn.Module):
 
     def forward(self, hidden: Sequence[Tensor], items: Items, learners: Learners) -> Tensor:
         """Scores [B, C]; items: slice or [C] for all examples, or [B, C] for each its own."""
-        scores, bias = self.parts(hidden, items, learners)
-        return scores if bias is None else scores.add_(bias)
+        return self.candidates(hidden, items, learners).scores()
 
-    def parts(
-        self, hidden: Sequence[Tensor], items: Items, learners: Learners
-    ) -> tuple[Tensor, Tensor | None]:
-        """Scores [B, C] without the bias, and the bias of the items, where it is still to be added.
-
-        A loss adds it in a pass that it makes anyway.
-        """
-        scores: Tensor | None = None
-        bias = None
-        if self.bias is not None:
-            bias = _rows(self.bias, items, learns(0, learners))
+    def candidates(self, hidden: Sequence[Tensor], items: Items, learners: Learners) -> Candidates:
+        """What `forward` makes scores of."""
         queries = self.queries(hidden, learners)
-        for q, table, owner in zip(queries, self.tables, self.owners, strict=False):
-            assert isinstance(table, Table)
-            rows = _rows(table, items, learns(owner, learners))
-            if rows.dim() == 3:
-                product = torch.bmm(rows, q.unsqueeze(2)).squeeze(2)
-            elif scores is None and bias is not None and not torch.is_grad_enabled():
-                # As fast as the product alone.
-                product, bias = torch.addmm(bias, q, rows.t()), None
-            else:
-                product = q @ rows.t()
-            scores = product if scores is None else scores.add_(product)
-        assert scores is not None
-        return scores, bias
+        tables = [table for table in self.tables if isinstance(table, Table)][: len(queries)]
+        learning = [learns(owner, learners) for owner in self.owners[: len(queries)]]
+        bias = None if self.bias is None else _rows(self.bias, items, learns(0, learners))
+        return Candidates(queries, tables, learning, items, bias)
 
 
 class SharedMerge(Merge):

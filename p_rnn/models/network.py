@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from p_rnn.models.ahead import Ahead
 from p_rnn.models.gru import GRU
 from p_rnn.models.mean import Mean
-from p_rnn.models.merges import Learners, Merge, learns
+from p_rnn.models.merges import Candidates, Learners, Merge, learns
 from p_rnn.models.table import Items, Table
 
 State = tuple[Tensor, ...]
@@ -165,12 +165,12 @@ class PRNN(nn.Module):
         scores: Tensor = self.merge(hidden, items, learners)
         return scores
 
-    def parts(
+    def candidates(
         self, hidden: Sequence[Tensor], items: Items, learners: Learners = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """`merged` before the bias is added, and the bias (`Merge.parts`)."""
+    ) -> Candidates:
+        """What `merged` makes scores of."""
         assert isinstance(self.merge, Merge)
-        return self.merge.parts(hidden, items, learners)
+        return self.merge.candidates(hidden, items, learners)
 
     def scores(self, state: State, items: Items) -> Tensor:
         """Scores [B, C] of candidate items: a slice, [C], or [B, C]."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,12 +42,17 @@ class RowGradient:
     """The gradient of the rows of a table that a step read.
 
     Attributes:
-        plan: by which the gradients of the reads are summed, or None = `source` is that of all N.
-        source: [M, D] gradients of the reads below each other, or [N, D].
+        plan: by which the gradients of the reads are summed, or None = there is one, of all N.
+        sources: [M_k, D] gradients of the reads, which stand below each other; or [N, D].
     """
 
     plan: RowPlan | None
-    source: Tensor
+    sources: Sequence[Tensor]
+
+    @property
+    def source(self) -> Tensor:
+        """[M, D]; a copy where there are several."""
+        return self.sources[0] if len(self.sources) == 1 else torch.cat(list(self.sources))
 
     @property
     def rows(self) -> Tensor | None:
@@ -114,11 +119,12 @@ class Table(nn.Module):
             rows = self.storage[: self.num_rows][items]
         else:
             rows = self.storage.index_select(0, items)
-        if torch.is_grad_enabled():
-            whole = isinstance(items, slice) and len(rows) == self.num_rows
-            assert isinstance(items, Tensor) or whole, "training reads rows or the whole table"
-            rows = self._leaf(items, rows, plan)
-        return rows
+        return self._leaf(items, rows, plan) if torch.is_grad_enabled() else rows
+
+    def unread(self, items: Items) -> Tensor:
+        """What takes the gradient of rows that others read; it holds no numbers."""
+        count = self.num_rows if isinstance(items, slice) else len(items)
+        return self._leaf(items, self.storage.new_empty(count, *self.storage.shape[1:]), None)
 
     def bags(self, bags: Bags, plan: RowPlan | None = None) -> Tensor:
         """[B, D], the weighted sums of rows; the rows themselves are never copied."""
@@ -126,6 +132,8 @@ class Table(nn.Module):
         return self._leaf(bags, total, plan) if torch.is_grad_enabled() else total
 
     def _leaf(self, items: Items | Bags, rows: Tensor, plan: RowPlan | None) -> Tensor:
+        whole = isinstance(items, slice) and len(rows) == self.num_rows
+        assert whole or not isinstance(items, slice), "training reads rows or the whole table"
         rows = rows.detach().requires_grad_()
         self.reads.append(_Read(items, rows, plan))
         return rows
@@ -150,7 +158,7 @@ class Table(nn.Module):
                 plan = reads[0].plan or plan
             items = [read.items for read in reads if not isinstance(read.items, slice)]
             plan = plan or plan_of_reads(items, self.num_rows)
-            some = RowGradient(plan, torch.cat([read.gradient for read in reads]))
+            some = RowGradient(plan, [read.gradient for read in reads])
         if not whole:
             return some
         total = whole[0] if len(whole) == 1 else torch.stack(whole).sum(dim=0)
@@ -158,7 +166,7 @@ class Table(nn.Module):
             assert some.rows is not None
             # The padding adds its zeros to the last row.
             total = total.index_add(0, some.rows.clamp(max=self.num_rows - 1), some.values)
-        return RowGradient(None, total)
+        return RowGradient(None, [total])
 
 
 def padded(weight: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from p_rnn.models.merges import Learners
 from p_rnn.models.network import State
 from p_rnn.native import compiler
 from p_rnn.training.feeds import Layout, Step
-from p_rnn.training.fused import FUSED
+from p_rnn.training.fused import KEPT
 from p_rnn.training.update import Done, Update
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class Engine:
         items = step.part("items")
         columns = items[0].shape[-1] if items else self.update.network.num_items
         saved = SAVED_S
-        if self.update.config.loss.name not in FUSED:
+        if self.update.config.loss.name not in KEPT:
             saved += SAVED_PER_SCORE_S * step.count * columns
         worth = self.expected.get(learners, 0) * saved > WORTH_COMPILING_S
         return worth and compiler() is not None

@@ -1,145 +1,213 @@
-"""Two losses as compiled C++ (native.cpp): two passes over the scores [B, C] and no copy of them.
+"""Two losses from vectors and tables to gradients, as compiled C++ (p_rnn/native/losses.cpp).
 
-PyTorch's operations take four to ten passes, most of them with a new matrix. The equations are
-those of p_rnn/training/losses.py, which runs where there is no C++ compiler, on other devices, and
-in double precision.
+PyTorch's operations gather the candidates' rows, multiply, make four to ten passes over the scores
+[B, C], and multiply twice for the gradients; here all that is done for a few dozen candidates at a
+time, so that it stays in caches. The equations are those of p_rnn/training/losses.py, which runs
+where there is no C++ compiler, on other devices, and in double precision.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import ctypes
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from p_rnn import native
+from p_rnn.config import LossConfig
+from p_rnn.models.merges import Candidates
 
-KEPT = {"cross_entropy": 2, "bpr_max": 5}  # numbers of a row that the backward pass needs again
+Fused = Callable[[Candidates, Tensor, Tensor | None], Tensor]  # of the target's column and log q
 
-
-def takes(scores: Tensor, bias: Tensor | None) -> bool:
-    """Whether the compiled losses can be used."""
-    return native.serves(scores) and (bias is None or bias.dim() == 1)
-
-
-def cross_entropy(
-    scores: Tensor, target: Tensor, log_q: Tensor | None, bias: Tensor | None, *, logq: float
-) -> Tensor:
-    """`losses.cross_entropy` of scores + bias."""
-    offset = bias
-    if logq and log_q is not None:
-        offset = -logq * log_q if bias is None else bias - logq * log_q
-    return _loss(scores, offset, target, "cross_entropy", ())
+KEPT = {"cross_entropy": 2, "bpr_max": 6}  # rows of what the backward pass needs again
+# As in native/step.h and native/tiles.h.
+CHUNK, LINE = 48, 16
 
 
-def bpr_max(
-    scores: Tensor,
-    target: Tensor,
-    log_q: Tensor | None,
-    bias: Tensor | None,
-    *,
-    elu_param: float,
-    bpreg: float,
-) -> Tensor:
-    """`losses.bpr_max` of scores + bias."""
-    return _loss(scores, bias, target, "bpr_max", (elu_param, bpreg))
+def build_fused(config: LossConfig) -> Fused | None:
+    """The loss of a resolved config as a function of candidates that it `takes`, where it is one of
+    these."""
+    name = config.name
+    if name not in KEPT:
+        return None
+    logq = config.logq if name == "cross_entropy" else None
+    parameters = [] if name == "cross_entropy" else [config.elu_param, config.bpreg]
+    assert all(x is not None for x in parameters)
+
+    def loss(candidates: Candidates, target: Tensor, log_q: Tensor | None) -> Tensor:
+        offset = candidates.bias
+        if logq and log_q is not None:
+            offset = -logq * log_q if offset is None else offset - logq * log_q
+        leaves = [
+            table.unread(candidates.items) if learning else None
+            for table, learning in zip(candidates.tables, candidates.learning, strict=True)
+        ]
+        items = candidates.items if isinstance(candidates.items, Tensor) else None
+        storages = [table.storage for table in candidates.tables]
+        call = _Call(name, parameters, storages, items, target)
+        losses: Tensor = _Fused.apply(call, offset, *candidates.queries, *leaves)  # type: ignore[no-untyped-call]
+        return losses
+
+    return loss
 
 
-FUSED: dict[str, Callable[..., Tensor]] = {"cross_entropy": cross_entropy, "bpr_max": bpr_max}
+def takes(candidates: Candidates) -> bool:
+    """Whether the compiled losses can be used: the same candidates for all, in single precision."""
+    items, bias = candidates.items, candidates.bias
+    tensors = [*candidates.queries, *(table.storage for table in candidates.tables)]
+    alike = items.dim() == 1 if isinstance(items, Tensor) else True
+    return alike and native.serves(*tensors, *([] if bias is None else [bias]))
 
 
-def _loss(
-    scores: Tensor, offset: Tensor | None, target: Tensor, name: str, parameters: tuple[float, ...]
-) -> Tensor:
-    losses: Tensor = _Fused.apply(scores, offset, target, name, parameters)  # type: ignore[no-untyped-call]
-    return losses
+@dataclass(frozen=True)
+class _Call:
+    """What has no gradient."""
+
+    name: str
+    parameters: Sequence[float | None]
+    tables: Sequence[Tensor]  # with their scratch rows
+    items: Tensor | None  # [C]; None: all
+    target: Tensor
 
 
 class _Fused(torch.autograd.Function):
-    """Losses [B] of scores [B, C], which the backward pass turns into their gradient in place.
-
-    Nothing else may need the scores afterwards: they are a product whose own gradient does not.
-    """
+    """Losses [B]; the gradients of the rows [C, D_p] go to leaves that hold no numbers."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        scores: Tensor,
-        offset: Tensor | None,
-        target: Tensor,
-        name: str,
-        parameters: tuple[float, ...],
-    ) -> Tensor:
+    def forward(ctx: Any, call: _Call, offset: Tensor | None, *inputs: Tensor | None) -> Tensor:
+        queries = inputs[: len(call.tables)]
         losses: Tensor
-        losses, kept = torch.ops.p_rnn.loss(name, scores, offset, target, parameters)
-        ctx.save_for_backward(scores, offset, target, kept)
-        ctx.name, ctx.parameters = name, parameters
+        losses, scores, kept = torch.ops.p_rnn.loss(
+            call.name, queries, call.tables, call.items, offset, call.target, call.parameters
+        )
+        ctx.save_for_backward(scores, kept, *queries)
+        ctx.call = call
         return losses
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        scores, offset, target, kept = ctx.saved_tensors
-        sums = torch.ops.p_rnn.loss_gradient_(
-            ctx.name, scores, offset, target, kept, gradient.contiguous(), ctx.parameters
-        )
-        return scores, sums if offset is not None else None, None, None, None
+        scores, kept, *queries = ctx.saved_tensors
+        call, wanted = ctx.call, list(ctx.needs_input_grad[1:])
+        found = iter(
+            torch.ops.p_rnn.loss_gradient(
+                call.name, queries, call.tables, call.items, call.target, scores, kept,
+                gradient.contiguous(), call.parameters, wanted,
+            )
+        )  # fmt: skip
+        return None, *(next(found) if wants else None for wants in wanted)
 
 
 def _forward(
-    name: str, x: Tensor, offset: Tensor | None, target: Tensor, parameters: list[float]
-) -> tuple[Tensor, Tensor]:
-    losses, kept = _empty(name, x, offset, target, parameters)
-    _call(f"{name}_forward", (x, offset, target, losses, kept), x, parameters)
-    return losses, kept
+    name: str,
+    queries: list[Tensor],
+    tables: list[Tensor],
+    items: Tensor | None,
+    offset: Tensor | None,
+    target: Tensor,
+    parameters: list[float],
+) -> tuple[Tensor, Tensor, Tensor]:
+    losses, scores, kept = _empty(name, queries, tables, items)
+    own = [native.pointer(kept), native.pointer(losses)]
+    _call(f"{name}_forward", queries, tables, items, offset, target, scores, own, parameters)
+    return losses, scores, kept
 
 
-def _empty(name: str, x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    return x.new_empty(len(x)), x.new_empty(len(x), KEPT[name])
+def _empty(
+    name: str, queries: list[Tensor], tables: list[Tensor], items: Tensor | None, *rest: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Losses, scores (a row for each candidate) and what is kept."""
+    like, count = queries[0], _count(tables, items)
+    examples = len(like)
+    row = (-(-examples // LINE) | 1) * LINE
+    scores = like.new_empty(-(-count // CHUNK) * CHUNK * row)
+    return like.new_empty(examples), scores, like.new_empty(KEPT[name], row)
 
 
 def _backward(
     name: str,
-    x: Tensor,
-    offset: Tensor | None,
+    queries: list[Tensor],
+    tables: list[Tensor],
+    items: Tensor | None,
     target: Tensor,
+    scores: Tensor,
     kept: Tensor,
     gradient: Tensor,
     parameters: list[float],
-) -> Tensor:
-    sums = _sums(name, x, offset)
-    wanted = sums if offset is not None else None
-    _call(f"{name}_backward", (x, offset, target, kept, gradient, wanted), x, parameters)
-    return sums
+    wanted: list[bool],
+) -> list[Tensor]:
+    made = _gradients(name, queries, tables, items, target, scores, kept, gradient, [], wanted)
+    found = iter(made)
+    offset, *others = [next(found) if wants else None for wants in wanted]
+    of_queries, of_rows = others[: len(tables)], others[len(tables) :]
+    own = [native.pointer(kept), native.pointer(gradient), native.pointers(of_queries),
+           native.pointers(of_rows), native.pointer(offset)]  # fmt: skip
+    _call(f"{name}_backward", queries, tables, items, None, target, scores, own, parameters)
+    return made
 
 
-def _sums(name: str, x: Tensor, offset: Tensor | None, *rest: Any) -> Tensor:
-    return x.new_empty(0 if offset is None else x.shape[1])
+def _gradients(
+    name: str, queries: list[Tensor], tables: list[Tensor], items: Tensor | None, *rest: Any
+) -> list[Tensor]:
+    """Of the offset, the queries and the rows, where they are wanted."""
+    wanted: list[bool] = rest[-1]
+    like, count = queries[0], _count(tables, items)
+    shapes = [(count,), *(q.shape for q in queries), *((count, q.shape[1]) for q in queries)]
+    return [like.new_empty(s) for s, wants in zip(shapes, wanted, strict=True) if wants]
+
+
+def _count(tables: list[Tensor], items: Tensor | None) -> int:
+    return len(tables[0]) - 1 if items is None else len(items)
+
+
+class _Step(ctypes.Structure):
+    """`Step` of native/step.h."""
+
+    _fields_: ClassVar = [
+        *((name, ctypes.c_void_p) for name in
+          ("queries", "tables", "widths", "items", "offset", "target", "scores")),
+        *((name, ctypes.c_int64) for name in ("terms", "examples", "candidates")),
+    ]  # fmt: skip
 
 
 def _call(
-    function: str, tensors: tuple[Tensor | None, ...], x: Tensor, parameters: list[float]
+    function: str,
+    queries: list[Tensor],
+    tables: list[Tensor],
+    items: Tensor | None,
+    offset: Tensor | None,
+    target: Tensor,
+    scores: Tensor,
+    own: list[Any],
+    parameters: list[float],
 ) -> None:
     loaded = native.library()
     assert loaded is not None
-    assert all(t is None or t.is_contiguous() for t in tensors)
-    pointers = [None if t is None else t.data_ptr() for t in tensors]
-    getattr(loaded, function)(*pointers, *x.shape, *parameters)
+    arrays = [native.pointers(queries), native.pointers(tables),
+              native.sizes([q.shape[1] for q in queries])]  # fmt: skip
+    step = _Step(
+        *map(ctypes.addressof, arrays), *map(native.pointer, (items, offset, target, scores)),
+        len(queries), len(queries[0]), _count(tables, items),
+    )  # fmt: skip
+    getattr(loaded, function)(ctypes.addressof(step), *own, *parameters)
 
 
 native.LIBRARY.define(
-    "loss(str name, Tensor x, Tensor? offset, Tensor target, float[] parameters) "
-    "-> (Tensor, Tensor)"
+    "loss(str name, Tensor[] queries, Tensor[] tables, Tensor? items, Tensor? offset, "
+    "Tensor target, float[] parameters) -> (Tensor, Tensor, Tensor)"
 )
 native.LIBRARY.define(
-    "loss_gradient_(str name, Tensor(a!) x, Tensor? offset, Tensor target, Tensor kept, "
-    "Tensor gradient, float[] parameters) -> Tensor"
+    "loss_gradient(str name, Tensor[] queries, Tensor[] tables, Tensor? items, Tensor target, "
+    "Tensor scores, Tensor kept, Tensor gradient, float[] parameters, bool[] wanted) "
+    "-> Tensor[]"
 )
 for operation, on_cpu, of_shapes in (
     ("loss", _forward, _empty),
-    ("loss_gradient_", _backward, _sums),
+    ("loss_gradient", _backward, _gradients),
 ):
     native.LIBRARY.impl(operation, on_cpu, "CPU")
     native.LIBRARY.impl(operation, of_shapes, "Meta")

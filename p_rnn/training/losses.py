@@ -8,6 +8,7 @@ function; s = softmax of o over all candidates but the example's own target posi
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,9 +18,8 @@ from torch.nn import functional as F
 
 from p_rnn.config import LossConfig
 from p_rnn.registry import lookup, settings_for
-from p_rnn.training import fused
 
-Loss = Callable[..., Tensor]  # of scores, target, log_q and, where it is still to be added, a bias
+Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 def _target(o: Tensor, target: Tensor) -> Tensor:
@@ -153,17 +153,6 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 
 
 def build_loss(config: LossConfig) -> Loss:
-    """The loss of a resolved config, its parameters bound: compiled where that can be."""
+    """The loss of a resolved config, its parameters bound."""
     function = lookup("loss", LOSSES, config.name)
-    settings = settings_for("loss", function, config)
-    compiled = fused.FUSED.get(config.name or "")
-
-    def loss(
-        scores: Tensor, target: Tensor, log_q: Tensor | None, bias: Tensor | None = None
-    ) -> Tensor:
-        if compiled is not None and fused.takes(scores, bias):
-            return compiled(scores, target, log_q, bias, **settings)
-        scores = scores if bias is None else scores.add_(bias)
-        return function(scores, target, log_q, **settings)
-
-    return loss
+    return partial(function, **settings_for("loss", function, config))

@@ -18,6 +18,7 @@ from p_rnn import native
 from p_rnn.config import OptimizerConfig
 from p_rnn.models.network import PRNN
 from p_rnn.models.plans import RowPlan
+from p_rnn.models.table import RowGradient
 from p_rnn.native import EPS
 from p_rnn.registry import lookup, settings_for
 
@@ -82,7 +83,7 @@ class Optimizer(ABC):
             if taken.plan is None:
                 self._apply(name, table.storage[:-1], taken.source)
             else:
-                self._apply_rows(name, table.storage, taken.plan, taken.source)
+                self._apply_rows(name, table.storage, taken)
         return torch.stack(squares).sum().sqrt() if measure else None
 
     def _apply(self, name: str, weight: Tensor, gradient: Tensor) -> None:
@@ -93,12 +94,13 @@ class Optimizer(ABC):
         count = self.counts[self.places[name]]
         return count.add_(1) if self.counting else count
 
-    def _apply_rows(self, name: str, storage: Tensor, plan: RowPlan, source: Tensor) -> None:
+    def _apply_rows(self, name: str, storage: Tensor, taken: RowGradient) -> None:
         """The same for some rows; the scratch row may come often, with a gradient of zero."""
-        rows = plan.rows
+        rows = taken.rows
+        assert rows is not None
         weight = storage.index_select(0, rows)
         slots = {slot: x.index_select(0, rows) for slot, x in self.slots[name].items()}
-        self.apply(weight, plan.sums(source), slots, self._count(name))
+        self.apply(weight, taken.values, slots, self._count(name))
         storage.index_copy_(0, rows, weight)
         for slot, x in self.slots[name].items():
             x.index_copy_(0, rows, slots[slot])
@@ -147,13 +149,15 @@ class Adagrad(Optimizer):
         else:
             weight.sub_(gradient, alpha=self.learning_rate)
 
-    def _apply_rows(self, name: str, storage: Tensor, plan: RowPlan, source: Tensor) -> None:
-        if not native.serves(storage):
-            super()._apply_rows(name, storage, plan, source)
+    def _apply_rows(self, name: str, storage: Tensor, taken: RowGradient) -> None:
+        plan = taken.plan
+        if plan is None or not native.serves(storage):
+            super()._apply_rows(name, storage, taken)
             return
         acc, velocity = self.slots[name]["acc"], self.slots[name].get("velocity")
+        sources = [x.contiguous() for x in taken.sources]
         torch.ops.p_rnn.adagrad_rows(
-            storage, acc, velocity, source, plan.rows, plan.starts, plan.order, plan.weights,
+            storage, acc, velocity, sources, plan.rows, plan.starts, plan.order, plan.weights,
             self.learning_rate, self.momentum,
         )  # fmt: skip
 

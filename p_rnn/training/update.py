@@ -18,6 +18,7 @@ from p_rnn.models.merges import Learners
 from p_rnn.models.network import PRNN, State
 from p_rnn.models.plans import RowPlan
 from p_rnn.training.feeds import Demand, Feed, Sources, Step, plan_name
+from p_rnn.training.fused import build_fused, takes
 from p_rnn.training.losses import build_loss
 from p_rnn.training.optimizers import Optimizer
 from p_rnn.training.strategies import Pass
@@ -48,7 +49,7 @@ class Update:
         assert config.batch_size is not None
         self.config, self.network, self.feed, self.optimizer = config, network, feed, optimizer
         self.batch_size = config.batch_size
-        self.loss = build_loss(config.loss)
+        self.loss, self.fused = build_loss(config.loss), build_fused(config.loss)
         self.log_support = torch.from_numpy(np.log(support)).to(network.device, network.dtype)
         self.demand = Demand([], [])
         self.sources: dict[Learners, dict[str, Sources]] = {}
@@ -99,8 +100,12 @@ class Update:
         hidden, after = self.feed.forward(step, state, self.demand, learners)
         targets = step.one("targets")
         items, column = self._candidates(step, targets)
-        scores, bias = self.network.parts(hidden, items, learners)
-        losses = self.loss(scores, column, self._log_q(items, len(targets)), bias)
+        candidates = self.network.candidates(hidden, items, learners)
+        log_q = self._log_q(items, len(targets))
+        if self.fused is not None and takes(candidates):
+            losses = self.fused(candidates, column, log_q)
+        else:
+            losses = self.loss(candidates.scores(), column, log_q)
         # The configured B, also in the tail, so that an example weighs the same everywhere (P).
         loss = losses.sum() / self.batch_size
         loss.backward()  # type: ignore[no-untyped-call]

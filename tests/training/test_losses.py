@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from p_rnn import native
 from p_rnn.config import LossConfig
 from p_rnn.errors import UserError
-from p_rnn.training.fused import FUSED, takes
 from p_rnn.training.losses import LOSSES, build_loss
 
 CASES = [
@@ -219,50 +217,6 @@ def test_large_scores_stay_finite(case: dict[str, Any], dtype: torch.dtype) -> N
 def test_inert_missing_and_unknown_settings_are_refused(config: LossConfig) -> None:
     with pytest.raises(UserError):
         build_loss(config)
-
-
-@pytest.mark.skipif(native.library() is None, reason="no C++ compiler: no compiled losses")
-@pytest.mark.parametrize("kind", ["diagonal", "full", "pair", "wide"])
-@pytest.mark.parametrize("case", [case for case in CASES if case["name"] in FUSED], ids=str)
-def test_compiled_losses(case: dict[str, Any], kind: str) -> None:
-    """In single precision: the equation, and the gradients of PyTorch's operations in double."""
-    if kind == "wide":  # enough for threads, and not a multiple of a vector's length
-        rng = np.random.default_rng(5)
-        scores, target = rng.normal(0, 3, (61, 601)), rng.integers(0, 601, 61)
-        log_q = rng.normal(0, 2, 601)
-    else:
-        scores, target, log_q = layout(kind)
-    bias = np.random.default_rng(4).normal(0, 1, scores.shape[1])
-    function = build_loss(LossConfig(**case))
-    found = {}
-    for dtype in (torch.float32, torch.float64):
-        leaf, b = (torch.tensor(x, dtype=dtype, requires_grad=True) for x in (scores, bias))
-        q, t = torch.tensor(log_q, dtype=dtype), torch.from_numpy(target)
-        assert takes(leaf, b) == (dtype == torch.float32)
-        losses = function(leaf * 1, t, q, b)
-        (losses * torch.arange(1, len(t) + 1)).sum().backward()
-        assert leaf.grad is not None
-        assert b.grad is not None
-        found[dtype] = losses.detach(), leaf.grad, b.grad
-    single, double = found[torch.float32], found[torch.float64]
-    wanted = expected(case, scores + bias, target, log_q)
-    np.testing.assert_allclose(single[0], wanted, rtol=2e-6, atol=1e-6)
-    for a, b in zip(single, double, strict=True):
-        scale = float(b.abs().max())
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6 * scale)
-    assert not takes(torch.zeros(3, 4).t(), None)
-    assert not takes(torch.zeros(3, 2), torch.zeros(3, 2))
-
-
-@pytest.mark.skipif(native.library() is None, reason="no C++ compiler: no compiled losses")
-@pytest.mark.parametrize("case", [case for case in CASES if case["name"] in FUSED], ids=str)
-@pytest.mark.parametrize("wrong", [math.nan, math.inf])
-def test_compiled_losses_do_not_hide_what_is_not_finite(case: dict[str, Any], wrong: float) -> None:
-    scores = torch.zeros(2, 40)
-    scores[0, 7] = wrong
-    losses = run(case, scores, np.array([0, 1]), np.zeros(40, dtype=np.float32))
-    assert not torch.isfinite(losses[0])
-    assert torch.isfinite(losses[1])
 
 
 def test_all_losses_are_covered() -> None:

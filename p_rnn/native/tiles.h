@@ -1,0 +1,123 @@
+// Vectors of the CPU, and matrix products of blocks that lie in its caches.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+
+#ifdef __AVX512F__
+constexpr int64_t FULL = 16;  // floats of a vector
+constexpr int SUMS = 24;      // vectors that a tile keeps in registers
+#else
+constexpr int64_t FULL = 8;
+constexpr int SUMS = 12;
+#endif
+constexpr int64_t HALF = 8;
+constexpr int64_t LINE = 16;  // floats of a cache line
+constexpr int64_t ROUND = 24;  // rows of a block have room up to a multiple of it
+
+typedef float Full __attribute__((vector_size(4 * FULL)));
+typedef float Half __attribute__((vector_size(4 * HALF)));
+typedef int32_t Whole __attribute__((vector_size(4 * FULL)));
+
+inline int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// Floats of a row, so that rows begin at cache lines and fall into all sets of a cache.
+inline int64_t stride(int64_t n) { return (up(n, LINE) / LINE | 1) * LINE; }
+
+// Memory that begins at a cache line; what it holds is left to chance.
+class Buffer {
+ public:
+  explicit Buffer(int64_t size)
+      : memory_(static_cast<float*>(std::aligned_alloc(4 * LINE, 4 * up(size + 1, LINE)))) {}
+  operator float*() const { return memory_.get(); }
+
+ private:
+  struct Free {
+    void operator()(float* p) const { std::free(p); }
+  };
+  std::unique_ptr<float, Free> memory_;
+};
+
+template <typename V>
+inline V load(const float* p) {
+  V v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+
+template <typename V>
+inline void store(float* p, V v) {
+  std::memcpy(p, &v, sizeof v);
+}
+
+inline Full all(float x) { return x - Full{}; }  // x + 0 would have to turn -0 into 0
+
+// Element (i, k) of a matrix is at[i * row + k * column].
+struct Factor {
+  const float* at;
+  int64_t row, column;
+};
+
+// C (+)= A B for ROWS rows and VECTORS vectors of columns: C stays in registers.
+template <typename V, int ROWS, int VECTORS, bool ADD>
+inline __attribute__((always_inline)) void tile(Factor a, const float* __restrict b, int64_t b_row,
+                                                float* __restrict c, int64_t c_row, int64_t depth) {
+  constexpr int64_t WIDTH = sizeof(V) / sizeof(float);
+  V sums[ROWS][VECTORS];
+#pragma GCC unroll 16
+  for (int i = 0; i < ROWS; ++i)
+#pragma GCC unroll 16
+    for (int j = 0; j < VECTORS; ++j) sums[i][j] = ADD ? load<V>(c + i * c_row + j * WIDTH) : V{};
+  int64_t k = 0;
+  do {
+    V v[VECTORS];
+#pragma GCC unroll 16
+    for (int j = 0; j < VECTORS; ++j) v[j] = load<V>(b + k * b_row + j * WIDTH);
+#pragma GCC unroll 16
+    for (int i = 0; i < ROWS; ++i) {
+      const V x = a.at[i * a.row + k * a.column] - V{};
+#pragma GCC unroll 16
+      for (int j = 0; j < VECTORS; ++j) sums[i][j] += x * v[j];
+    }
+  } while (++k < depth);
+#pragma GCC unroll 16
+  for (int i = 0; i < ROWS; ++i)
+#pragma GCC unroll 16
+    for (int j = 0; j < VECTORS; ++j) store(c + i * c_row + j * WIDTH, sums[i][j]);
+}
+
+template <typename V, int VECTORS, bool ADD>
+void strip(Factor a, const float* b, int64_t b_row, float* c, int64_t c_row, int64_t rows,
+           int64_t depth) {
+  constexpr int ROWS = SUMS / VECTORS > 12 ? 12 : SUMS / VECTORS;
+  for (int64_t i = 0; i < rows; i += ROWS)
+    tile<V, ROWS, VECTORS, ADD>({a.at + i * a.row, a.row, a.column}, b, b_row, c + i * c_row, c_row,
+                                depth);
+}
+
+// C [rows, columns] (+)= A [rows, depth] B [depth, columns]. C and A have rows up to ROUND, which
+// need hold nothing, C and B columns up to HALF.
+template <bool ADD>
+void multiply(Factor a, const float* b, int64_t b_row, float* c, int64_t c_row, int64_t rows,
+              int64_t columns, int64_t depth) {
+  constexpr int64_t MOST = FULL == 16 ? 4 : 2;
+  int64_t j = 0;
+  const int64_t whole = columns % FULL > HALF ? up(columns, FULL) : columns / FULL * FULL;
+  for (; whole - j >= MOST * FULL; j += MOST * FULL)
+    strip<Full, MOST, ADD>(a, b + j, b_row, c + j, c_row, rows, depth);
+  if (MOST > 3 && whole - j == 3 * FULL) {
+    strip<Full, 3, ADD>(a, b + j, b_row, c + j, c_row, rows, depth);
+    j = whole;
+  }
+  if (MOST > 2 && whole - j == 2 * FULL) {
+    strip<Full, 2, ADD>(a, b + j, b_row, c + j, c_row, rows, depth);
+    j = whole;
+  }
+  if (whole - j == FULL) {
+    strip<Full, 1, ADD>(a, b + j, b_row, c + j, c_row, rows, depth);
+    j = whole;
+  }
+  if (j < columns) strip<Half, 1, ADD>(a, b + j, b_row, c + j, c_row, rows, depth);
+}
