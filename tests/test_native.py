@@ -131,6 +131,12 @@ def test_compiled_once_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(list(damaged.parent.iterdir())) == 2
     monkeypatch.setenv("XDG_CACHE_HOME", str(kept))  # no folder
     assert build() is not None
+    monkeypatch.chdir(tmp_path)
+    for place in ("relative", ""):  # nothing is kept where it would be found by chance
+        monkeypatch.setenv("XDG_CACHE_HOME", place)
+        monkeypatch.setenv("HOME", "~")
+        assert build() is not None
+    assert {path.name for path in tmp_path.iterdir()} == {"p_rnn", "other"}
 
 
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

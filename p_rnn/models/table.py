@@ -87,9 +87,9 @@ class _Read:
 class Table(nn.Module):
     """Parameters [N, D] (or [N] when `width` is None) that are read by row.
 
-    In training, `rows` and `bags` hand out leaf tensors and remember them; after the backward pass
-    the optimizer takes index and gradient of what was read. No gradient of the size of the table is
-    ever made, except where the whole table is read at once (negatives=full).
+    In training, `rows`, `bags` and `unread` hand out leaf tensors and remember them; after the
+    backward pass the optimizer takes index and gradient of what was read. No gradient of the size
+    of the table is ever made, except where the whole table is read at once (negatives=full).
 
     `storage` has one row more, the scratch row: padding that keeps shapes static reads and writes
     it. `weight` is a view of the others.
@@ -123,7 +123,9 @@ class Table(nn.Module):
 
     def unread(self, items: Items) -> Tensor:
         """What takes the gradient of rows that others read; it holds no numbers."""
-        count = self.num_rows if isinstance(items, slice) else len(items)
+        count = (
+            len(range(*items.indices(self.num_rows))) if isinstance(items, slice) else len(items)
+        )
         return self._leaf(items, self.storage.new_empty(count, *self.storage.shape[1:]), None)
 
     def bags(self, bags: Bags, plan: RowPlan | None = None) -> Tensor:

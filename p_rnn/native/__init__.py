@@ -30,8 +30,16 @@ EPS = 1e-6  # in Adagrad's root (P)
 HERE = Path(__file__).parent
 # Without the exceptions of square roots, which keep loops from being vectorised. OpenMP's functions
 # are those that PyTorch has loaded: a second library would have threads of its own.
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC")
-BUILD_S = 120  # at most
+FLAGS = (
+    "-std=gnu++17",
+    "-O3",
+    "-march=native",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fopenmp",
+    "-fPIC",
+)
+BUILD_S = 120  # of a source, at most
 # Of each function: how many pointers, counts and numbers it takes, in this order.
 TAKES = {
     "adagrad_rows": (9, 4, 3),
@@ -58,7 +66,9 @@ def library() -> ctypes.CDLL | None:
     try:
         loaded = _load(found)
     except (OSError, subprocess.SubprocessError) as error:
-        log.info("without compiled passes: %s", error)
+        said = getattr(error, "stderr", None) or b""
+        reason = said.decode(errors="replace").strip() or str(error)
+        log.warning("%s cannot compile p_rnn/native, so training is slower: %s", found, reason)
         return None
     for name, (pointers, counts, numbers) in TAKES.items():
         function = getattr(loaded, name)
@@ -78,30 +88,37 @@ def _load(compiler: str) -> ctypes.CDLL:
     parts = [macros, *(path.read_bytes() for path in [*sources, *sorted(HERE.glob("*.h"))])]
     key = hashlib.sha256(b"\0".join([repr((compiler, FLAGS)).encode(), *parts])).hexdigest()[:16]
     kept = _cache() / f"native-{key}.so"
-    if kept.is_file():
-        with contextlib.suppress(OSError):  # damaged: it is compiled anew
-            return ctypes.CDLL(str(kept), mode=os.RTLD_NOW)
+    with contextlib.suppress(OSError):  # not there, not to be read, or damaged
+        return ctypes.CDLL(str(kept), mode=os.RTLD_NOW)
     with tempfile.TemporaryDirectory() as folder:
         objects = [f"{folder}/{path.stem}.o" for path in sources]
         for path, compiled in zip(sources, objects, strict=True):
             _run([compiler, *FLAGS, "-c", str(path), "-o", compiled])
-        linked = f"{folder}/native.so"
-        _run([compiler, "-shared", *objects, "-o", linked])
-        loaded = ctypes.CDLL(linked, mode=os.RTLD_NOW)
-        try:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as file:
-                file.write(Path(linked).read_bytes())
-            Path(file.name).replace(kept)  # whole or not at all
-        except OSError as error:
-            log.debug("compiled passes are not kept: %s", error)
-    return loaded
+        linked = Path(folder) / "native.so"
+        _run([compiler, "-shared", *objects, "-o", str(linked)])
+        with contextlib.suppress(OSError):
+            _keep(linked, kept)
+            return ctypes.CDLL(str(kept), mode=os.RTLD_NOW)
+        return ctypes.CDLL(str(linked), mode=os.RTLD_NOW)
 
 
 def _cache() -> Path:
-    """Where files that can be made again are kept."""
-    given = os.environ.get("XDG_CACHE_HOME")
-    return Path(given or os.path.expanduser("~/.cache")) / "p_rnn"  # noqa: PTH111  (never raises)
+    """Where files that can be made again are kept; nothing can be where no folder is known."""
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111  (never raises)
+    folder = given if given.is_absolute() else home / ".cache"
+    return (folder if folder.is_absolute() else Path(os.devnull)) / "p_rnn"
+
+
+def _keep(made: Path, kept: Path) -> None:
+    """Copy a file, whole or not at all."""
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    partial = kept.with_suffix(f".{os.getpid()}")
+    try:
+        shutil.copyfile(made, partial)
+        partial.replace(kept)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _run(command: Sequence[str]) -> bytes:

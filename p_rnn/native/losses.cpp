@@ -40,9 +40,9 @@ void turn(const float* queries, int64_t examples, int64_t width, float* turned, 
 
 // What the threads have gathered, in the first one's state: sums belong to the highest score.
 template <typename Loss>
-void join(float* states, int64_t row, int64_t threads, int64_t b) {
+void join(float* states, int64_t row, int64_t team, int64_t b) {
   const Rows total{states, row};
-  for (int64_t t = 1; t < threads; ++t) {
+  for (int64_t t = 1; t < team; ++t) {
     const Rows other{states + t * Loss::STATE * row, row};
     const float a = total[0][b], z = other[0][b], m = a > z ? a : z;
     for (int k = 1; k < Loss::STATE; ++k)
@@ -58,7 +58,7 @@ void forward(const Step& s, const Loss& loss, float* keep, float* losses) {
   Buffer own(row), turned(deep * row), states(threads * Loss::STATE * row);
   std::memset(states, 0, 4 * threads * Loss::STATE * row);
   for (int64_t t = 0; t < threads; ++t)
-    for (int64_t b = 0; b < lanes; ++b) states[t * Loss::STATE * row + b] = -INFINITY;
+    for (int64_t b = 0; b < lanes; ++b) states[t * Loss::STATE * row + b] = LOWEST;
 #pragma omp parallel num_threads(threads)
   {
     const Rows state{states + omp_get_thread_num() * Loss::STATE * row, row};
@@ -85,7 +85,7 @@ void forward(const Step& s, const Loss& loss, float* keep, float* losses) {
     }
 #pragma omp for schedule(static)
     for (int64_t b = 0; b < s.examples; ++b) {
-      join<Loss>(states, row, threads, b);
+      join<Loss>(states, row, omp_get_num_threads(), b);
       if (!Loss::TARGET_FIRST) own[b] = s.scores[s.target[b] * row + b];
       loss.finish(Rows{states, row}, Rows{keep, row}, own, losses, b);
     }
@@ -123,13 +123,14 @@ void gradient_of_rows(const float* slopes, int64_t row, const float* queries, in
 }
 
 // Sums the parts of the threads [B, line], `apart` floats from each other, into out [B, width].
-void join_parts(const float* parts, int64_t apart, int64_t threads, int64_t line, int64_t examples,
-                int64_t width, float* out) {
+void join_parts(const float* parts, int64_t apart, int64_t line, int64_t examples, int64_t width,
+                float* out) {
+  const int64_t team = omp_get_num_threads();  // may be fewer than were asked for
 #pragma omp for schedule(static) nowait
   for (int64_t b = 0; b < examples; ++b) {
     float* __restrict total = out + b * width;
     std::memcpy(total, parts + b * line, 4 * width);
-    for (int64_t t = 1; t < threads; ++t) {
+    for (int64_t t = 1; t < team; ++t) {
       const float* part = parts + t * apart + b * line;
       for (int64_t d = 0; d < width; ++d) total[d] += part[d];
     }
@@ -137,12 +138,12 @@ void join_parts(const float* parts, int64_t apart, int64_t threads, int64_t line
 }
 
 template <typename Loss>
-void backward(const Step& s, const Loss& loss, float* keep, const float* gradient,
+void backward(const Step& s, const Loss& loss, const float* keep, const float* gradient,
               const Wanted& wanted) {
   const int64_t row = s.row(), threads = s.threads(), deep = s.before(s.terms);
   const int64_t high = up(s.examples, ROUND);
   const auto targets = s.targets();
-  const Rows kept{keep, row};
+  const Kept kept{keep, row};
   Buffer weight(row), queries(high * deep), parts(threads * high * deep);
   std::memcpy(weight, gradient, 4 * s.examples);
 #pragma omp parallel num_threads(threads)
@@ -186,8 +187,8 @@ void backward(const Step& s, const Loss& loss, float* keep, const float* gradien
 #pragma omp barrier
     for (int64_t p = 0; p < s.terms; ++p)
       if (wanted.queries[p])
-        join_parts(parts + s.before(p) * high, high * deep, threads, stride(s.widths[p]),
-                   s.examples, s.widths[p], wanted.queries[p]);
+        join_parts(parts + s.before(p) * high, high * deep, stride(s.widths[p]), s.examples,
+                   s.widths[p], wanted.queries[p]);
   }
 }
 
@@ -199,7 +200,7 @@ extern "C" void cross_entropy_forward(const Step* step, float* kept, float* loss
 }
 
 // The gradients of the losses, times gradient[b].
-extern "C" void cross_entropy_backward(const Step* step, float* kept, const float* gradient,
+extern "C" void cross_entropy_backward(const Step* step, const float* kept, const float* gradient,
                                        float* const* of_queries, float* const* of_rows,
                                        float* of_offset) {
   backward(*step, CrossEntropy{}, kept, gradient, {of_queries, of_rows, of_offset});
@@ -211,7 +212,7 @@ extern "C" void bpr_max_forward(const Step* step, float* kept, float* losses, fl
   forward(*step, BprMax{alpha, bpreg}, kept, losses);
 }
 
-extern "C" void bpr_max_backward(const Step* step, float* kept, const float* gradient,
+extern "C" void bpr_max_backward(const Step* step, const float* kept, const float* gradient,
                                  float* const* of_queries, float* const* of_rows,
                                  float* of_offset, float alpha, float bpreg) {
   backward(*step, BprMax{alpha, bpreg}, kept, gradient, {of_queries, of_rows, of_offset});

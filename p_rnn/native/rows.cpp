@@ -7,11 +7,11 @@
 
 #include <omp.h>
 
+#include "tiles.h"
+
 namespace {
 
-constexpr int64_t AHEAD = 8;              // rows; memory is asked for them before their turn
-constexpr int64_t LINE = 16;              // floats of a cache line
-constexpr int64_t WORTH_THREADS = 16384;  // floats; with fewer, waking a thread takes longer
+constexpr int64_t AHEAD = 8;  // rows; memory is asked for them before their turn
 
 void ask_for(const float* row, int64_t width) {
   for (int64_t d = 0; d < width; d += LINE) __builtin_prefetch(row + d, 1);

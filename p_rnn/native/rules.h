@@ -54,7 +54,7 @@ struct CrossEntropy {
     losses[b] = std::log(state[1][b]) + state[0][b] - own[b];
   }
 
-  void slopes(const Block& block, Rows kept, const float* gradient, float* out) const {
+  void slopes(const Block& block, Kept kept, const float* gradient, float* out) const {
     const int64_t b = block.example;
     const Full m = load<Full>(kept[0] + b);
     const Full scale = load<Full>(gradient + b) / load<Full>(kept[1] + b);
@@ -64,7 +64,7 @@ struct CrossEntropy {
     }
   }
 
-  void correct(float* slope, Rows, const float* gradient, int64_t b) const {
+  void correct(float* slope, Kept, const float* gradient, int64_t b) const {
     *slope -= gradient[b];
   }
 };
@@ -121,7 +121,7 @@ struct BprMax {
     for (int k = 0; k < KEPT; ++k) kept[k][b] = values[k];
   }
 
-  void slopes(const Block& block, Rows kept, const float* gradient, float* out) const {
+  void slopes(const Block& block, Kept kept, const float* gradient, float* out) const {
     const int64_t b = block.example;
     const Full m = load<Full>(kept[0] + b), inverse = 1.0f / load<Full>(kept[2] + b);
     const Full ratio = exponential(m - load<Full>(kept[5] + b));
@@ -138,7 +138,7 @@ struct BprMax {
     }
   }
 
-  void correct(float* slope, Rows kept, const float* gradient, int64_t b) const {
+  void correct(float* slope, Kept kept, const float* gradient, int64_t b) const {
     const float o = kept[5][b], mean = kept[2][b];
     const float of_elu = o > 0.0f || alpha == 0.0f ? 1.0f : o + alpha;
     *slope = gradient[b] * of_elu * (kept[4][b] - (mean - 1e-24f)) / mean;

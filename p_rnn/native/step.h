@@ -1,6 +1,7 @@
 // The scores of a step: what they are made of, and vectors of them.
 #pragma once
 
+#include <cfloat>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -9,9 +10,8 @@
 
 #include "tiles.h"
 
-constexpr int64_t CHUNK = 48;             // candidates at a time: a multiple of ROUND
-constexpr int64_t DEPTH = 64;             // examples at a time, when rows' gradients are summed
-constexpr int64_t WORTH_THREADS = 16384;  // scores; with fewer, waking a thread takes longer
+constexpr int64_t CHUNK = 48;  // candidates at a time: a multiple of ROUND
+constexpr int64_t DEPTH = 64;  // examples at a time, when rows' gradients are summed
 
 // The scores of a step are sum_p queries_p [B, D_p] . rows of tables_p + offset. They are kept with
 // a row for each of C candidates and a column for each of B examples, `row` floats apart.
@@ -78,11 +78,15 @@ struct Step {
 
 // What a loss gathers over candidates and what it needs again, as rows of `row` floats: a value for
 // each example. See p_rnn/training/losses.py for the letters.
-struct Rows {
-  float* at;
+template <typename Number>
+struct Values {
+  Number* at;
   int64_t row;
-  float* operator[](int64_t k) const { return at + k * row; }
+  Number* operator[](int64_t k) const { return at + k * row; }
 };
+using Rows = Values<float>;
+using Kept = Values<const float>;
+constexpr float LOWEST = -FLT_MAX;  // of scores, before there are any: not infinite, as inf - inf
 
 // A vector of examples over a chunk of candidates.
 struct Block {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -16,6 +17,7 @@ constexpr int SUMS = 12;
 constexpr int64_t HALF = 8;
 constexpr int64_t LINE = 16;  // floats of a cache line
 constexpr int64_t ROUND = 24;  // rows of a block have room up to a multiple of it
+constexpr int64_t WORTH_THREADS = 16384;  // numbers; with fewer, waking a thread takes longer
 
 typedef float Full __attribute__((vector_size(4 * FULL)));
 typedef float Half __attribute__((vector_size(4 * HALF)));
@@ -30,7 +32,11 @@ inline int64_t stride(int64_t n) { return (up(n, LINE) / LINE | 1) * LINE; }
 class Buffer {
  public:
   explicit Buffer(int64_t size)
-      : memory_(static_cast<float*>(std::aligned_alloc(4 * LINE, 4 * up(size + 1, LINE)))) {}
+      : memory_(static_cast<float*>(std::aligned_alloc(4 * LINE, 4 * up(size + 1, LINE)))) {
+    if (memory_) return;
+    std::fputs("p_rnn: out of memory\n", stderr);
+    std::abort();  // threads have no other way out
+  }
   operator float*() const { return memory_.get(); }
 
  private:
@@ -97,27 +103,24 @@ void strip(Factor a, const float* b, int64_t b_row, float* c, int64_t c_row, int
                                 depth);
 }
 
-// C [rows, columns] (+)= A [rows, depth] B [depth, columns]. C and A have rows up to ROUND, which
-// need hold nothing, C and B columns up to HALF.
+// Columns [j, whole) in strips of at most VECTORS vectors; where they end.
+template <int VECTORS, bool ADD>
+int64_t strips(Factor a, const float* b, int64_t b_row, float* c, int64_t c_row, int64_t rows,
+               int64_t depth, int64_t j, int64_t whole) {
+  for (; whole - j >= VECTORS * FULL; j += VECTORS * FULL)
+    strip<Full, VECTORS, ADD>(a, b + j, b_row, c + j, c_row, rows, depth);
+  if constexpr (VECTORS > 1)
+    return strips<VECTORS - 1, ADD>(a, b, b_row, c, c_row, rows, depth, j, whole);
+  return j;
+}
+
+// C [rows, columns] (+)= A [rows, depth] B [depth, columns]. C and A have room for rows up to a
+// multiple of ROUND, C and B for columns up to one of HALF; what stands there does not matter.
 template <bool ADD>
 void multiply(Factor a, const float* b, int64_t b_row, float* c, int64_t c_row, int64_t rows,
               int64_t columns, int64_t depth) {
-  constexpr int64_t MOST = FULL == 16 ? 4 : 2;
-  int64_t j = 0;
+  constexpr int MOST = FULL == 16 ? 4 : 2;
   const int64_t whole = columns % FULL > HALF ? up(columns, FULL) : columns / FULL * FULL;
-  for (; whole - j >= MOST * FULL; j += MOST * FULL)
-    strip<Full, MOST, ADD>(a, b + j, b_row, c + j, c_row, rows, depth);
-  if (MOST > 3 && whole - j == 3 * FULL) {
-    strip<Full, 3, ADD>(a, b + j, b_row, c + j, c_row, rows, depth);
-    j = whole;
-  }
-  if (MOST > 2 && whole - j == 2 * FULL) {
-    strip<Full, 2, ADD>(a, b + j, b_row, c + j, c_row, rows, depth);
-    j = whole;
-  }
-  if (whole - j == FULL) {
-    strip<Full, 1, ADD>(a, b + j, b_row, c + j, c_row, rows, depth);
-    j = whole;
-  }
+  const int64_t j = strips<MOST, ADD>(a, b, b_row, c, c_row, rows, depth, 0, whole);
   if (j < columns) strip<Half, 1, ADD>(a, b + j, b_row, c + j, c_row, rows, depth);
 }

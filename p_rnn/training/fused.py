@@ -3,7 +3,8 @@
 PyTorch's operations gather the candidates' rows, multiply, make four to ten passes over the scores
 [B, C], and multiply twice for the gradients; here all that is done for a few dozen candidates at a
 time, so that it stays in caches. The equations are those of p_rnn/training/losses.py, which runs
-where there is no C++ compiler, on other devices, and in double precision.
+where each example has candidates of its own, where there is no C++ compiler, on other devices, and
+in double precision.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ def build_fused(config: LossConfig) -> Fused | None:
         ]
         items = candidates.items if isinstance(candidates.items, Tensor) else None
         storages = [table.storage for table in candidates.tables]
-        call = _Call(name, parameters, storages, items, target)
-        losses: Tensor = _Fused.apply(call, offset, *candidates.queries, *leaves)  # type: ignore[no-untyped-call]
+        fixed = _Fixed(name, parameters, storages, items, target)
+        losses: Tensor = _Fused.apply(fixed, offset, *candidates.queries, *leaves)  # type: ignore[no-untyped-call]
         return losses
 
     return loss
@@ -57,14 +58,18 @@ def build_fused(config: LossConfig) -> Fused | None:
 
 def takes(candidates: Candidates) -> bool:
     """Whether the compiled losses can be used: the same candidates for all, in single precision."""
-    items, bias = candidates.items, candidates.bias
-    tensors = [*candidates.queries, *(table.storage for table in candidates.tables)]
-    alike = items.dim() == 1 if isinstance(items, Tensor) else True
-    return alike and native.serves(*tensors, *([] if bias is None else [bias]))
+    items, bias, tables = candidates.items, candidates.bias, candidates.tables
+    if isinstance(items, Tensor):
+        alike = items.dim() == 1 and items.dtype == torch.int64 and items.is_contiguous()
+    else:
+        alike = range(tables[0].num_rows)[items] == range(tables[0].num_rows)
+    tensors = [*candidates.queries, *(table.storage for table in tables)]
+    some = candidates.queries[0].numel() > 0
+    return alike and some and native.serves(*tensors, *([] if bias is None else [bias]))
 
 
 @dataclass(frozen=True)
-class _Call:
+class _Fixed:
     """What has no gradient."""
 
     name: str
@@ -78,25 +83,25 @@ class _Fused(torch.autograd.Function):
     """Losses [B]; the gradients of the rows [C, D_p] go to leaves that hold no numbers."""
 
     @staticmethod
-    def forward(ctx: Any, call: _Call, offset: Tensor | None, *inputs: Tensor | None) -> Tensor:
-        queries = inputs[: len(call.tables)]
+    def forward(ctx: Any, fixed: _Fixed, offset: Tensor | None, *inputs: Tensor | None) -> Tensor:
+        queries = inputs[: len(fixed.tables)]
         losses: Tensor
         losses, scores, kept = torch.ops.p_rnn.loss(
-            call.name, queries, call.tables, call.items, offset, call.target, call.parameters
+            fixed.name, queries, fixed.tables, fixed.items, offset, fixed.target, fixed.parameters
         )
         ctx.save_for_backward(scores, kept, *queries)
-        ctx.call = call
+        ctx.fixed = fixed
         return losses
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         scores, kept, *queries = ctx.saved_tensors
-        call, wanted = ctx.call, list(ctx.needs_input_grad[1:])
+        fixed, wanted = ctx.fixed, list(ctx.needs_input_grad[1:])
         found = iter(
             torch.ops.p_rnn.loss_gradient(
-                call.name, queries, call.tables, call.items, call.target, scores, kept,
-                gradient.contiguous(), call.parameters, wanted,
+                fixed.name, queries, fixed.tables, fixed.items, fixed.target, scores, kept,
+                gradient.contiguous(), fixed.parameters, wanted,
             )
         )  # fmt: skip
         return None, *(next(found) if wants else None for wants in wanted)
@@ -140,7 +145,7 @@ def _backward(
     parameters: list[float],
     wanted: list[bool],
 ) -> list[Tensor]:
-    made = _gradients(name, queries, tables, items, target, scores, kept, gradient, [], wanted)
+    made = _gradients(queries, tables, items, wanted)
     found = iter(made)
     offset, *others = [next(found) if wants else None for wants in wanted]
     of_queries, of_rows = others[: len(tables)], others[len(tables) :]
@@ -151,13 +156,16 @@ def _backward(
 
 
 def _gradients(
-    name: str, queries: list[Tensor], tables: list[Tensor], items: Tensor | None, *rest: Any
+    queries: list[Tensor], tables: list[Tensor], items: Tensor | None, wanted: list[bool]
 ) -> list[Tensor]:
     """Of the offset, the queries and the rows, where they are wanted."""
-    wanted: list[bool] = rest[-1]
     like, count = queries[0], _count(tables, items)
     shapes = [(count,), *(q.shape for q in queries), *((count, q.shape[1]) for q in queries)]
     return [like.new_empty(s) for s, wants in zip(shapes, wanted, strict=True) if wants]
+
+
+def _gradient_shapes(name: str, queries: Any, tables: Any, items: Any, *rest: Any) -> list[Tensor]:
+    return _gradients(queries, tables, items, rest[-1])
 
 
 def _count(tables: list[Tensor], items: Tensor | None) -> int:
@@ -207,7 +215,7 @@ native.LIBRARY.define(
 )
 for operation, on_cpu, of_shapes in (
     ("loss", _forward, _empty),
-    ("loss_gradient", _backward, _gradients),
+    ("loss_gradient", _backward, _gradient_shapes),
 ):
     native.LIBRARY.impl(operation, on_cpu, "CPU")
     native.LIBRARY.impl(operation, of_shapes, "Meta")
