@@ -3,44 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
-import hashlib
 import logging
 import os
-import re
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import fields
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from p_rnn.config import Config, FeatureConfig, SubnetConfig
-from p_rnn.errors import UserError
-from p_rnn.registry import suggest
-from p_rnn.resolve import leaves
+from p_rnn.config import CONF, Config
+from p_rnn.mistakes import MENDABLE, check_groups, one_line, sections_there
+from p_rnn.names import SWEPT, job_name, swept_keys
 from p_rnn.sweeps import RememberSweep, finish, note_failure
 
 C = TypeVar("C")
-CONF = Path(__file__).resolve().parent.parent / "conf"
-SWEPT = "P_RNN_SWEPT_KEYS"  # environment variable
 INTERRUPTED = (
     "interrupted; the same command with resume=<run folder>/checkpoints/last.pt goes on, "
     "and the same sweep with its sweep_name"
 )
-# What a person can mend: one line; anything else is a bug of ours and keeps its traceback.
-MENDABLE = (UserError, OmegaConfBaseException, OSError, FloatingPointError)
-TYPES = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
-SECTIONS = {"Subnet": "weight=2", "Feature": "kind=text"}  # examples
-LONGEST_NAME = 120  # of a job's folder, well below the 255 bytes that file systems allow
 log = logging.getLogger("p_rnn")
 
 
@@ -86,16 +71,12 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
             os.environ[SWEPT] = ",".join(swept_keys(sys.argv[1:]))
             try:
                 check_groups(sys.argv[1:])
-                main()
+                with sections_there(sys.argv[1:]):
+                    main()
             except KeyboardInterrupt:
                 print(INTERRUPTED, file=sys.stderr)
                 sys.exit(130)
-            except AssertionError as error:
-                if "Unexpected type for root" not in str(error):
-                    raise
-                print(f"error: {_absent_section(sys.argv[1:])}", file=sys.stderr)
-                sys.exit(2)
-            except (*MENDABLE, HydraException) as error:
+            except MENDABLE as error:
                 if not _finish_sweep() and not failed:
                     print(f"error: {one_line(error, schema)}", file=sys.stderr)
                 sys.exit(2)
@@ -117,7 +98,7 @@ def run_to_exit(job: Callable[[], bool], schema: type[Any]) -> None:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on", file=sys.stderr)
         sys.exit(130)
-    except (*MENDABLE, HydraException) as error:
+    except MENDABLE as error:
         print(f"error: {one_line(error, schema)}", file=sys.stderr)
         failed = True
     sys.exit(2 if failed else 0)
@@ -135,38 +116,19 @@ def load_config(*overrides: str) -> Config:
     """The settings that `python scripts/train.py OVERRIDES` would run with, for use from Python."""
     check_groups(overrides)
     _register(Config)
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        try:
-            return typed(hydra.compose("train", overrides=list(overrides)), Config)
-        except AssertionError as error:
-            if "Unexpected type for root" not in str(error):
-                raise
-            raise UserError(_absent_section(overrides)) from error
-
-
-def check_groups(overrides: Sequence[str]) -> None:
-    """Refuse what Hydra would answer with a traceback in the place of a file of a group.
-
-    Raises:
-        UserError: null, a number, or true or false.
-    """
-    for word in overrides:
-        group, _, value = word.partition("=")
-        group = group.lstrip("+")
-        folder = CONF / group
-        if not group or not folder.is_dir():
-            continue
-        if value == "null":
-            raise UserError(f"{word}: a group cannot be null; ~{group} leaves it out")
-        if re.fullmatch(r"[-+]?[\d.]+|true|false", value, re.IGNORECASE):
-            known = [path.stem for path in folder.glob("*.yaml")]
-            raise UserError(f"unknown {group} '{value}'{suggest(value, known)}")
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"), sections_there(overrides):
+        return typed(hydra.compose("train", overrides=list(overrides)), Config)
 
 
 def _register(schema: type[Any]) -> None:
     ConfigStore.instance().store(name="schema", node=_open_schema(schema))
     for resolver, function in (("first", first), ("job_name", job_name)):
         OmegaConf.register_new_resolver(resolver, function, replace=True)
+
+
+def first(*values: Any) -> Any:
+    """The first value that is given: ${first:${a},${b}}."""
+    return next((value for value in values if value is not None), None)
 
 
 def _open_schema(schema: type[Any]) -> DictConfig:
@@ -197,69 +159,6 @@ def typed(tree: DictConfig, schema: type[C]) -> C:
     return config
 
 
-def one_line(error: BaseException, schema: type[Any]) -> str:
-    """What is wrong and what to do, without Hydra's paragraphs."""
-    ours = isinstance(error, (UserError, OSError, FloatingPointError))
-    if ours and not isinstance(error, HydraException):
-        return str(error)
-    if isinstance(error, MissingMandatoryValue):
-        key = str(getattr(error, "full_key", "") or str(error).split(":")[-1]).strip()
-        return f"{key} must be given ({key}=...)"
-    if isinstance(error, MissingConfigException) and error.options:
-        group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        return f"unknown {group} '{choice}'{suggest(choice, error.options)}"
-    if isinstance(error, OverrideParseException):
-        first_line = str(error).splitlines()[0]
-        key, _, value = str(error.override).partition("=")
-        quoted = f"; values with = or blanks need quotes: \"{key}='{value}'\"" if value else ""
-        return f"cannot read '{error.override}': {first_line}{quoted}"
-    text, cause = str(error), error.__cause__
-    override = re.match(
-        r"(?:Could not override|Error merging override) '?\+*([^'\n=]+)=?(.*)", text
-    )
-    key = override[1].strip() if override else ""
-    if "Ambiguous value" in text:
-        return f"{text.splitlines()[0]}: several values are a sweep, which needs -m"
-    unknown = re.search(r"Key '([^']*)' (?:is )?not in", f"{text}\n{cause}")
-    if unknown or "No match in the defaults list" in text:
-        full = re.search(r"full_key: (\S+)", f"{text}\n{cause}")
-        key = key or (full[1] if full else unknown[1] if unknown else "?")
-        return f"unknown setting '{key}'{_nearest(key, schema)}"
-    key = key or str(getattr(error, "full_key", None) or "")
-    reason = str(cause).splitlines()[0] if cause is not None else text.splitlines()[0]
-    if "ListConfig" in reason:
-        return f"{key} takes a list: {key}=[{override[2] if override else '...'}]"
-    section = re.search(r"is not a subclass of (Subnet|Feature)Config", reason)
-    if section:
-        return f"{key} is a section of settings, such as {key}.{SECTIONS[section[1]]}"
-    for omegaconf_type, words in TYPES.items():
-        reason = reason.replace(f"could not be converted to {omegaconf_type}", f"is not {words}")
-    return f"{key}: {reason}" if key else reason
-
-
-def _nearest(key: str, schema: type[Any]) -> str:
-    """Settings and groups whose name is close, compared whole and by the last part."""
-    section = FeatureConfig if ".features." in key else SubnetConfig
-    if key.startswith(("subnets.", "dataset.features.")):
-        names = [f.name for f in fields(section)]
-        return suggest(key.split(".")[-1], names)
-    known = [k for k, _, _ in leaves(schema())]
-    groups = [path.name for path in CONF.iterdir() if path.is_dir()]
-    close = difflib.get_close_matches(key, known + groups, n=2, cutoff=0.7)
-    last = difflib.get_close_matches(key.split(".")[-1], [k.split(".")[-1] for k in known], n=1)
-    close += [k for k in known if k.split(".")[-1] in last and k not in close]
-    hint = f"; did you mean {' or '.join(close[:3])}?" if close else ";"
-    return f"{hint} --cfg job prints all settings"
-
-
-def _absent_section(arguments: Sequence[str]) -> str:
-    """For a setting inside a section that is null (OmegaConf only asserts)."""
-    keys = [word.partition("=")[0].lstrip("+") for word in arguments if "=" in word]
-    nested = [key for key in keys if key.count(".") >= 2 and ".features." not in key]
-    section = " or ".join(key.rpartition(".")[0] for key in nested)
-    return f"{' or '.join(nested)} has no effect: this data set has no {section}; leave it out"
-
-
 def remove_if_empty(folder: Path, job: str) -> None:
     """Remove the folder of a refused run: Hydra's copy of the settings, a log, and nothing else."""
     ours = {folder / f"{job}.log"}
@@ -270,44 +169,3 @@ def remove_if_empty(folder: Path, job: str) -> None:
         for place in (folder / ".hydra", folder):
             with contextlib.suppress(OSError):  # in use, or not empty after all
                 place.rmdir()
-
-
-def first(*values: Any) -> Any:
-    """The first value that is given: ${first:${a},${b}}."""
-    return next((value for value in values if value is not None), None)
-
-
-def _short(key: str) -> str:
-    """The last word of a key; of a subnet's or a feature's setting its name as well."""
-    words = key.lstrip("+").split(".")
-    named = words[0] == "subnets" or "features" in words
-    return ".".join(words[-2:] if named else words[-1:])
-
-
-def swept_keys(arguments: list[str]) -> list[str]:
-    """The keys of a command line that a sweep varies: those with several values."""
-    words = [word for word in arguments if "=" in word and not word.startswith("-")]
-    try:
-        parsed = OverridesParser.create().parse_overrides(words)
-    except HydraException:
-        return []  # Hydra says it better
-    return [o.get_key_element().lstrip("+") for o in parsed if o.is_sweep_override()]
-
-
-def job_name(overrides: str, params: Any = None) -> str:
-    """The folder name of a job of a sweep: what the sweep varies, as lr=0.1,num_layers=2.
-
-    Args:
-        overrides: the job's own, as "key=value,key=value".
-        params: {key: values} of a sweep that the config defines.
-    """
-    varied = {*os.environ.get(SWEPT, "").split(","), *(params or {})}
-    # Values can hold commas, so cut only where a key follows.
-    pairs = [pair.partition("=") for pair in re.split(r",(?=\+*[\w@/.]+=)", overrides)]
-    chosen = [p for p in pairs if p[0].lstrip("+") in varied] or pairs
-    text = ",".join(f"{_short(key)}={value}" for key, _, value in chosen)
-    text = re.sub(r"[^\w=,.\-\[\]]+", "_", text).strip("=") or "defaults"
-    if len(text) > LONGEST_NAME:
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        text = f"{text[:LONGEST_NAME]}-{digest}"
-    return text

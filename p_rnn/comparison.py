@@ -20,7 +20,8 @@ from p_rnn.evaluation.evaluator import Protocol, Ranks, evaluate, summarise
 from p_rnn.models.architectures import build_network
 from p_rnn.models.network import PRNN
 from p_rnn.random import Streams
-from p_rnn.resolve import check_evaluation, check_ranges
+from p_rnn.ranges import check_ranges
+from p_rnn.resolve import check_evaluation
 from p_rnn.runtime import use_device
 from p_rnn.training.checkpoint import load_checkpoint
 from p_rnn.training.fit import set_network

@@ -8,11 +8,13 @@ plain dicts). Everywhere, null means "not given": the model's own default, or a 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Optional
 
 from omegaconf import MISSING
 
 # ruff: noqa: UP045  (OmegaConf reads Optional[...] on every Python that we support)
+CONF = Path(__file__).resolve().parent.parent / "conf"  # the files of which it is composed
 
 
 def number(default: Any, low: float | None = None, high: float | None = None, **more: Any) -> Any:

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import yaml
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from p_rnn.cli import CONF, MENDABLE, load_config, one_line
-from p_rnn.config import Config
+from p_rnn.cli import load_config
+from p_rnn.config import CONF, Config
 from p_rnn.errors import UserError
+from p_rnn.mistakes import MENDABLE, one_line
 from p_rnn.registry import suggest
 from p_rnn.report.runs import METRICS
 from p_rnn.sweeps import note_failure, objective, run_job
@@ -72,7 +72,7 @@ def attempt(overrides: Sequence[str], folder: Path) -> dict[str, Any] | None:
     """The metrics of a job; None where it failed, with a note in its folder."""
     try:
         metrics = run_job(load_config(*overrides), folder)
-    except (*MENDABLE, HydraException) as error:
+    except MENDABLE as error:
         line = one_line(error, Config)
     except Exception as error:  # a bug, or no memory: the other jobs may run
         log.exception("the job failed")

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from p_rnn.config import Config
 from p_rnn.errors import UserError
-from p_rnn.resolve import leaves
+from p_rnn.ranges import leaves
 
 
 def from_dict(plain: dict[str, Any]) -> Config:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from p_rnn.cli import SWEPT, job_name, swept_keys
+from p_rnn.names import SWEPT, job_name, swept_keys
 from tests.conftest import TINY, random_log
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -14,7 +14,8 @@ from p_rnn.cli import load_config, typed
 from p_rnn.config import Config, EarlyStoppingConfig, EvaluationConfig
 from p_rnn.errors import UserError
 from p_rnn.models.architectures import check_model
-from p_rnn.resolve import check_evaluation, leaves, resolve, resolve_dataset
+from p_rnn.ranges import leaves
+from p_rnn.resolve import check_evaluation, resolve, resolve_dataset
 
 
 @cache

@@ -8,8 +8,8 @@ from typing import Any, Optional
 
 from p_rnn.config import choice, number
 from p_rnn.errors import UserError
+from p_rnn.ranges import check_ranges
 from p_rnn.registry import lookup, suggest
-from p_rnn.resolve import check_ranges
 
 # ruff: noqa: UP045  (as in p_rnn/config.py)
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hydra.errors import HydraException
 
-from p_rnn.cli import one_line
 from p_rnn.errors import UserError
+from p_rnn.mistakes import one_line
 from p_rnn.search import read_space, search
 from p_rnn.study import StudyConfig, read_study, run_study
 from tests.conftest import random_log

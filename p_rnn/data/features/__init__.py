@@ -34,8 +34,8 @@ from p_rnn.data.features.values import Items
 from p_rnn.data.prepare import fingerprint_of, item_table_folder, new_folder
 from p_rnn.data.readers.files import one_line
 from p_rnn.errors import UserError
+from p_rnn.ranges import check_ranges
 from p_rnn.registry import lookup, settings_for, suggest
-from p_rnn.resolve import check_ranges
 
 Array = NDArray[Any]
 log = logging.getLogger(__name__)
