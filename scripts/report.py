@@ -12,13 +12,17 @@ from p_rnn.config import Config
 from p_rnn.report.write import write_report
 
 
+def numbers(text: str) -> list[int]:
+    return [int(word) for word in text.split(",")]
+
+
 def main() -> None:
     """Print the table, and write it with the pictures into a folder."""
     now = f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}"
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="run folders, or folders above them")
     parser.add_argument("--against", help="test all rows against this one: words of its label")
-    parser.add_argument("--cutoffs", type=int, nargs="+", help="K of the metrics (the largest)")
+    parser.add_argument("--cutoffs", type=numbers, help="K of the metrics, as 5,20 (the largest)")
     choose = "of each model and strategy, the settings best on validation"
     parser.add_argument("--best", action="store_true", help=choose)
     parser.add_argument("--out", type=Path, default=Path("outputs/report") / now)
