@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from p_rnn.config import CONF, Config
 from p_rnn.mistakes import MENDABLE, check_groups, one_line, sections_there
 from p_rnn.names import SWEPT, job_name, swept_keys
-from p_rnn.sweeps import RememberSweep, finish, note_failure
+from p_rnn.sweeps import RememberSweep, finish, note_failure, noted
 
 C = TypeVar("C")
 INTERRUPTED = (
@@ -77,8 +77,11 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
                 print(INTERRUPTED, file=sys.stderr)
                 sys.exit(130)
             except MENDABLE as error:
-                if not _finish_sweep() and not failed:
-                    print(f"error: {one_line(error, schema)}", file=sys.stderr)
+                line = one_line(error, schema)
+                _finish_sweep()
+                # What a job has said stands in its log and in the list of failed jobs.
+                if line not in failed and not noted(RememberSweep.folder, line):
+                    print(f"error: {line}", file=sys.stderr)
                 sys.exit(2)
             if _finish_sweep() or failed:
                 sys.exit(2)

@@ -14,7 +14,8 @@ from typing import Any, Optional
 from omegaconf import MISSING
 
 # ruff: noqa: UP045  (OmegaConf reads Optional[...] on every Python that we support)
-CONF = Path(__file__).resolve().parent.parent / "conf"  # the files of which it is composed
+
+CONF = Path(__file__).resolve().parent.parent / "conf"  # YAML files that settings are composed from
 
 
 def number(default: Any, low: float | None = None, high: float | None = None, **more: Any) -> Any:

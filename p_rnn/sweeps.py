@@ -64,6 +64,12 @@ def note_failure(folder: Path, message: str | None) -> None:
         note.write_text(message + "\n")
 
 
+def noted(sweep: Path | None, message: str) -> bool:
+    """Whether a job of a sweep has failed with this message."""
+    notes = [] if sweep is None else sweep.rglob(FAILURE)
+    return any(note.read_text().strip() == message for note in notes)
+
+
 def report(sweep: Path) -> None:
     """Write the report of a sweep into its folder `report`."""
     if not any(sweep.glob(f"*/{METRICS}")):

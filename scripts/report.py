@@ -13,7 +13,11 @@ from p_rnn.report.write import write_report
 
 
 def numbers(text: str) -> list[int]:
-    return [int(word) for word in text.split(",")]
+    """5,20 as a list."""
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{text}' is no list such as 5,20") from error
 
 
 def main() -> None:
@@ -22,7 +26,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="run folders, or folders above them")
     parser.add_argument("--against", help="test all rows against this one: words of its label")
-    parser.add_argument("--cutoffs", type=numbers, help="K of the metrics, as 5,20 (the largest)")
+    parser.add_argument(
+        "--cutoffs", type=numbers, metavar="K,K", help="of the metrics, as 5,20 (the largest)"
+    )
     choose = "of each model and strategy, the settings best on validation"
     parser.add_argument("--best", action="store_true", help=choose)
     parser.add_argument("--out", type=Path, default=Path("outputs/report") / now)

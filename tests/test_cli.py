@@ -105,6 +105,18 @@ def test_one_failed_job_does_not_stop_the_others(place: Path) -> None:
     assert len(list(place.glob("multirun/mixed/*/metrics.json"))) == 1
 
 
+def test_why_a_sweep_cannot_start_is_said_beside_the_failures_of_before(place: Path) -> None:
+    old = place / "multirun" / "stale" / "batch_size=1"
+    old.mkdir(parents=True)
+    (old / "error.txt").write_text("of another day\n")
+    absent = "dataset.synthetic.num_items=5,6"
+    sweep = run(place, "train", "-m", "dataset=table", absent, "sweep_name=stale")
+    assert sweep.returncode == 2
+    assert "this data set has no dataset.synthetic" in sweep.stderr
+    assert "of another day" in sweep.stderr
+    assert "Traceback" not in sweep.stderr
+
+
 def test_interrupted_run_goes_on_as_if_it_had_not_been(place: Path) -> None:
     dropout = ("dropout_prob=0.3", "optimizer.momentum=0.2")
     whole = run(place, "train", *TINY, *dropout, "num_epochs=4", "dataset.name=whole")
@@ -212,6 +224,15 @@ def test_evaluate_mistakes(place: Path) -> None:
     assert "checkpoint must be given" in run(place, "evaluate").stdout
     (place / "text.pt").write_text("no checkpoint")
     assert "is not a whole p_rnn checkpoint" in run(place, "evaluate", "checkpoint=text.pt").stdout
+
+
+def test_cutoffs_of_a_report_are_a_list(place: Path) -> None:
+    refused = run(place, "report", str(place), "--cutoffs", "5,x")
+    assert refused.returncode == 2
+    assert "'5,x' is no list such as 5,20" in refused.stderr
+    run(place, "train", *TINY, "hydra.run.dir=reported")
+    written = run(place, "report", "reported", "--cutoffs", "5,1", "--out", "report")
+    assert {"recall@5", "mrr@1"} <= set(written.stdout.split()), written.stderr
 
 
 def test_names_of_job_folders_hold_what_is_swept(monkeypatch: pytest.MonkeyPatch) -> None:
