@@ -1,4 +1,4 @@
-"""Glue between Hydra and the typed settings; one clear line for every mistake of a user."""
+"""Glue between Hydra and the typed settings: the scripts, and the same from Python."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
                 line = one_line(error, schema)
                 _finish_sweep()
                 # What a job has said stands in its log and in the list of failed jobs.
-                if line not in failed and not noted(RememberSweep.folder, line):
+                if not noted(RememberSweep.folder, line):
                     print(f"error: {line}", file=sys.stderr)
                 sys.exit(2)
             if _finish_sweep() or failed:
