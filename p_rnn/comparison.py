@@ -9,14 +9,29 @@ from typing import Any
 import numpy as np
 import torch
 
-from p_rnn.baselines import baselines_beside, make_baseline, make_oracles
+from p_rnn.baselines import (
+    baselines_beside,
+    beside,
+    check_beside,
+    default_model,
+    known_beside,
+    make_baseline,
+    make_oracles,
+)
 from p_rnn.baselines.ranker import Training
-from p_rnn.config import Config, EvaluateConfig, EvaluationConfig, PathsConfig
-from p_rnn.data.dataset import Dataset
-from p_rnn.data.features import BagFeature, Feature, prepare_features
-from p_rnn.data.prepare import prepare
+from p_rnn.config import (
+    Config,
+    EvaluateConfig,
+    EvaluationConfig,
+    EvaluationOverrides,
+    PathsConfig,
+)
+from p_rnn.data.dataset import Dataset, Sessions
+from p_rnn.data.features import BagFeature, Feature, has_features, prepare_features
+from p_rnn.data.other_events import read_sessions
+from p_rnn.data.prepare import prepare, same_events
 from p_rnn.errors import UserError
-from p_rnn.evaluation.evaluator import Protocol, Ranks, evaluate, summarise
+from p_rnn.evaluation.evaluator import Protocol, Ranks, check_targets, evaluate, summarise
 from p_rnn.models.architectures import build_network
 from p_rnn.models.network import PRNN
 from p_rnn.random import Streams
@@ -27,11 +42,24 @@ from p_rnn.training.checkpoint import load_checkpoint
 from p_rnn.training.fit import set_network
 
 
-def make_protocol(config: Config, dataset: Dataset, training: Training) -> Protocol:
+def make_protocol(config: Config, num_items: int, training: Training) -> Protocol:
     """What counts as a target for models trained on these sessions."""
-    support = np.zeros(dataset.num_items, dtype=np.int64)
+    support = np.zeros(num_items, dtype=np.int64)
     support[: training.num_items] = training.support
-    return Protocol(training.num_items, support, dataset.last_only, config.evaluation)
+    return Protocol(training.num_items, support, config.evaluation)
+
+
+def check_splits(config: Config, dataset: Dataset) -> None:
+    """Refuse held-out splits without a target before anything is trained.
+
+    Raises:
+        UserError: naming the split.
+    """
+    tested_on = dataset.num_seen_items if config.train_on_validation else dataset.num_train_items
+    for split, num_warm in (("valid", dataset.num_train_items), ("test", tested_on)):
+        if split in dataset.splits:
+            protocol = Protocol(num_warm, np.zeros(0), config.evaluation)
+            check_targets(dataset.sessions(split), protocol, split)
 
 
 def load_features(config: Config, dataset: Dataset, pooled: bool = False) -> dict[str, Feature]:
@@ -54,6 +82,25 @@ def load_features(config: Config, dataset: Dataset, pooled: bool = False) -> dic
             "tokens to an item; leave it out"
         )
     return features
+
+
+def features_beside(
+    config: Config, dataset: Dataset, features: dict[str, Feature]
+) -> dict[str, Feature]:
+    """What the baselines beside a model read: its own features, or all that the data set has.
+
+    Raises:
+        UserError: a baseline reads features, and there are none.
+    """
+    readers = [name for name in beside(config) if default_model(name).feature_input is not None]
+    if features or not readers:
+        return features
+    if not has_features(config.dataset, config.paths, dataset):
+        raise UserError(
+            f"evaluation.baselines: {readers[0]} reads item features, and dataset {dataset.name} "
+            "has none; leave it out"
+        )
+    return prepare_features(config.dataset, config.paths, dataset, None)
 
 
 def training_of(
@@ -83,20 +130,25 @@ def compare(
     split: str,
     device: torch.device,
     with_validation: bool = False,
+    features: dict[str, Feature] | None = None,
+    others: tuple[Sessions, int] | None = None,
 ) -> Comparison:
     """Evaluate a model and the baselines beside it on a split.
 
     Args:
         with_validation: the model has learned from the validation sessions too, so the baselines
             may use them.
+        features: for baselines that read any.
+        others: sessions in the place of the split, and the number of all items.
     """
-    training = training_of(dataset, {}, device, with_validation)
-    protocol = make_protocol(config, dataset, training)
-    sessions = dataset.sessions(split)
+    training = training_of(dataset, features or {}, device, with_validation)
+    sessions, num_items = others or (dataset.sessions(split), dataset.num_items)
+    protocol = make_protocol(config, num_items, training)
+    check_targets(sessions, protocol, split)
     if isinstance(ranker, PRNN):
         ranker.eval()
     rankers = {config.model.name: ranker, **baselines_beside(config, training)}
-    oracles = make_oracles(config.dataset, dataset, split, device)
+    oracles = {} if others else make_oracles(config.dataset, dataset, split, device)
     ranks = {
         name: evaluate(each, sessions, protocol, device, reads_cold=name in oracles)
         for name, each in {**rankers, **oracles}.items()
@@ -114,21 +166,13 @@ def evaluate_checkpoint(settings: EvaluateConfig) -> tuple[dict[str, Any], Evalu
     check_ranges(settings)
     path = Path(settings.checkpoint)
     config, content = load_checkpoint(path)
-    changes = {k: v for k, v in asdict(settings.evaluation).items() if v is not None}
-    if changes.get("most_popular") == 0:
-        changes["most_popular"] = None
-    config.evaluation = replace(config.evaluation, **changes)
-    check_evaluation(config.evaluation)
+    config.evaluation = _measured(config.evaluation, settings.evaluation)
     config.paths = PathsConfig(
         settings.raw or config.paths.raw, settings.prepared or config.paths.prepared
     )
     device = use_device(settings.device, settings.num_threads)
     dataset = prepare(config.dataset, config.paths)
-    if dataset.fingerprint != content["dataset"]:
-        raise UserError(
-            f"{path} was trained on {config.dataset.name}-{content['dataset']}, but the raw files "
-            f"now give {dataset.folder.name}: they have changed since"
-        )
+    _check_trained_on(dataset, content["dataset"], path)
     if settings.split == "valid" and content["with_validation"]:
         raise UserError(f"{path} was trained on the validation split too; evaluate split=test")
     if settings.split not in dataset.splits:
@@ -140,7 +184,7 @@ def evaluate_checkpoint(settings: EvaluateConfig) -> tuple[dict[str, Any], Evalu
                 f"{path} was trained on another version of the feature {name}: its values or "
                 "settings have changed since; restore them or train again"
             )
-    with_validation = content["with_validation"]
+    read, with_validation = features_beside(config, dataset, features), content["with_validation"]
     if config.model.family == "counts":
         training = training_of(dataset, features, device, with_validation)
         ranker = make_baseline(config, training)
@@ -148,5 +192,44 @@ def evaluate_checkpoint(settings: EvaluateConfig) -> tuple[dict[str, Any], Evalu
         streams = Streams(config.seed, device)
         ranker = build_network(config, content["num_items"], streams, features)
         set_network(ranker, content)
-    compared = compare(ranker, config, dataset, settings.split, device, with_validation)
-    return {settings.split: compared.table}, config.evaluation
+    others = None
+    if settings.events is not None:
+        others = read_sessions(settings.events, config.dataset, config.paths, dataset)
+    compared = compare(
+        ranker, config, dataset, settings.split, device, with_validation, read, others
+    )
+    return {settings.events or settings.split: compared.table}, config.evaluation
+
+
+def _check_trained_on(dataset: Dataset, fingerprint: str, path: Path) -> None:
+    """Refuse a checkpoint whose items have other numbers, or other training events."""
+    if same_events(dataset, fingerprint):
+        return
+    stored = f"{dataset.name}-{fingerprint}"
+    if fingerprint in dataset.manifest.get("replaces", ()):
+        raise UserError(
+            f"{path} was trained on {stored}, which an older version has prepared: this one reads "
+            "the same files in another way, or cannot compare, as the folder is gone; train again"
+        )
+    raise UserError(
+        f"{path} was trained on {stored}, but the raw files now give {dataset.folder.name}: they "
+        "have changed since"
+    )
+
+
+def _measured(stored: EvaluationConfig, given: EvaluationOverrides) -> EvaluationConfig:
+    """What a run has measured, but for what is given now.
+
+    Raises:
+        UserError: cutoffs or baselines that cannot be.
+    """
+    changes = {key: value for key, value in asdict(given).items() if value is not None}
+    if changes.get("most_popular") == 0:
+        changes["most_popular"] = None
+    if given.baselines is None:
+        changes["baselines"] = known_beside(stored.baselines)
+    else:
+        check_beside(given.baselines, plain=False)
+    measured = replace(stored, **changes)
+    check_evaluation(measured)
+    return measured

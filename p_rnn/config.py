@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from omegaconf import MISSING
 
-# ruff: noqa: UP045  (OmegaConf reads Optional[...] on every Python that we support)
+# ruff: noqa: UP007, UP045  (OmegaConf reads Optional and Union on every Python that we support)
 
 CONF = Path(__file__).resolve().parent.parent / "conf"  # YAML files that settings are composed from
 
@@ -23,9 +23,15 @@ def number(default: Any, low: float | None = None, high: float | None = None, **
     return field(default=default, metadata={"low": low, "high": high, **more})
 
 
-def choice(default: str | None, *options: str) -> Any:
+def choice(default: str | None, *options: str, **more: Any) -> Any:
     """A setting that takes one of a few words."""
-    return field(default=default, metadata={"options": options})
+    return field(default=default, metadata={"options": options, **more})
+
+
+def later() -> Any:
+    """A setting that older versions did not have. Where it is null, prepared data and checkpoints
+    of these versions stay valid (`p_rnn.data.prepare.fingerprinted`)."""
+    return field(default=None, metadata={"later": True})
 
 
 # --- data ---------------------------------------------------------------------------------------
@@ -35,10 +41,13 @@ def choice(default: str | None, *options: str) -> Any:
 class ColumnsConfig:
     """Names of the columns of an event table."""
 
-    session: str = "session"  # of the session, or of the visitor whose stream session_gap_s cuts
+    # Of the session, or of the visitor whose stream session_gap_s cuts; a list of columns whose
+    # values name it together
+    session: Any = "session"
     item: str = "item"
     time: Optional[str] = "time"  # null: the order of the lines is the order in time
     event_type: Optional[str] = None
+    history: Optional[str] = later()  # a list of the items before `item`: a row is a session
 
 
 @dataclass
@@ -50,6 +59,13 @@ class ItemTableConfig:
     columns: Optional[list[str]] = None  # null: all others
     list_separator: Optional[str] = None  # splits the values of multi-valued columns
     list_columns: Optional[list[str]] = None  # the multi-valued columns
+    # Where items have several rows: refuse rows that disagree, or let the last one count
+    on_conflict: Optional[str] = choice(None, "error", "last", later=True)
+    # Of text files; null: as those of the events (names: the first line has them)
+    separator: Optional[str] = later()
+    quoting: Optional[str] = choice(None, "double", "backslash", "none", later=True)
+    encoding: Optional[str] = later()
+    names: Optional[list[str]] = field(default=None, metadata={"later": True})
 
 
 @dataclass
@@ -70,7 +86,15 @@ class ReaderConfig:
 
     path: Optional[str] = None  # file, folder or zip of the events, relative to paths.raw
     columns: Optional[ColumnsConfig] = None
+    names: Optional[list[str]] = field(
+        default=None, metadata={"later": True}
+    )  # of the columns of text files without a header
     separator: Optional[str] = None  # null: "," for .csv, a tab for .tsv
+    # Whether fields may stand in double quotes, and how a quote is written inside: "" or \\"
+    quoting: Optional[str] = choice(None, "double", "backslash", "none", later=True)
+    encoding: Optional[str] = later()  # of text files; null: utf-8
+    missing_ids: Optional[str] = choice(None, "error", "drop", later=True)
+    where: Optional[str] = later()  # keep only these rows, as "rating >= 4"
     time_unit: Optional[str] = choice(None, "s", "ms", "us", "ns", "iso")
     item_table: Optional[ItemTableConfig] = None
     properties: Optional[list[str]] = None  # of items, besides those that are always read
@@ -91,6 +115,9 @@ class FeatureConfig:
     item: Optional[str] = None  # of `file`: the column of item ids, default "item"
     ids: Optional[str] = None  # the item ids of the rows of a .npy or .safetensors file
     separator: Optional[str] = None  # of the values in a text column; null: blanks
+    column_separator: Optional[str] = later()  # of `file`; null: "," for .csv, a tab for .tsv
+    quoting: Optional[str] = choice(None, "double", "backslash", "none", later=True)  # of `file`
+    encoding: Optional[str] = later()  # of `file`; null: utf-8
     normalize: Optional[bool] = None  # vector: each to length 1
     log: Optional[bool] = None  # number: log(1 + x) before scaling
     ngrams: Optional[int] = number(None, low=1, high=3)  # text: up to so many words; 2
@@ -118,11 +145,15 @@ class DatasetConfig(ReaderConfig):
     session_gap_s: Optional[float] = number(
         None, above=0
     )  # cut a visitor's stream at longer pauses
-    drop_repeats: bool = False  # immediate repeats of an item
+    drop_repeats: Union[bool, str] = False  # immediate repeats of an item; all: every one
     min_session_length: Optional[int] = number(2, low=1)
     min_item_support: Optional[int] = number(5, low=1)
-    max_session_length: Optional[int] = number(None, low=2)  # longer sessions are dropped (bots)
-    split: str = choice("time", "time", "leave_one_out")
+    max_session_length: Optional[int] = number(None, low=2)
+    # Longer ones are dropped (bots), cut down to their latest events, or cut into sessions
+    long_sessions: Optional[str] = choice(None, "drop", "truncate", "split", later=True)
+    split: str = choice("time", "time", "leave_one_out", "given")
+    valid_path: Optional[str] = later()  # split=given: files beside `path`, which trains
+    test_path: Optional[str] = later()
     validation: bool = True  # set a validation split aside as well
     test_days: Optional[float] = number(None, above=0)  # split=time only
     straddling: Optional[str] = choice(None, "whole", "truncate")  # split=time only
@@ -329,6 +360,7 @@ class EvaluateConfig:
 
     checkpoint: str = MISSING
     split: str = choice("test", "valid", "test")
+    events: Optional[str] = None  # other events in the same format, relative to paths.raw
     evaluation: EvaluationOverrides = field(default_factory=EvaluationOverrides)
     device: str = "auto"
     num_threads: Optional[int] = number(None, low=1)

@@ -9,3 +9,7 @@ class UserError(ValueError):
     Scripts print it without a traceback and exit with status 2. Bugs of our own are `assert`s
     and ordinary exceptions, and keep their traceback.
     """
+
+
+class Uninformative(UserError):
+    """A feature that tells nothing of any item: without values, or the same for all."""

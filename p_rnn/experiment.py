@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from p_rnn.baselines import check_baseline, check_beside
-from p_rnn.comparison import compare, load_features
+from p_rnn.comparison import check_splits, compare, load_features
 from p_rnn.config import Config
 from p_rnn.data.prepare import prepare
 from p_rnn.evaluation.ranks_file import RANKS, write_ranks
@@ -45,6 +45,7 @@ def train(config: Config, folder: Path | str) -> dict[str, Any]:
     folder = Path(folder)
     device = use_device(config.device, config.num_threads, config.matmul_precision)
     dataset = prepare(config.dataset, config.paths)
+    check_splits(config, dataset)
     features = load_features(config, dataset, pooled)
     if features:
         config = replace(config, selected_features=list(features))
@@ -106,7 +107,7 @@ def check_names(config: Config) -> None:
     Raises:
         UserError: with the nearest known name, or what the chosen loss or optimizer takes.
     """
-    check_beside(config.evaluation.baselines)
+    check_beside(config.evaluation.baselines, plain=True)
     if config.model.family == "counts":
         check_baseline(config)
         return

@@ -95,7 +95,7 @@ class TrainingJob(Job):
         validate = None
         if "valid" in self.dataset.splits:
             training = training_of(self.dataset, {}, self.device, with_validation=False)
-            protocol = make_protocol(config, self.dataset, training)
+            protocol = make_protocol(config, self.dataset.num_items, training)
             sessions = self.dataset.sessions("valid")
 
             def validate() -> dict[str, float]:

@@ -43,8 +43,10 @@ def job_name(overrides: str, params: Any = None) -> str:
     pairs = [pair.partition("=") for pair in re.split(r",(?=\+*[\w@/.]+=)", overrides)]
     chosen = [p for p in pairs if p[0].lstrip("+") in varied] or pairs
     text = ",".join(f"{_short(key)}={value}" for key, _, value in chosen)
-    text = re.sub(r"[^\w=,.\-\[\]]+", "_", text).strip("=") or "defaults"
-    if len(text) > LONGEST:
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        text = f"{text[:LONGEST]}-{digest}"
-    return text
+    allowed = re.sub(r"[^\w=,.\-\[\]]+", "_", text)
+    name = allowed.strip("=") or "defaults"
+    if allowed != text or len(name) > LONGEST:
+        # Jobs may differ in nothing but what was replaced or cut off.
+        digest = hashlib.sha256((name if allowed == text else text).encode()).hexdigest()[:8]
+        name = f"{name[:LONGEST]}-{digest}"
+    return name

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from p_rnn.config import (
+    ColumnsConfig,
     Config,
     DatasetConfig,
     EarlyStoppingConfig,
@@ -100,9 +101,16 @@ def _refuse_recurrent(config: Config) -> None:
 def resolve_dataset(dataset: DatasetConfig) -> DatasetConfig:
     """The rules of a data set, checked."""
     check_ranges(dataset)
-    if dataset.split == "leave_one_out":
-        _refuse(dataset.test_days is not None, "dataset.test_days", "with split=leave_one_out")
-        _refuse(dataset.straddling is not None, "dataset.straddling", "with split=leave_one_out")
+    if dataset.split == "given":
+        _check_given(dataset)
+    else:
+        for name in ("valid_path", "test_path"):
+            value = getattr(dataset, name)
+            _refuse(value is not None, f"dataset.{name}", "without dataset.split=given")
+    if dataset.split in ("leave_one_out", "given"):
+        why = f"with split={dataset.split}"
+        _refuse(dataset.test_days is not None, "dataset.test_days", why)
+        _refuse(dataset.straddling is not None, "dataset.straddling", why)
     elif dataset.test_days is None:
         raise UserError("dataset.split=time needs dataset.test_days, the length of the test split")
     else:
@@ -111,11 +119,23 @@ def resolve_dataset(dataset: DatasetConfig) -> DatasetConfig:
         raise UserError(
             f"dataset.name='{dataset.name}' names a folder: letters, digits, _ . - only"
         )
+    if dataset.columns is not None:
+        _check_columns(dataset, dataset.columns)
     if dataset.split == "time" and dataset.columns and dataset.columns.time is None:
         raise UserError(
             "dataset.columns.time=null leaves no times to split by; set "
             "dataset.split=leave_one_out dataset.test_days=null dataset.straddling=null"
         )
+    if dataset.drop_repeats not in (False, True, "all"):
+        raise UserError(
+            f"dataset.drop_repeats={dataset.drop_repeats} must be true (an item clicked again at "
+            "once), all (every later event of an item in its session) or false"
+        )
+    _refuse(
+        dataset.long_sessions is not None and dataset.max_session_length is None,
+        "dataset.long_sessions",
+        "without dataset.max_session_length",
+    )
     low, high = dataset.min_session_length, dataset.max_session_length
     if low is not None and high is not None and low > high:
         raise UserError(
@@ -127,6 +147,43 @@ def resolve_dataset(dataset: DatasetConfig) -> DatasetConfig:
     if dataset.time_range is not None and len(dataset.time_range) != 2:
         raise UserError("dataset.time_range takes two dates, [from, to), in UTC")
     return dataset
+
+
+def _check_columns(dataset: DatasetConfig, columns: ColumnsConfig) -> None:
+    names = columns.session if isinstance(columns.session, list) else [columns.session]
+    if not names or not all(isinstance(name, (str, int)) for name in names):
+        raise UserError(
+            f"dataset.columns.session={columns.session} must be a column, or a list of columns "
+            "whose values name a session together"
+        )
+    if columns.history is not None:
+        if columns.time is not None:
+            raise UserError(
+                "dataset.columns.history makes a session of each row, whose events have no times; "
+                "set dataset.columns.time=null"
+            )
+        _refuse(dataset.session_gap_s is not None, "dataset.session_gap_s", "with columns.history")
+
+
+def _check_given(dataset: DatasetConfig) -> None:
+    """Somebody's own splits are taken as they are, so that figures compare with theirs."""
+    if dataset.test_path is None:
+        raise UserError("dataset.split=given needs dataset.test_path, the file of the test split")
+    if dataset.validation and dataset.valid_path is None:
+        raise UserError(
+            "dataset.split=given needs dataset.valid_path, or dataset.validation=false where there "
+            "is no such file"
+        )
+    _refuse(
+        not dataset.validation and dataset.valid_path is not None,
+        "dataset.valid_path",
+        "with dataset.validation=false",
+    )
+    for name in ("min_session_length", "min_item_support", "max_session_length"):
+        if getattr(dataset, name) is not None:
+            raise UserError(
+                f"dataset.{name} would change the given splits; set dataset.{name}=null"
+            )
 
 
 def _own(config: Config, name: str) -> Any:
@@ -216,6 +273,11 @@ def _resolve_batching(config: Config) -> Config:
     kind = config.batching or _own(config, "batching")
     window, stride = config.window, config.stride
     size = config.batch_size or _own(config, "batch_size")
+    if size == 1 and config.num_negatives == 0:
+        raise UserError(
+            "batch_size=1 with num_negatives=0 leaves nothing to tell a target from; give "
+            "batch_size=2 or more, or num_negatives=1 or more"
+        )
     if kind == "sequences":
         window = window or _own(config, "window")
         most = min(window, size)

@@ -40,6 +40,10 @@ def use_device(
     Raises:
         UserError: no such device here, or a precision that it does not have.
     """
+    # Gradients of a softmax are full of numbers below 1e-38, for each of which many processors take
+    # a hundred times as long; from now on they are zero, in this thread and in those that it makes,
+    # so this comes before any of PyTorch's. (p_rnn/native/denormals.h does it in compiled passes.)
+    torch.set_flush_denormal(True)
     keep_freed_memory()
     if num_threads is not None:
         torch.set_num_threads(num_threads)

@@ -5,19 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from p_rnn.config import Config
 from p_rnn.errors import UserError
 from p_rnn.ranges import leaves
 
 
-def from_dict(plain: dict[str, Any]) -> Config:
+def from_dict(plain: dict[str, Any], what: str) -> Config:
     """The settings stored in a checkpoint or in metrics.json.
 
+    Args:
+        what: the file, for messages.
+
     Raises:
-        OmegaConfBaseException: a key that this version does not have, or a wrong type.
+        UserError: a key that this version does not have, or a wrong type.
     """
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{what} has settings of another version ({reason}); train again"
+        ) from error
     assert isinstance(config, Config)
     return config
 

@@ -35,7 +35,7 @@ def run_job(config: Config, folder: Path) -> dict[str, Any]:
     stored = folder / METRICS
     if stored.exists():
         metrics: dict[str, Any] = json.loads(stored.read_text())
-        refuse_difference(str(stored), from_dict(metrics["config"]), resolve(config))
+        refuse_difference(str(stored), from_dict(metrics["config"], str(stored)), resolve(config))
         log.info("finished before: %s", stored)
         return metrics
     log.info("run folder: %s", folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -66,6 +67,17 @@ def test_train_then_evaluate_reproduces_the_stored_metrics(place: Path) -> None:
     only("outputs/evaluate/*/evaluation.json", place).unlink()
     assert "recall@3" in other.stdout
     assert "standard ties" in other.stdout
+    knn = run(place, "evaluate", f"checkpoint={folder}/checkpoints/best.pt",
+              "evaluation.baselines=[item_knn]")  # fmt: skip
+    only("outputs/evaluate/*/evaluation.json", place).unlink()
+    assert [line.split()[0] for line in knn.stdout.splitlines()[-4:-2]] == ["id_only", "item_knn"]
+    for name in ("nosuch", "bpr_mf", "feature_markov"):
+        refused = run(place, "evaluate", f"checkpoint={folder}/checkpoints/best.pt",
+                      f"evaluation.baselines=[{name}]")  # fmt: skip
+        assert refused.returncode == 2
+        (line,) = [x for x in refused.stdout.splitlines() if x.startswith("error: ")]
+        assert name in line
+        assert refused.stderr == ""
 
 
 def test_final_model_on_training_and_validation_can_be_evaluated(place: Path) -> None:
@@ -158,6 +170,14 @@ def test_refused_runs_leave_no_folder(place: Path) -> None:
     before = set(place.rglob("*"))
     assert run(place, "train", *TINY, "batch_size=100000", "hydra.run.dir=refused").returncode == 2
     assert set(place.rglob("*")) - before == set()
+    # The items of the last day occur in it alone.
+    rows = [f"{day}{s},{'ab'[day == 3]}{k},{day * 86_400 + k}"
+            for day in range(4) for s in range(9) for k in range(3)]  # fmt: skip
+    (place / "raw" / "cold.csv").write_text("\n".join(["session,item,time", *rows]))
+    cold = ["dataset.path=cold.csv", "dataset.test_days=1", "dataset.name=cold"]
+    refused = run(place, "train", *TINY, *cold)
+    assert "no target is left to evaluate in the test split" in refused.stdout
+    assert not list(place.glob("outputs/cold/*/*"))
     (place / "mine").mkdir()
     (place / "mine" / "other.log").write_text("not of this run")
     run(place, "train", *TINY, "batch_size=100000", "hydra.run.dir=mine")
@@ -242,10 +262,26 @@ def test_names_of_job_folders_hold_what_is_swept(monkeypatch: pytest.MonkeyPatch
     assert job_name("dataset=globo,learning_rate=0.1,loss.bpreg=2") == "learning_rate=0.1,bpreg=2"
     assert job_name("seed=1,learning_rate=0.1", {"seed": "1,2"}) == "seed=1,learning_rate=0.1"
     monkeypatch.setenv(SWEPT, "")
-    assert job_name("dataset.path=a/b c.csv") == "path=a_b_c.csv"
     assert job_name("subnets.a.weight=1,subnets.b.weight=2") == "a.weight=1,b.weight=2"
     assert job_name("dataset.features.a.min_df=1,seed=2") == "a.min_df=1,seed=2"
     assert job_name("") == "defaults"
     long = [job_name(",".join(f"key{k}={v}" for k in range(50))) for v in (1, 2)]
     assert len(set(long)) == 2
     assert max(map(len, long)) < 200
+
+
+@pytest.mark.parametrize("length", [1, 150])
+def test_values_that_differ_in_what_no_folder_can_be_called_have_folders_of_their_own(
+    length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SWEPT, "")
+    values = [f"{'x' * length}{c}y.csv" for c in "/_ :"]
+    names = [job_name(f"dataset.path={value}") for value in values]
+    assert len(set(names)) == 4
+    assert max(map(len, names)) < 200
+    assert not any(c in "".join(names) for c in "/ :")
+    assert job_name("dataset.path=x/y.csv") == "path=x_y.csv-e059a309"  # SHA-256 of path=x/y.csv
+    # Names in which nothing is replaced are those that finished sweeps have.
+    assert job_name("dataset.path=x_y.csv") == "path=x_y.csv"
+    long = "seed=" + 130 * "1"
+    assert job_name(long) == f"{long[:120]}-{hashlib.sha256(long.encode()).hexdigest()[:8]}"

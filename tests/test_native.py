@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,11 @@ import torch
 from torch import Tensor
 
 from p_rnn import native
+from p_rnn.config import LossConfig
+from p_rnn.models.merges import Candidates
 from p_rnn.models.plans import Bags, plan_bags, plan_rows
+from p_rnn.models.table import Table
+from p_rnn.training.fused import build_fused
 
 N, R = 40, 25
 LR = 0.05
@@ -89,6 +95,46 @@ def test_bags_and_vectors() -> None:
         vector, squares, None, [g], plan.rows[0], plan.starts[0], plan.order[0], None, LR, 0.0
     )
     np.testing.assert_allclose(vector, wanted[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture(params=[1, 4])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def bits(x: Tensor) -> set[int]:
+    """Of its numbers; a comparison might take denormals for zero."""
+    return set(x.flatten().view(torch.int32).tolist())
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="set on x86 alone")
+def test_denormals_are_zero_in_every_thread_and_afterwards_as_before(threads: int) -> None:
+    torch.set_flush_denormal(False)
+    tiny = torch.full((2**20,), 1e-30)
+    before = (tiny * 1e-10).view(torch.int32)  # as the threads are that earlier tests have made
+    rows, starts = torch.arange(1000), torch.arange(1000)
+    weight, acc = torch.zeros(1001, 100), torch.zeros(1001, 100)
+    gradient = torch.full((1000, 100), 1e-20)  # whose square is 1e-40
+    torch.ops.p_rnn.adagrad_rows(
+        weight, acc, None, [gradient], rows, starts, rows, None, LR, 0.0
+    )  # fmt: skip
+    assert bits(acc) == {0}
+    # A score of -100 counts as one of -87: 64 slopes of e^-87 / 2 = 8e-39, whose sum is 5e-37.
+    losses = build_fused(LossConfig("cross_entropy", logq=0.0))
+    assert losses is not None
+    table, targets = Table(1000, 4), torch.zeros(64, dtype=torch.int64)
+    bias = torch.full((1000,), -100.0)
+    bias[0] = 0.0
+    bias.requires_grad_()
+    queries = torch.zeros(64, 4, requires_grad=True)
+    candidates = Candidates([queries], [table], [True], slice(0, 1000), bias)
+    (losses(candidates, targets, None).sum() / 2).backward()
+    assert bias.grad is not None
+    assert bits(bias.grad[1:]) == {0}
+    assert torch.equal((tiny * 1e-10).view(torch.int32), before)
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (300, 700)])

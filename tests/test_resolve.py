@@ -179,6 +179,12 @@ def test_num_negatives_zero_needs_no_alpha() -> None:
     assert (config.num_negatives, config.sample_alpha) == (0, None)
 
 
+@pytest.mark.parametrize("others", ["num_negatives=1", "negatives=full", "negatives=uniform_one"])
+@pytest.mark.parametrize("batching", ["session_parallel", "sequences"])
+def test_one_target_at_a_time_with_something_to_tell_it_from(others: str, batching: str) -> None:
+    assert resolved("batch_size=1", f"batching={batching}", others).batch_size == 1
+
+
 LEAVE_ONE_OUT = ("dataset.split=leave_one_out",)
 REFUSED: dict[tuple[str, ...], str] = {
     ("loss_type=CE", "loss=top1"): "loss and loss_type=CE both given",
@@ -191,6 +197,13 @@ REFUSED: dict[tuple[str, ...], str] = {
     ("negatives=uniform_one", "sample_alpha=0"): "sample_alpha has no effect",
     ("negatives=full", "loss=cross_entropy", "loss.logq=1"): "loss.logq.*negatives=sampled",
     ("num_negatives=0", "sample_alpha=0.5"): "sample_alpha has no effect with num_negatives=0",
+    ("batch_size=1", "num_negatives=0"): "batch_size=1 with num_negatives=0 leaves nothing to tell",
+    (
+        "batching=sequences",
+        "batch_size=1",
+        "stride=1",
+        "num_negatives=0",
+    ): "batch_size=1 with num_negatives=0 leaves nothing to tell a target from; give batch_size=2",
     ("model.input=one_hot", "embedding_size=9"): "embedding_size has no effect",
     ("model.input=one_hot", "dropout_embedding=0.1"): "dropout_embedding has no effect",
     ("embedding_size=9",): "embedding_size=9 must equal the hidden_size=100",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import hashlib
 import json
@@ -47,11 +48,23 @@ LEAVE_ONE_OUT = [
     f"dataset.{x}" for x in ("split=leave_one_out", "test_days=null", "straddling=null")
 ]
 LISTS = [*ITEMS, "dataset.item_table.list_columns=[tags]", "dataset.item_table.list_separator=' '"]
+GIVEN = [
+    *(f"dataset.{x}=null" for x in ("min_session_length", "min_item_support", "test_days")),
+    *("dataset.split=given", "dataset.straddling=null", "dataset.path=train.csv"),
+    *("dataset.valid_path=valid.csv", "dataset.test_path=test.csv"),
+]
 FREE_DROPOUT = [f"model.hyperparameters.dropout_{part}=null" for part in ("embedding", "hidden")]
 WARES = ["dataset.item_table.path=wares.csv", "model=parallel"]
 TAGS = [*WARES, "dataset.features.x.kind=tags", "dataset.features.x.columns=[words]"]
 TEXT = [*WARES, "dataset.features.x.kind=text", "dataset.features.x.columns=[words]"]
 NUMBER = [*WARES, "dataset.features.x.kind=number", "dataset.features.x.columns=[size]"]
+CATEGORY = [*WARES, "dataset.features.x.kind=category", "dataset.features.x.columns=[words]"]
+WORDS = [
+    *CATEGORY,
+    "dataset.features.x.file=words.csv",
+    "dataset.features.x.encoding=latin-1",
+]
+LABELS = ["dataset.item_table.path=labels.csv", "dataset.item_table.encoding=latin-1"]
 OF_FILE = [*NUMBER, "dataset.features.x.file=extra.csv"]
 VECTORS = [*WARES, "dataset.features.x.kind=vector", "dataset.features.x.file=vectors.npy",
            "dataset.features.x.ids=ids.npy"]  # fmt: skip
@@ -66,6 +79,18 @@ CASES: dict[str, tuple[list[str], str]] = {
     "dataset.columns.item": ([], "item2"),
     "dataset.columns.time": ([*LEAVE_ONE_OUT, "dataset.path=shuffled.csv"], "null"),
     "dataset.columns.event_type": ([], "null"),
+    "dataset.columns.history": (
+        [*LEAVE_ONE_OUT, "dataset.columns.time=null", "dataset.path=histories.csv"],
+        "history",
+    ),
+    "dataset.names": (
+        ["dataset.path=headless.csv", "dataset.names=[session,item,time,item2,visitor,kind]"],
+        "[session,item2,time,item,visitor,kind]",
+    ),
+    "dataset.quoting": (["dataset.path=quotes.csv"], "none"),
+    "dataset.encoding": (["dataset.path=latin.csv", "dataset.encoding=latin-1"], "ascii"),
+    "dataset.missing_ids": (["dataset.path=gaps.csv", "dataset.missing_ids=drop"], "error"),
+    "dataset.where": ([], "'item < 15'"),
     "dataset.separator": (["dataset.path=semicolon.csv", "dataset.separator=';'"], "' '"),
     "dataset.time_unit": (["dataset.test_days=0.002"], "ms"),
     "dataset.item_table.path": (ITEMS, "items2.csv"),
@@ -73,6 +98,26 @@ CASES: dict[str, tuple[list[str], str]] = {
     "dataset.item_table.columns": (ITEMS, "[colour]"),
     "dataset.item_table.list_separator": (LISTS, "'+'"),
     "dataset.item_table.list_columns": (LISTS, "[colour]"),
+    "dataset.item_table.on_conflict": (
+        ["dataset.item_table.path=twice.csv", "dataset.item_table.on_conflict=last"],
+        "error",
+    ),
+    "dataset.item_table.separator": (
+        ["dataset.item_table.path=semicolons.csv", "dataset.item_table.separator=';'"],
+        "' '",
+    ),
+    "dataset.item_table.quoting": (LABELS, "none"),
+    "dataset.item_table.encoding": (
+        LABELS,
+        "cp437",
+    ),
+    "dataset.item_table.names": (
+        [
+            *LABELS,
+            "dataset.item_table.names=[item,a]",
+        ],
+        "[item,b]",
+    ),
     "dataset.properties": ([], "['790']"),  # what it does: tests/data/readers/test_shops.py
     "dataset.download": (["dataset=movielens_100k", "dataset.download=true"], "false"),
     "dataset.name": ([], "other"),
@@ -86,7 +131,10 @@ CASES: dict[str, tuple[list[str], str]] = {
     "dataset.min_session_length": ([], "4"),
     "dataset.min_item_support": ([], "40"),
     "dataset.max_session_length": ([], "6"),
+    "dataset.long_sessions": (["dataset.max_session_length=6"], "split"),
     "dataset.split": (LEAVE_ONE_OUT[1:], "leave_one_out"),
+    "dataset.valid_path": (GIVEN, "other.csv"),
+    "dataset.test_path": (GIVEN, "other.csv"),
     "dataset.validation": ([], "false"),
     "dataset.test_days": ([], "1"),
     "dataset.straddling": (["dataset.columns.session=visitor"], "truncate"),
@@ -147,6 +195,17 @@ CASES: dict[str, tuple[list[str], str]] = {
     "dataset.features.*.item": ([*OF_FILE, "dataset.features.x.item=item"], "twin"),
     "dataset.features.*.ids": (VECTORS, "ids2.npy"),
     "dataset.features.*.separator": (TAGS, "'+'"),
+    "dataset.features.*.column_separator": (
+        [
+            *CATEGORY,
+            "dataset.features.x.file=semicolons.csv",
+            "dataset.features.x.columns=[tags]",
+            "dataset.features.x.column_separator=';'",
+        ],
+        "','",
+    ),
+    "dataset.features.*.quoting": (WORDS, "none"),
+    "dataset.features.*.encoding": (WORDS, "ascii"),
     "dataset.features.*.normalize": (VECTORS, "true"),
     "dataset.features.*.log": (NUMBER, "true"),
     "dataset.features.*.ngrams": (TEXT, "1"),
@@ -226,7 +285,9 @@ REFUSED = {"model.name", "model.family", "dataset.properties", "model.optimizer.
            "optimizer.name",
            "dataset.reader", "dataset.download", "dataset.source",
            "device", "compile", "matmul_precision", "resume", "paths.raw",
-           "dataset.separator"}  # fmt: skip
+           "dataset.separator", "dataset.encoding", "dataset.missing_ids",
+           "dataset.item_table.separator", "dataset.item_table.on_conflict",
+           "dataset.features.*.column_separator", "dataset.features.*.encoding"}  # fmt: skip
 # Of these the effect is tested where it shows.
 ELSEWHERE = {"sweep_name": "tests/test_cli.py"}
 
@@ -273,7 +334,29 @@ def write_raw(raw: Path) -> None:
     items["colour"], items["tags"] = items["item"] % 4, "a b+c"
     items.to_csv(raw / "items.csv", index=False)
     items.assign(size=1.5).to_csv(raw / "items2.csv", index=False)
+    write_layouts(raw, log, items)
     write_features(raw)
+
+
+def write_layouts(raw: Path, log: pd.DataFrame, items: pd.DataFrame) -> None:
+    """Logs and item tables that are written in other ways, and splits."""
+    log.to_csv(raw / "headless.csv", index=False, header=False)
+    quoted = [f'"{item}"' if k % 2 else f"{item}" for k, item in enumerate(log["item"])]
+    log.assign(item=quoted).to_csv(raw / "quotes.csv", index=False, quoting=csv.QUOTE_NONE)
+    log.assign(kind="café").to_csv(raw / "latin.csv", index=False, encoding="latin-1")
+    log.assign(item=log["item"].where(log.index % 50 > 0)).astype({"item": "Int64"}).to_csv(
+        raw / "gaps.csv", index=False
+    )
+    log.assign(history=log["item"].astype(str) + " 1 2 3").to_csv(
+        raw / "histories.csv", index=False
+    )
+    first = log.groupby("session")["time"].transform("min").rank(pct=True)
+    for name, low, high in (("train", 0, 0.6), ("valid", 0.6, 0.8), ("test", 0.8, 1)):
+        log[(first > low) & (first <= high)].to_csv(raw / f"{name}.csv", index=False)
+    pd.concat([items, items.assign(colour=7)]).to_csv(raw / "twice.csv", index=False)
+    items.to_csv(raw / "semicolons.csv", index=False, sep=";")
+    lines = [f"{n},{'café' if n % 2 else chr(34) + 'a' + chr(34)}" for n in range(30)]
+    (raw / "labels.csv").write_text("\n".join(["item,label", *lines]) + "\n", encoding="latin-1")
 
 
 def write_features(raw: Path) -> None:
@@ -286,6 +369,9 @@ def write_features(raw: Path) -> None:
                       for k in range(30)]  # fmt: skip
     wares.drop(columns="twin").to_csv(raw / "wares.csv", index=False)
     wares.to_csv(raw / "extra.csv", index=False)
+    words = [f'{n},{"café" if n % 3 else chr(34) * (n % 2) + "a" + chr(34) * (n % 2)}\n'
+             for n in range(30)]  # fmt: skip
+    (raw / "words.csv").write_text("item,words\n" + "".join(words), encoding="latin-1")
     wares.assign(size=rng.random(30)).to_csv(raw / "extra2.csv", index=False)
     np.save(raw / "vectors.npy", rng.normal(size=(30, 4)).astype(np.float32))
     np.save(raw / "ids.npy", np.arange(30))

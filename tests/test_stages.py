@@ -114,7 +114,7 @@ def test_the_settings_of_a_run_make_it_again(job: Make, tmp_path: Path) -> None:
     """Also where nothing is pooled; and a sweep knows its finished jobs."""
     config = job("selected_features=[size]", "num_epochs=1")
     once = train(config, tmp_path / "once")
-    stored = from_dict(once["config"])
+    stored = from_dict(once["config"], "once")
     assert train(stored, tmp_path / "twice")["test"] == once["test"]
     refuse_difference("it", stored, resolve(job("num_epochs=1")))
     with pytest.raises(UserError, match=r"subnets\.size\.num_layers=null, not 2"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 
 from p_rnn.baselines.bayes import BayesRanker, FirstOrderRanker
 from p_rnn.baselines.feature_markov import FeatureMarkov
@@ -15,11 +17,13 @@ from p_rnn.baselines.popularity import Popularity, RecentlyPopular
 from p_rnn.baselines.ranker import Training
 from p_rnn.baselines.session_popularity import SessionPopularity
 from p_rnn.baselines.v_sknn import VSKNN
-from p_rnn.config import Config, DatasetConfig
+from p_rnn.config import CONF, BaselineConfig, Config, DatasetConfig, ModelConfig
 from p_rnn.data.dataset import Dataset
 from p_rnn.data.synthetic import DAY_S, EPOCH_S, World
 from p_rnn.errors import UserError
 from p_rnn.registry import lookup, settings_for
+
+log = logging.getLogger(__name__)
 
 # Of (training, *, parameters).
 BASELINES: dict[str, Callable[..., Any]] = {
@@ -31,7 +35,7 @@ BASELINES: dict[str, Callable[..., Any]] = {
     "v_sknn": VSKNN,
     "feature_markov": FeatureMarkov,
 }
-PLAIN = ("pop", "session_pop")  # without parameters: they can stand beside any model
+PLAIN = ("pop", "session_pop")  # without parameters: they can stand beside any model in training
 
 
 def check_baseline(config: Config) -> None:
@@ -53,29 +57,61 @@ def check_baseline(config: Config) -> None:
 
 def make_baseline(config: Config, training: Training) -> Any:
     """The ranker of a resolved config, fitted."""
-    cls = lookup("model", BASELINES, config.model.name)
-    return cls(training, **settings_for("baseline", cls, config.baseline, name=config.model.name))
+    return _fitted(config.model.name, config.baseline, training)
 
 
-def check_beside(names: list[str]) -> None:
+def _fitted(name: str, parameters: BaselineConfig, training: Training) -> Any:
+    cls = lookup("model", BASELINES, name)
+    return cls(training, **settings_for("baseline", cls, parameters, name=name))
+
+
+def default_model(name: str) -> ModelConfig:
+    """A model that counts, as its file in conf/model has it."""
+    tree = OmegaConf.load(CONF / "model" / f"{name}.yaml")
+    model = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ModelConfig), tree))
+    assert isinstance(model, ModelConfig)
+    return model
+
+
+def check_beside(names: list[str], plain: bool) -> None:
     """Refuse what cannot stand beside a model.
 
+    Args:
+        plain: refuse baselines with parameters, too.
+
     Raises:
-        UserError: unknown name, or a baseline with parameters.
+        UserError: unknown name, or another model.
     """
     for name in names:
+        alone = f"run it as model={name} and compare the runs with scripts/report.py"
+        if name not in BASELINES and (CONF / "model" / f"{name}.yaml").is_file():
+            raise UserError(f"evaluation.baselines: {name} is trained; {alone}")
         lookup("evaluation.baselines", BASELINES, name)
-        if name not in PLAIN:
+        if plain and name not in PLAIN:
             raise UserError(
-                f"evaluation.baselines: {name} has parameters; run it as model={name} and compare "
-                "the runs with scripts/report.py"
+                f"evaluation.baselines: {name} has parameters; {alone}, or have "
+                "scripts/evaluate.py compute it, with its defaults, beside a checkpoint"
             )
 
 
+def known_beside(names: list[str]) -> list[str]:
+    """The names that a run of any version has stored, without those that this one does not have."""
+    for name in names:
+        if name not in BASELINES:
+            known = ", ".join(sorted(BASELINES))
+            log.warning("'%s' of the run's evaluation.baselines is left out: this version knows %s",
+                        name, known)  # fmt: skip
+    return [name for name in names if name in BASELINES]
+
+
+def beside(config: Config) -> list[str]:
+    """The names of the rankers to print beside a model."""
+    return [name for name in config.evaluation.baselines if name != config.model.name]
+
+
 def baselines_beside(config: Config, training: Training) -> dict[str, Any]:
-    """The rankers to print beside a model."""
-    names = [name for name in config.evaluation.baselines if name != config.model.name]
-    return {name: BASELINES[name](training) for name in names}
+    """The rankers to print beside a model, with their defaults."""
+    return {name: _fitted(name, default_model(name).baseline, training) for name in beside(config)}
 
 
 def make_oracles(

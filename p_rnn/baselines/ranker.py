@@ -68,9 +68,10 @@ class AtOnce(ABC):
         return torch.from_numpy(scores).to(self.device)[:, items]
 
     def spread(self, place: Array, columns: Array, values: Array, batch: int) -> Array:
-        """[B, N]: values added up at (place, column)."""
+        """float64 [B, N]: values added up at (place, column)."""
         total = np.bincount(place * self.num_items + columns, values, batch * self.num_items)
-        return total.reshape(batch, self.num_items)
+        # Of no values at all, NumPy counts in whole numbers.
+        return total.reshape(batch, self.num_items).astype(np.float64, copy=False)
 
 
 class LastItem(AtOnce):

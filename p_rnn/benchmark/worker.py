@@ -135,7 +135,7 @@ class Evaluation:
     def _run(self, ranker: Ranker, most_popular: int | None = None) -> tuple[int, float]:
         """Targets and seconds."""
         asked = EvaluationConfig(most_popular=most_popular)
-        protocol = Protocol(self.spec.num_items, self.support, False, asked)
+        protocol = Protocol(self.spec.num_items, self.support, asked)
         started = time.perf_counter()
         ranks = evaluate(ranker, self.sessions, protocol, self.spec.device)
         synchronise()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,13 @@ class Sessions:
         items: int32 [E] item indices.
         offsets: int64 [S+1]: session s is items[offsets[s]:offsets[s+1]].
         times: int64 [E], seconds since 1970.
+        context: int64 [S], the events before the first target of each session; None: one.
     """
 
     items: Array
     offsets: Array
     times: Array
+    context: Array | None = None
 
     @property
     def lengths(self) -> Array:
@@ -54,7 +56,7 @@ class Sessions:
         return total
 
     def take(self, chosen: Array) -> Sessions:
-        """The sessions `chosen` (int64 [S']) in this order (in memory)."""
+        """The sessions `chosen` (int64 [S']) in this order (in memory), every event a target."""
         lengths = self.lengths[chosen]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         at = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][chosen] - offsets[:-1], lengths)
@@ -104,11 +106,6 @@ class Dataset:
     def splits(self) -> list[str]:
         return list(self.manifest["splits"])
 
-    @property
-    def last_only(self) -> bool:
-        """Whether only the last event of a held-out session is a target (leave_one_out)."""
-        return bool(self.manifest["settings"]["split"] == "leave_one_out")
-
     @cached_property
     def item_ids(self) -> Array:
         """Raw id of each item index, [N]."""
@@ -118,7 +115,12 @@ class Dataset:
         """The sessions of a split, memory-mapped."""
         assert split in self.splits, f"no split {split}"
         parts = {part: self._load(f"{split}/{part}") for part in ("items", "offsets", "times")}
-        return Sessions(**parts)
+        sessions = Sessions(**parts)
+        if (self.folder / split / "context.npy").exists():
+            return replace(sessions, context=self._load(f"{split}/context"))
+        if self.manifest["settings"]["split"] == "leave_one_out" and split != "train":
+            return replace(sessions, context=sessions.lengths - 1)
+        return sessions
 
     def training_sessions(self, with_validation: bool) -> tuple[Sessions, int]:
         """Sessions to train on, in time order, and the number of items that occur in them."""
@@ -126,11 +128,11 @@ class Dataset:
         if not with_validation:
             return train, self.num_train_items
         valid = self.sessions("valid")
-        if self.last_only:
-            # A validation session is its user's training session and one event more; users too
-            # short to be held out are in the training split only.
-            short = np.flatnonzero(~self._load("train/validates"))
-            valid = valid.then(train.take(short))
+        goes_on = self._load("train/validates")
+        if goes_on.any():
+            # These validation sessions begin with the whole training session, so that only the
+            # other training sessions are left to be added.
+            valid = valid.then(train.take(np.flatnonzero(~goes_on)))
             order = np.argsort(valid.times[valid.offsets[:-1]], kind="stable")
             return valid.take(order), self.num_seen_items
         return train.then(valid), self.num_seen_items

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from p_rnn.data.readers import Reader
+from p_rnn.data.readers.base import Reader
 from p_rnn.errors import UserError
 
 Array = NDArray[Any]
@@ -25,6 +27,11 @@ class EventLog:
         item: int32 [E], codes into `item_ids`.
         time: float64 [E], seconds since 1970.
         kind: int32 [E], codes into `kinds`, or None where the reader gives no event types.
+        part: int8 [E], the place in `parts` of the split whose file the event is from, or None
+            where one log is split by a rule. Within a session, earlier parts come first.
+        histories: whether sessions are histories, of which only the last event counts.
+        dropped: events that the reader has left out, by the rule that asked for it.
+        span_s: the first and the last time as they were read.
         session_ids: raw id per session code; `item_ids`: raw id per item code.
     """
 
@@ -35,6 +42,11 @@ class EventLog:
     session_ids: Array
     item_ids: Array
     kinds: list[str]
+    part: Array | None = None
+    parts: tuple[str, ...] = ()
+    histories: bool = False
+    dropped: dict[str, int] = field(default_factory=dict)
+    span_s: tuple[float, float] = (0.0, 0.0)
 
     def __len__(self) -> int:
         return len(self.item)
@@ -43,10 +55,10 @@ class EventLog:
         """The events where `mask` (bool [E]) is true; codes keep their meaning."""
         if mask.all():
             return self
-        kind = None if self.kind is None else self.kind[mask]
-        return replace(
-            self, session=self.session[mask], item=self.item[mask], time=self.time[mask], kind=kind
-        )
+        columns: dict[str, Any] = {"session": self.session, "item": self.item, "time": self.time}
+        columns |= {"kind": self.kind, "part": self.part}
+        kept: dict[str, Any] = {k: None if x is None else x[mask] for k, x in columns.items()}
+        return replace(self, **kept)
 
     def offsets(self) -> Array:
         """int64 [S+1]: events of the s-th session present are offsets[s]..offsets[s+1]."""
@@ -110,22 +122,32 @@ def _plain(ids: pd.Index[Any]) -> Array:
     return plain
 
 
-def collect(reader: Reader, name: str) -> EventLog:
-    """Read all events of a reader.
+def collect(readers: Mapping[str, Reader], name: str) -> EventLog:
+    """Read all events, of one log or of the files of each split.
 
     Raises:
         UserError: no events, or a time that is not finite.
     """
     sessions, items, kinds = _Codes(), _Codes(), _Codes()
     times: list[Array] = []
+    sizes: list[int] = []  # events of each reader
+    dropped: Counter[str] = Counter()
     typed = False
-    for chunk in reader.events():
-        sessions.add(chunk["session"])
-        items.add(chunk["item"])
-        times.append(chunk["time"].to_numpy(dtype=np.float64, copy=True))
-        if typed := "event_type" in chunk:
-            kinds.add(chunk["event_type"].astype(str))
-    if not sum(map(len, times)):
+    for reader in readers.values():
+        rows = sum(map(len, times))
+        last_s = max((part.max() for part in times), default=0.0)
+        for chunk in reader.events():
+            # Each file numbers its rows; together they go on.
+            own = chunk["session"]
+            sessions.add(own + rows if reader.histories else own)
+            items.add(chunk["item"])
+            clock = chunk["time"].to_numpy(dtype=np.float64, copy=True)
+            times.append(clock if reader.timed else clock + (last_s + 1) * bool(rows))
+            if typed := "event_type" in chunk:
+                kinds.add(chunk["event_type"].astype(str))
+        sizes.append(sum(map(len, times)) - rows)
+        dropped.update(reader.dropped())
+    if not sum(sizes):
         raise UserError(f"dataset {name} has no events: its files hold no rows")
     time = np.concatenate(times)
     times.clear()
@@ -135,14 +157,17 @@ def collect(reader: Reader, name: str) -> EventLog:
     session, session_ids = sessions.take()
     item, item_ids = items.take()
     kind, kind_ids = kinds.take() if typed else (None, pd.Index([]))
+    part = np.repeat(np.arange(len(sizes), dtype=np.int8), sizes) if len(sizes) > 1 else None
     # lexsort is stable: events of equal time keep file order.
-    order = np.lexsort((time, session))
+    order = np.lexsort((time, session) if part is None else (time, part, session))
     # Assigned one after the other, so that each column in file order goes before the next is made.
     session = session[order]
     item = item[order]
     time = time[order]
     if kind is not None:
         kind = kind[order]
+    if part is not None:
+        part = part[order]
     return EventLog(
         session=session,
         item=item,
@@ -151,4 +176,9 @@ def collect(reader: Reader, name: str) -> EventLog:
         session_ids=_plain(session_ids),
         item_ids=_plain(item_ids),
         kinds=[str(name) for name in kind_ids.tolist()],
+        part=part,
+        parts=tuple(readers),
+        histories=readers["train"].histories,
+        dropped=dict(dropped),
+        span_s=(float(time.min()), float(time.max())),
     )

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from p_rnn.data.readers.properties import exact_floats, is_text, looks_numeric
 from p_rnn.errors import UserError
 
 
@@ -18,12 +19,15 @@ def write_item_table(items: pd.DataFrame, item_ids: NDArray[Any], folder: Path) 
     """Write each property for the items 0..N-1 whose raw ids are `item_ids`.
 
     Numbers become float64 [N] (NaN = missing) and vectors float32 [N, D] (NaN = missing) in
-    `<property>.npy`; strings and lists become `<property>.jsonl`, a JSON value per line, null =
-    missing. Rows of items without events are left out.
+    `<property>.npy`; strings and lists, and numbers that would lose digits or a spelling so, become
+    `<property>.jsonl`, a JSON value per line, null = missing. Rows of items without events are left
+    out.
 
     Returns:
         The manifest: {"rows": rows read, "matched": items that have a row,
         "properties": {name: {"kind": number|vector|text, "missing": items without a value}}}.
+        Of kind number is also text in which every value is a number, but without leading zeros,
+        and not beyond the integers that float64 holds: those are codes.
 
     Raises:
         UserError: an item occurs twice.
@@ -45,7 +49,8 @@ def write_item_table(items: pd.DataFrame, item_ids: NDArray[Any], folder: Path) 
 def last_values(items: pd.DataFrame, end_s: float) -> pd.DataFrame:
     """Of dated properties (`item`, `time` and columns) the last values at `end_s`, a row per item.
 
-    Of two values of the same time that in the later row counts; rows without a time are of old.
+    Of two values of the same time that in the later row counts; a row without a time is older than
+    all others.
     """
     known = items[~(items["time"] > end_s)]
     order = np.argsort(known["time"].fillna(-np.inf).to_numpy(), kind="stable")
@@ -73,17 +78,19 @@ def property_hash(folder: Path, name: str) -> str:
 def _write(column: pd.Series[Any], path: Path) -> tuple[str, int]:
     """Write one property; its kind and the number of missing values."""
     missing = column.isna().to_numpy()
-    if pd.api.types.is_numeric_dtype(column.dtype):
-        np.save(path.with_name(path.name + ".npy"), column.to_numpy(dtype=np.float64))
+    numeric = pd.api.types.is_numeric_dtype(column.dtype)
+    numbers = exact_floats(column) if numeric else None
+    if numbers is not None:
+        np.save(path.with_name(path.name + ".npy"), numbers)
         return "number", int(missing.sum())
-    values = column.tolist()
-    present = [v for v, gone in zip(values, missing, strict=True) if not gone]
-    if present and isinstance(present[0], np.ndarray):
-        vectors = np.full((len(values), len(present[0])), np.nan, dtype=np.float32)
-        vectors[~missing] = np.stack(present)
+    present = column[~missing]
+    if len(present) and isinstance(present.iloc[0], np.ndarray):
+        vectors = np.full((len(column), len(present.iloc[0])), np.nan, dtype=np.float32)
+        vectors[~missing] = np.stack(present.tolist())
         np.save(path.with_name(path.name + ".npy"), vectors)
         return "vector", int(missing.sum())
     with path.with_name(path.name + ".jsonl").open("w", encoding="utf-8") as file:
-        for value, gone in zip(values, missing, strict=True):
+        for value, gone in zip(column.tolist(), missing, strict=True):
             file.write(json.dumps(None if gone else value, ensure_ascii=False) + "\n")
-    return "text", int(missing.sum())
+    numeric = len(present) > 0 and is_text(present) and looks_numeric(present)
+    return "number" if numeric else "text", int(missing.sum())

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,14 @@ from numpy.typing import NDArray
 
 from p_rnn.config import DatasetConfig, PathsConfig
 from p_rnn.data.dataset import FORMAT, FORMAT_VERSION, Dataset, open_dataset
+from p_rnn.data.dates import doubts, long_sessions, spans
 from p_rnn.data.events import EventLog, collect
 from p_rnn.data.file_hashes import file_hashes
 from p_rnn.data.item_table import last_values, write_item_table
-from p_rnn.data.readers import Reader, make_reader
+from p_rnn.data.readers import make_readers
+from p_rnn.data.readers.base import Reader
 from p_rnn.data.rules import apply_rules
-from p_rnn.data.splits import Part, split
+from p_rnn.data.splits import Part, day, split
 from p_rnn.errors import UserError
 from p_rnn.resolve import resolve_dataset
 
@@ -47,46 +49,60 @@ def prepare(dataset: DatasetConfig, paths: PathsConfig) -> Dataset:
             a full disk. Nothing half-written stays behind.
     """
     dataset = resolve_dataset(dataset)
-    reader = make_reader(dataset, paths)
-    sources = file_hashes(reader.sources(), paths)
-    settings = {k: v for k, v in asdict(dataset).items() if k not in _NOT_EVENTS}
-    version = {"reader": reader.version}
-    fingerprint = fingerprint_of({"settings": settings, "sources": sources, **version})
+    readers = make_readers(dataset, paths)
+    reader = readers["train"]
+    sources = file_hashes([path for each in readers.values() for path in each.sources()], paths)
+    settings = {k: v for k, v in fingerprinted(dataset).items() if k not in _NOT_EVENTS}
+    content = {"settings": settings, "sources": sources}
+    fingerprint = fingerprint_of({**content, "reader": reader.version})
     folder = Path(paths.prepared) / f"{dataset.name}-{fingerprint}"
     if folder.exists():
         log.info("using the prepared data set %s", folder)
     else:
         log.info("preparing %s", folder)
-        events, report = apply_rules(collect(reader, dataset.name), dataset)
+        events, report = apply_rules(collect(readers, dataset.name), dataset)
         manifest = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "name": dataset.name,
             "fingerprint": fingerprint,
+            "replaces": [
+                fingerprint_of({**content, "reader": version})
+                for version in range(1, reader.version)
+            ],
             "settings": settings,
             "sources": sources,
             "rules": report,
         }
         with new_folder(folder) as temporary:
-            manifest.update(_write_events(events, split(events, dataset), temporary))
+            parts = split(events, dataset)
+            manifest |= _write_events(events, parts, temporary)
+            warnings = long_sessions(events, parts["train"])
+            if all(each.timed for each in readers.values()):
+                manifest["dates"] = spans(events, parts)
+                warnings += doubts(events, parts, dataset)
+            manifest["warnings"] = warnings
             _write_json(temporary / "manifest.json", manifest)
     prepared = open_dataset(folder)
     log.info("%s", describe(prepared.manifest))
+    for doubt in prepared.manifest.get("warnings", ()):
+        log.warning("warning: %s", doubt)
     _prepare_items(reader, dataset, paths, prepared)
     return prepared
 
 
 def item_table_folder(dataset: DatasetConfig, paths: PathsConfig, prepared: Dataset) -> Path | None:
     """The folder of the item properties, written now unless it is there; None: there are none."""
-    return _prepare_items(make_reader(dataset, paths), dataset, paths, prepared)
+    return _prepare_items(make_readers(dataset, paths)["train"], dataset, paths, prepared)
 
 
 def _prepare_items(
     reader: Reader, dataset: DatasetConfig, paths: PathsConfig, prepared: Dataset
 ) -> Path | None:
     sources = file_hashes(reader.item_sources(), paths)
-    table = None if dataset.item_table is None else asdict(dataset.item_table)
-    key = {"reader": dataset.reader, "version": reader.version, "table": table, "sources": sources}
+    table = None if dataset.item_table is None else fingerprinted(dataset.item_table)
+    key: dict[str, Any] = {"reader": dataset.reader, "version": reader.items_version}
+    key |= {"table": table, "sources": sources}
     if dataset.properties is not None:
         key["properties"] = dataset.properties
     folder = prepared.folder / f"items-{fingerprint_of(key)}"
@@ -134,7 +150,9 @@ def _write_events(events: EventLog, parts: dict[str, Part], folder: Path) -> dic
         np.save(folder / name / "offsets.npy", offsets)
         np.save(folder / name / "times.npy", np.floor(events.time[at]).astype(np.int64))
         np.save(folder / name / "session_ids.npy", events.session_ids[events.session[part.first]])
-    if "valid" in parts:  # under leave_one_out these sessions stand in both splits
+        if part.context is not None:
+            np.save(folder / name / "context.npy", part.context)
+    if "valid" in parts:  # sessions that stand in both splits, as all do under leave_one_out
         both = np.isin(parts["train"].first, parts["valid"].first)
         np.save(folder / "train" / "validates.npy", both)
     seen = support["train"] + support.get("valid", zero)
@@ -150,17 +168,54 @@ def _write_events(events: EventLog, parts: dict[str, Part], folder: Path) -> dic
 
 
 def describe(manifest: dict[str, Any]) -> str:
-    """What each rule dropped and what the splits hold, as a table for people."""
-    lines = [f"{'rule':<20}{'events':>14}{'sessions':>12}{'items':>10}"]
+    """What each rule dropped, what the splits hold, and from when to when, as a table."""
+    dates = manifest.get("dates", {})
+
+    def line(name: str, *cells: str) -> str:
+        from_to = "".join(f"{day(t):>12}" for t in dates.get(name, ()))
+        return f"{name:<20}{cells[0]:>14}{cells[1]:>12}{cells[2]:>10}{from_to}".rstrip()
+
+    head = line("rule", "events", "sessions", "items")
+    lines = [head + (f"{'from':>12}{'to':>12}" if dates else "")]
     for row in manifest["rules"]:
         # Rules drop, so their rows count below zero; cutting a stream adds sessions.
         sign = 1 if row["rule"] in ("read", "left") else -1
         cells = [f"{sign * row[key]:,}" for key in ("events", "sessions", "items")]
-        lines.append(f"{row['rule']:<20}{cells[0]:>14}{cells[1]:>12}{cells[2]:>10}")
+        lines.append(line(row["rule"], *cells))
     for name, counts in manifest["splits"].items():
         items = f"{manifest['num_train_items']:,}" if name == "train" else ""
-        lines.append(f"{name:<20}{counts['events']:>14,}{counts['sessions']:>12,}{items:>10}")
+        lines.append(line(name, f"{counts['events']:,}", f"{counts['sessions']:,}", items))
     return "\n".join(lines)
+
+
+def fingerprinted(settings: Any) -> dict[str, Any]:
+    """The settings that a fingerprint covers: not those that are later than it and unused."""
+    plain: dict[str, Any] = {}
+    for f in fields(settings):
+        value = getattr(settings, f.name)
+        if f.metadata.get("later") and value == f.default:
+            continue
+        plain[f.name] = fingerprinted(value) if is_dataclass(value) else value
+    return plain
+
+
+def same_events(prepared: Dataset, fingerprint: str) -> bool:
+    """Whether a data set of this fingerprint, prepared by an older version of the reader, is the
+    same as the one of today. It must still be there, to be compared."""
+    if fingerprint == prepared.fingerprint:
+        return True
+    folder = prepared.folder.with_name(f"{prepared.name}-{fingerprint}")
+    if fingerprint not in prepared.manifest.get("replaces", ()) or not folder.exists():
+        return False
+    older = open_dataset(folder)
+    return (
+        older.manifest["splits"] == prepared.manifest["splits"]
+        and np.array_equal(older.item_ids, prepared.item_ids)
+        and all(
+            np.array_equal(older.sessions(split).items, prepared.sessions(split).items)
+            for split in prepared.splits
+        )
+    )
 
 
 def fingerprint_of(value: dict[str, Any]) -> str:

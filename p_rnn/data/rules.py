@@ -24,7 +24,10 @@ def apply_rules(log: EventLog, rules: DatasetConfig) -> tuple[EventLog, list[dic
         UserError: a rule does not fit the log, or nothing is left after it.
     """
     now = log.counts()
-    report: list[dict[str, Any]] = [{"rule": "read", **now}]
+    report: list[dict[str, Any]] = [
+        {"rule": "read", **now, "events": now["events"] + sum(log.dropped.values())},
+        *({"rule": k, "events": n, "sessions": 0, "items": 0} for k, n in log.dropped.items()),
+    ]
 
     def record(rule: str, after: EventLog) -> EventLog:
         nonlocal now
@@ -37,6 +40,8 @@ def apply_rules(log: EventLog, rules: DatasetConfig) -> tuple[EventLog, list[dic
             )
         return after
 
+    if log.histories:
+        log = record("histories", drop_prefixes(log))
     if rules.duplicates != "keep":
         log = record("duplicates", drop_duplicates(log, rules))
     if rules.event_types is not None:
@@ -47,16 +52,17 @@ def apply_rules(log: EventLog, rules: DatasetConfig) -> tuple[EventLog, list[dic
     if rules.session_gap_s is not None:
         log = record("session_gap_s", cut_at_gaps(log, rules.session_gap_s))
     if rules.drop_repeats:
-        log = record("drop_repeats", drop_repeats(log))
-    before_filters = -1
-    while len(log) != before_filters:  # each filter can bring the others below their bounds
-        before_filters = len(log)
+        log = record("drop_repeats", drop_repeats(log, every=rules.drop_repeats == "all"))
+    before = None
+    while log is not before:  # each filter can bring the others below their bounds
+        before = log
         if rules.min_session_length is not None and rules.min_session_length > 1:
             log = record("min_session_length", keep_lengths(log, low=rules.min_session_length))
         if rules.min_item_support is not None and rules.min_item_support > 1:
             log = record("min_item_support", keep_support(log, rules.min_item_support))
         if rules.max_session_length is not None:
-            log = record("max_session_length", keep_lengths(log, high=rules.max_session_length))
+            shortened = shorten(log, rules.max_session_length, rules.long_sessions or "drop")
+            log = record("max_session_length", shortened)
     report = _merge_rounds(report)
     report.append({"rule": "left", **now})
     if report[-1]["items"] < 2:
@@ -72,6 +78,28 @@ def _merge_rounds(report: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for key in ("events", "sessions", "items"):
             into[key] = into.get(key, 0) + row[key]
     return list(merged.values())
+
+
+def drop_prefixes(log: EventLog) -> EventLog:
+    """Without the training sessions that are the beginning of the one before or behind them.
+
+    Files of histories have a row for each event of a session, with the events before it. For
+    training, the longest holds the others; for evaluation each row has its own target.
+    """
+    offsets = log.offsets()
+    length = np.diff(offsets)
+    is_prefix = np.zeros(len(length), dtype=bool)
+    for one, other in ((slice(None, -1), slice(1, None)), (slice(1, None), slice(None, -1))):
+        start, of, size = offsets[:-1][one], offsets[:-1][other], length[one]
+        could = size < length[other]
+        at = np.repeat(np.flatnonzero(could), size[could])  # [events], the pair of each
+        place = np.arange(len(at)) - np.repeat(np.cumsum(size[could]) - size[could], size[could])
+        equal = log.item[start[at] + place] == log.item[of[at] + place]
+        differs = np.bincount(at[~equal], minlength=len(size)) > 0
+        is_prefix[one] |= could & ~differs
+    if log.part is not None:
+        is_prefix &= log.part[offsets[:-1]] == 0
+    return log.keep(np.repeat(~is_prefix, length))
 
 
 def drop_duplicates(log: EventLog, rules: DatasetConfig) -> EventLog:
@@ -135,19 +163,38 @@ def cut_at_gaps(log: EventLog, gap_s: float) -> EventLog:
     """A new session wherever a visitor's pause is longer than `gap_s` seconds."""
     first = log.is_first()
     first[1:] |= np.diff(log.time) > gap_s
-    visitor = log.session[first]
+    return _cut(log, first)
+
+
+def _cut(log: EventLog, first: Array) -> EventLog:
+    """Sessions that begin where `first` (bool [E]) is true."""
     return replace(
         log,
         session=(np.cumsum(first) - 1).astype(np.int32),
-        session_ids=log.session_ids[visitor],
+        session_ids=log.session_ids[log.session[first]],
     )
 
 
-def drop_repeats(log: EventLog) -> EventLog:
-    """Of a run of the same item within a session, only the first event."""
+def drop_repeats(log: EventLog, every: bool = False) -> EventLog:
+    """Of a run of the same item within a session, or of all its events, only the first."""
+    if every:
+        pair = log.session.astype(np.int64) * len(log.item_ids) + log.item
+        return log.keep(~pd.Series(pair).duplicated().to_numpy())
     mask = log.is_first()
     mask[1:] |= log.item[1:] != log.item[:-1]
     return log.keep(mask)
+
+
+def shorten(log: EventLog, high: int, how: str) -> EventLog:
+    """Sessions of more than `high` events dropped, cut down to their latest ones, or split."""
+    offsets = log.offsets()
+    length = np.diff(offsets)
+    if how == "drop" or not (length > high).any():
+        return keep_lengths(log, high=high)
+    at = np.arange(len(log))
+    if how == "truncate":
+        return log.keep(at >= np.repeat(offsets[1:] - high, length))
+    return _cut(log, (at - np.repeat(offsets[:-1], length)) % high == 0)
 
 
 def keep_lengths(log: EventLog, low: int = 1, high: int | None = None) -> EventLog:

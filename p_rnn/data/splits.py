@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +23,13 @@ class Part:
 
     Attributes:
         first: int64 [S], the first event of each session in the log; `last`: one past its last.
+        context: int64 [S], the events before the first target of each session; None: one, or all
+            but the last under leave_one_out.
     """
 
     first: Array
     last: Array
+    context: Array | None = None
 
     @property
     def lengths(self) -> Array:
@@ -41,6 +45,14 @@ class Part:
         return events
 
 
+def day(time_s: float) -> str:
+    """A time as a day in UTC; one beyond the calendar as a year."""
+    try:
+        return f"{datetime.datetime.fromtimestamp(time_s, datetime.UTC):%Y-%m-%d}"
+    except (OverflowError, ValueError, OSError):
+        return f"year {1970 + time_s / (365.25 * DAY_S):.0f}"
+
+
 def split(log: EventLog, rules: DatasetConfig) -> dict[str, Part]:
     """`train`, `valid` (unless `validation=false`) and `test`.
 
@@ -53,14 +65,21 @@ def split(log: EventLog, rules: DatasetConfig) -> dict[str, Part]:
     sessions = Part(offsets[:-1][order], offsets[1:][order])
     if rules.split == "time":
         parts = _by_time(log, sessions, start[order], rules)
+    elif rules.split == "given":
+        parts = _given(log, sessions)
     else:
         parts = _leave_one_out(sessions, rules.validation)
     for name, part in parts.items():
         if not (part.lengths >= 2).any():
             hint = "no user has 3 events or more"
-            if rules.split == "time":
+            if rules.split == "given":
+                hint = "and none goes on from the splits before"
+            elif rules.split == "time":
                 span = (start.max() - start.min()) / DAY_S
-                hint = f"all start within {span:.3g} days; dataset.test_days={rules.test_days}"
+                hint = (
+                    f"all start within {span:.3g} days, from {day(start.min())} on; is the unit of "
+                    f"time right? dataset.test_days={rules.test_days}"
+                )
             raise UserError(
                 f"dataset {rules.name}: no session of the {name} split has two events ({hint})"
             )
@@ -100,6 +119,27 @@ def _truncate(log: EventLog, first: Array, last: Array, cut: float) -> Array:
     late = (log.time[events.events()] > cut).astype(np.int64)
     dropped = np.add.reduceat(late, np.cumsum(events.lengths) - events.lengths)
     return np.where(log.time[first] > cut, last, last - dropped)
+
+
+def _given(log: EventLog, sessions: Part) -> dict[str, Part]:
+    """The files as they are. A session that goes on in a later file has its earlier events as
+    context there; of a history only the last event is a target, but for training.
+    """
+    assert log.part is not None
+    parts = {}
+    for number, name in enumerate(log.parts):
+        # Within a session events are in the order of the parts, so these are counts of a beginning.
+        events = [
+            np.add.reduceat((log.part <= n).astype(np.int64), log.offsets()[:-1])
+            for n in (number - 1, number)
+        ]
+        of_session = np.searchsorted(log.offsets()[:-1], sessions.first)
+        before, until = events[0][of_session], events[1][of_session]
+        own = until > before
+        context = until - 1 if log.histories else np.maximum(before, 1)
+        last = sessions.first + until
+        parts[name] = Part(sessions.first[own], last[own], context[own] if number else None)
+    return parts
 
 
 def _leave_one_out(sessions: Part, validation: bool) -> dict[str, Part]:

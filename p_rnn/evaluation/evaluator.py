@@ -30,13 +30,11 @@ class Protocol:
     Attributes:
         num_warm: items 0..num_warm-1 occur in the training sessions; the others are cold.
         support: int64 [N], training events per item.
-        last_only: only the last event of each session is a target (leave_one_out).
         settings: cutoffs, ties, cold_items, most_popular.
     """
 
     num_warm: int
     support: Array
-    last_only: bool
     settings: EvaluationConfig
 
 
@@ -55,6 +53,37 @@ class Ranks:
     rank: Array
 
 
+def count_targets(sessions: Sessions, protocol: Protocol) -> int:
+    """How many targets `evaluate` would rank; from the sessions alone, so nearly for nothing."""
+    lengths = sessions.lengths
+    position = np.arange(len(sessions.items)) - np.repeat(sessions.offsets[:-1], lengths)
+    context = np.ones_like(lengths) if sessions.context is None else sessions.context
+    late = position >= np.repeat(context, lengths)
+    if protocol.settings.cold_items == "keep":
+        return int(np.count_nonzero(late & (position > 0)))
+    warm = sessions.items < protocol.num_warm
+    before: Array = np.cumsum(warm) - warm  # warm events before each, in all sessions
+    here = before - np.repeat(np.append(before, 0)[sessions.offsets[:-1]], lengths)
+    return int(np.count_nonzero(late & warm & (here > 0)))
+
+
+def check_targets(sessions: Sessions, protocol: Protocol, split: str) -> None:
+    """Refuse a split in which nothing can be evaluated.
+
+    Raises:
+        UserError: no target at all.
+    """
+    if count_targets(sessions, protocol):
+        return
+    reason = (
+        "no session has two events; give a longer held-out period"
+        if protocol.settings.cold_items == "keep"
+        else "every held-out event is of a cold item, without training events, or has only such "
+        "events before it; give evaluation.cold_items=keep, or a longer training period"
+    )
+    raise UserError(f"no target is left to evaluate in the {split} split: {reason}")
+
+
 @torch.inference_mode()
 def evaluate(
     ranker: Ranker,
@@ -66,8 +95,8 @@ def evaluate(
     """Rank every target of the sessions from the state after its predecessors.
 
     With cold_items=drop, cold items are neither targets nor predecessors, as if they had been
-    taken out of the sessions (a cold last event under `last_only` leaves its session without a
-    target); with keep they count as targets. A ranker passes over the events that it cannot read.
+    taken out of the sessions (where only the last event is a target and that is cold, the session
+    has none); with keep they count as targets. A ranker passes over the events that it cannot read.
 
     Args:
         reads_cold: the ranker steps through dropped items all the same: for the best possible
@@ -99,8 +128,8 @@ def evaluate(
             counts = known[:live, t] > 0
             if not keep_cold:
                 counts &= warm[:live, t + 1]
-            if protocol.last_only:
-                counts &= lengths[:live] == t + 2
+            if sessions.context is not None:
+                counts &= sessions.context[chunk[:live]] <= t + 1
             rows = np.flatnonzero(counts)
             if len(rows):
                 places = sessions.offsets[chunk[rows]] + (t + 1)

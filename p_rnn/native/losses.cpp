@@ -7,6 +7,7 @@
 
 #include <omp.h>
 
+#include "denormals.h"
 #include "rules.h"
 
 namespace {
@@ -61,6 +62,7 @@ void forward(const Step& s, const Loss& loss, float* keep, float* losses) {
     for (int64_t b = 0; b < lanes; ++b) states[t * Loss::STATE * row + b] = LOWEST;
 #pragma omp parallel num_threads(threads)
   {
+    const NoDenormals here;
     const Rows state{states + omp_get_thread_num() * Loss::STATE * row, row};
     Buffer rows(CHUNK * deep);
     for (int64_t p = 0; p < s.terms; ++p)
@@ -148,6 +150,7 @@ void backward(const Step& s, const Loss& loss, const float* keep, const float* g
   std::memcpy(weight, gradient, 4 * s.examples);
 #pragma omp parallel num_threads(threads)
   {
+    const NoDenormals here;
     float* part = parts + omp_get_thread_num() * high * deep;
     Buffer rows(CHUNK * deep), sums(CHUNK * deep), slopes(CHUNK * row + ROUND);
     for (int64_t p = 0; p < s.terms; ++p) {

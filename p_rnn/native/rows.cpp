@@ -7,6 +7,7 @@
 
 #include <omp.h>
 
+#include "denormals.h"
 #include "tiles.h"
 
 namespace {
@@ -66,6 +67,7 @@ extern "C" void adagrad_rows(float* weight, float* acc, float* velocity,
   const Sources source{sources, ends, width};
 #pragma omp parallel if (count * width > WORTH_THREADS)
   {
+    const NoDenormals here;
     std::vector<float> sum(width);
 #pragma omp for schedule(static, 32)
     for (int64_t u = 0; u < count; ++u) {
@@ -102,20 +104,24 @@ extern "C" void adagrad_rows(float* weight, float* acc, float* velocity,
 extern "C" void count_scores(const float* block, const float* own, int64_t* at_least,
                              int64_t* above, int64_t* bad, int64_t rows, int64_t columns) {
   int64_t all_bad = 0;
-#pragma omp parallel for schedule(static) reduction(+ : all_bad) if (rows * columns > WORTH_THREADS)
-  for (int64_t b = 0; b < rows; ++b) {
-    const float* __restrict row = block + b * columns;
-    const float mine = own[b];
-    int32_t not_less = 0, more = 0, odd = 0;
+#pragma omp parallel reduction(+ : all_bad) if (rows * columns > WORTH_THREADS)
+  {
+    const NoDenormals here;
+#pragma omp for schedule(static)
+    for (int64_t b = 0; b < rows; ++b) {
+      const float* __restrict row = block + b * columns;
+      const float mine = own[b];
+      int32_t not_less = 0, more = 0, odd = 0;
 #pragma omp simd reduction(+ : not_less, more, odd)
-    for (int64_t c = 0; c < columns; ++c) {
-      not_less += row[c] >= mine;
-      more += row[c] > mine;
-      odd += !(std::fabs(row[c]) <= FLT_MAX);
+      for (int64_t c = 0; c < columns; ++c) {
+        not_less += row[c] >= mine;
+        more += row[c] > mine;
+        odd += !(std::fabs(row[c]) <= FLT_MAX);
+      }
+      at_least[b] += not_less;
+      above[b] += more;
+      all_bad += odd;
     }
-    at_least[b] += not_less;
-    above[b] += more;
-    all_bad += odd;
   }
   *bad += all_bad;
 }

@@ -19,6 +19,7 @@ LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 MOST = 8  # rows in a picture; the best ones on validation, or else on test
 LABEL = 36  # characters in a line of a legend
+TITLE = 80  # and of a title
 WIDTH, HEIGHT = 7.6, 4.0  # inches
 
 
@@ -41,7 +42,9 @@ def draw_all(rows: Sequence[Row], metric: str, folder: Path) -> list[Path]:
         for name, draw in PICTURES.items():
             figure, axes = plot.subplots(figsize=(WIDTH, HEIGHT), layout="constrained")
             if draw(axes, own, metric):
-                axes.set_title(f"{dataset}: {axes.get_title()}", fontsize=10)
+                protocol = textwrap.wrap(" ".join(own[0].protocol_words), TITLE)
+                title = "\n".join([f"{dataset}: {axes.get_title()}", *protocol])
+                axes.set_title(title, fontsize=10)
                 path = folder / f"{dataset}_{name}.png"
                 figure.savefig(path, dpi=150)
                 written.append(path)

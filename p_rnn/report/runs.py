@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,10 @@ IGNORED = ("seed", "paths.", "tracking.", "device", "num_threads", "compile", "s
            "resume", "matmul_precision", "strategy.", "loss.name", "evaluation.baselines",
            "model.name", "model.family", "model.baseline", "model.hyperparameters", "model.loss",
            "model.optimizer", "model.early_stopping")  # fmt: skip
+NEEDED = ("test", "parameters", "updates", "best_epoch", "seconds", "history")  # of metrics.json
+NOT_DATA = ("dataset.name", "dataset.source", "dataset.download")  # say nothing of what is in it
+# Of items, not of events.
+NOT_EVENTS = (*NOT_DATA, "dataset.features.", "dataset.item_table", "dataset.properties")
 TRIALS = "trials"  # a folder of runs from which others were chosen (p_rnn/study.py)
 
 
@@ -41,10 +45,25 @@ class Run:
     @property
     def data(self) -> str:
         """What decides the targets: data set, rules and protocol."""
-        evaluation = [f"{k}={v}" for k, v in self.settings.items() if k.startswith("evaluation.")
-                      and not k.endswith(("baselines", "cutoffs"))]  # fmt: skip
+        evaluation = [f"{k}={v}" for k, v in self.settings.items() if _of_evaluation(k)]
         both = self.settings["train_on_validation"]
-        return " ".join([self.metrics["dataset"]["fingerprint"], f"{both}", *evaluation])
+        return " ".join([self.fingerprint, f"{both}", *evaluation])
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the prepared events: of the rules and of the content of the raw files."""
+        return str(self.metrics["dataset"]["fingerprint"])
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """The settings that decide the targets."""
+        return {
+            key: value
+            for key, value in self.settings.items()
+            if key == "train_on_validation"
+            or _of_evaluation(key)
+            or (key.startswith("dataset.") and not key.startswith(NOT_EVENTS))
+        }
 
     @property
     def dataset(self) -> str:
@@ -82,10 +101,13 @@ class Row:
     Attributes:
         varied: the settings by which it differs from other rows of its data set, model, strategy
             and loss.
+        protocol: what tells its data and targets from those of others under the same name; rows
+            can be compared target by target where it is the same.
     """
 
     runs: tuple[Run, ...]
     varied: dict[str, Any]
+    protocol: dict[str, Any] = field(default_factory=dict)
 
     @property
     def first(self) -> Run:
@@ -94,13 +116,28 @@ class Row:
     @property
     def label(self) -> str:
         """In one line."""
-        parts = [self.first.model, self.first.strategy, *self.settings]
+        return " ".join([self.name, *self.protocol_words])
+
+    @property
+    def name(self) -> str:
+        """What tells it from other rows of its data."""
+        parts = [self.first.model, self.first.strategy, *self._own]
         return " ".join(part for part in parts if part)
 
     @property
     def settings(self) -> list[str]:
-        """`varied` as key=value, without those that are null."""
-        return [f"{key}={value}" for key, value in self.varied.items() if value is not None]
+        """`protocol` and `varied` as key=value."""
+        return [*self.protocol_words, *self._own]
+
+    @property
+    def protocol_words(self) -> list[str]:
+        """`protocol` as key=value."""
+        return _words(self.protocol)
+
+    @property
+    def _own(self) -> list[str]:
+        """`varied` without what is null."""
+        return _words({key: value for key, value in self.varied.items() if value is not None})
 
     def values(self, name: str, split: str = "test") -> Array:
         """A metric of each run; NaN where a run has no such split or cutoff."""
@@ -130,7 +167,8 @@ def find_runs(places: Iterable[Path]) -> list[Run]:
             try:
                 metrics = json.loads(file.read_text())
                 run = Run(file.parent, metrics)
-                assert run.data
+                assert all(needed in metrics for needed in NEEDED)
+                assert None not in (run.data, run.strategy, run.loss, run.settings["seed"])
                 assert run.result("test")
             except (ValueError, KeyError, TypeError, AssertionError) as error:
                 raise UserError(
@@ -162,7 +200,26 @@ def rows_of(runs: Sequence[Run]) -> list[Row]:
         for text, members in groups.items():
             _refuse_twins(members)
             rows.append(Row(tuple(members), json.loads(text)))
-    return _with_losses(rows)
+    return _with_protocols(_with_losses(rows))
+
+
+def _with_protocols(rows: Sequence[Row]) -> list[Row]:
+    """With what tells data apart that have the same name, but other targets."""
+    told = {}
+    for name in dict.fromkeys(row.first.dataset for row in rows):
+        first = {row.first.data: row.first for row in rows if row.first.dataset == name}
+        settings = {data: run.protocol for data, run in first.items()}
+        keys = [
+            key
+            for key in dict.fromkeys(key for own in settings.values() for key in own)
+            if len({json.dumps(own.get(key)) for own in settings.values()}) > 1
+        ]
+        differ = {data: {key: own.get(key) for key in keys} for data, own in settings.items()}
+        if len({json.dumps(own) for own in differ.values()}) < len(first):
+            # Other content of the raw files.
+            differ = {d: {"fingerprint": first[d].fingerprint, **own} for d, own in differ.items()}
+        told.update({(name, data): own for data, own in differ.items()})
+    return [replace(row, protocol=told[row.first.dataset, row.first.data]) for row in rows]
 
 
 def _with_losses(rows: Sequence[Row]) -> list[Row]:
@@ -171,7 +228,7 @@ def _with_losses(rows: Sequence[Row]) -> list[Row]:
     for row in rows:
         losses.setdefault(_kind(row.first), set()).add(row.first.loss)
     return [
-        Row(row.runs, {"loss": row.first.loss, **row.varied})
+        replace(row, varied={"loss": row.first.loss, **row.varied})
         if len(losses[_kind(row.first)]) > 1
         else row
         for row in rows
@@ -205,8 +262,7 @@ def _varying(runs: Sequence[Run]) -> list[str]:
     return [
         key
         for key in keys
-        if not key.startswith(IGNORED)
-        and (not key.startswith("dataset.") or key.startswith("dataset.features."))
+        if not key.startswith((*IGNORED, *NOT_DATA))
         and len({json.dumps(run.settings.get(key)) for run in runs}) > 1
     ]
 
@@ -221,6 +277,22 @@ def _refuse_twins(runs: Sequence[Run]) -> None:
                 "give one of them"
             )
         seen[seed] = run
+
+
+def _of_evaluation(key: str) -> bool:
+    """Whether a setting says what the targets are and how they are ranked."""
+    return key.startswith("evaluation.") and not key.endswith(("baselines", "cutoffs"))
+
+
+def _words(settings: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={_word(value)}" for key, value in settings.items()]
+
+
+def _word(value: Any) -> str:
+    """A value, in one word where it is a list or null."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_word, value))}]"
+    return "null" if value is None else str(value)
 
 
 def _flat(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -41,7 +41,7 @@ def metrics_of(rows: Sequence[Row], cutoffs: Sequence[int] | None) -> list[str]:
 def make_table(rows: Sequence[Row], metrics: Sequence[str], against: Row | None) -> Table:
     """A line per row; marks say which rows differ from `against` in the tests of its data set."""
     marks, notes = _marks(rows, metrics, against)
-    varied = any(row.varied for row in rows)
+    varied = any(row.settings for row in rows)
     several = any(len(row.runs) > 1 for row in rows)
     header = ["data set", "model", "strategy", "loss", *(["settings"] if varied else []),
               "parameters", *(f"valid {m}" for m in metrics[:1]), *metrics,
@@ -76,6 +76,8 @@ def _marks(
         for n, row in enumerate(rows)
         if row is not against and row.first.data == against.first.data
     ]
+    if not rivals:
+        return {}, []
     found = differences([rows[n] for n in rivals], against, metrics)
     tests = {(rivals[k], metric): test for (k, metric), test in found.items()}
     corrected = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
@@ -85,14 +87,14 @@ def _marks(
         if corrected[pair] < LEVEL:
             marks[pair] = " +" if test.mean > 0 else " -"
         notes.append(_note(rows[n], against, metric, test, corrected[pair]))
-    head = (f"+ and -: better and worse than {against.label} (paired bootstrap over sessions, "
+    head = (f"+ and -: better and worse than {against.name} (paired bootstrap over sessions, "
             f"averaged over seeds, p < {LEVEL} after Holm's correction for the {len(tests)} tests; "
             f"in brackets 95 % intervals, not corrected)")  # fmt: skip
     return marks, [head, *notes]
 
 
 def _note(row: Row, against: Row, metric: str, test: Difference, p: float) -> str:
-    return (f"{row.label} - {against.label}, {metric}: {test.mean:+.4f} "
+    return (f"{row.name} - {against.name}, {metric}: {test.mean:+.4f} "
             f"[{test.low:+.4f}, {test.high:+.4f}], p {p:.3f}")  # fmt: skip
 
 
@@ -133,7 +135,7 @@ def as_csv(rows: Sequence[Row], metrics: Sequence[str]) -> str:
                      *(f"{s} {m}" for s in splits for m in metrics),
                      "parameters", "updates", "seconds", "best_epoch", "folder"])  # fmt: skip
     for row in rows:
-        settings = " ".join(f"{k}={v}" for k, v in row.varied.items())
+        settings = " ".join(f"{k}={v}" for k, v in {**row.protocol, **row.varied}.items())
         for run in row.runs:
             figures = [run.metrics.get(s, {}).get(m, "") for s in splits for m in metrics]
             about: list[Any] = [run.metrics[k] for k in ("parameters", "updates")]

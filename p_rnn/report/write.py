@@ -73,7 +73,7 @@ def _row(rows: Sequence[Row], words: str) -> dict[str, Row]:
             fitting.setdefault(row.first.data, []).append(row)
     found = {}
     for data, own in fitting.items():
-        exact = [row for row in own if row.label.split() == wanted]
+        exact = [row for row in own if set(row.name.split()) <= set(wanted)]
         if len(own) > 1 and len(exact) != 1:
             raise UserError(f"--against '{words}' fits several rows of: {labels}")
         found[data] = exact[0] if exact else own[0]

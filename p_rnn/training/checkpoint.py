@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf.errors import OmegaConfBaseException
 
 from p_rnn.config import Config
 from p_rnn.errors import UserError
@@ -35,7 +34,8 @@ def load_checkpoint(path: Path) -> tuple[Config, dict[str, Any]]:
     """The settings and the content of a checkpoint, on the CPU.
 
     Raises:
-        UserError: no such file, not a checkpoint of ours, or of another format version.
+        UserError: no such file, not a checkpoint of ours, of another format version, or with
+            settings that this version does not have.
     """
     if not path.is_file():
         raise UserError(f"no checkpoint at {path}; a run keeps best.pt and last.pt in checkpoints/")
@@ -49,8 +49,4 @@ def load_checkpoint(path: Path) -> tuple[Config, dict[str, Any]]:
         raise UserError(
             f"{path} has format version {content['format_version']}, this is {FORMAT_VERSION}"
         )
-    try:
-        return from_dict(content["config"]), content
-    except OmegaConfBaseException as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} was written with other settings: {reason}") from error
+    return from_dict(content["config"], str(path)), content

@@ -51,6 +51,9 @@ class Trainer:
     Attributes:
         passes: those of the run, as its strategy has them.
         updates: steps of the optimizer so far; `learned`: of them, those of each subnet.
+
+    Raises:
+        UserError: sessions from which nothing can be learned, or too few for a mini-batch.
     """
 
     config: Config
@@ -72,6 +75,11 @@ class Trainer:
         assert config.batch_size is not None
         assert config.learning_rate is not None
         assert config.batching is not None
+        if not num_pairs(self.sessions.offsets):
+            raise UserError(
+                "no training session has two events, so there is nothing to learn from; give "
+                "dataset.min_session_length=2, or a longer training period"
+            )
         feed = FEEDS[config.batching]
         self.feed = feed(config, network, self.sessions, self.support, self.streams)
         self.passes = build_strategy(config.strategy)(epochs_of_subnets(config, network.names))
@@ -95,6 +103,7 @@ class Trainer:
 
         Raises:
             Diverged: the loss became NaN or infinite.
+            UserError: no mini-batch had anything to tell its target from.
         """
         plan, result, started = self.passes[index], PassResult(), time.perf_counter()
         self.network.use(plan.in_score)
@@ -118,8 +127,14 @@ class Trainer:
                     self._read_losses(index, result)
                     bar.set_postfix_str(f"loss {result.loss / self._examples:.4f}", refresh=False)
                 bar.update(step.count)
+        if not result.events:
+            raise UserError(
+                f"nothing was learned: none of the {result.skipped} mini-batches had more to score "
+                f"than its own target (batch_size={self.config.batch_size}, num_negatives=0); give "
+                "num_negatives=1 or more"
+            )
         self._read_losses(index, result)
-        result.loss /= max(self._examples, 1)
+        result.loss /= self._examples
         result.seconds = time.perf_counter() - started
         return result
 

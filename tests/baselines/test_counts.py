@@ -184,6 +184,32 @@ def test_feature_markov(steps: int, similar_items: int, backoff: float) -> None:
           backoff=backoff)  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", ["category", "tags", "vector", "none"])
+def test_feature_markov_without_similar_items_is_the_plain_chain(kind: str) -> None:
+    """Every item has a category, a tag or a direction of its own, or no value."""
+    tokens = np.arange(8, dtype=np.int32)
+    of_all: dict[str, Any] = {
+        "category": BagFeature("f", "", np.arange(5), tokens[:4], None, 4),
+        "tags": BagFeature("f", "", 2 * np.arange(5), tokens, None, 8),
+        "vector": DenseFeature("f", "", np.eye(4, dtype=np.float32)),
+        "none": BagFeature("f", "", np.zeros(5, dtype=np.int64), tokens[:0], None, 1),
+    }
+    offsets = np.array([0, 3, 5, 8])
+    items = np.array([0, 1, 2, 0, 1, 1, 0, 3], dtype=np.int32)  # 012 01 103
+    sessions = Sessions(items, offsets, np.arange(8))
+    data = Training(sessions, 4, sessions.support(4), features={"f": of_all[kind]})
+    ranker = BASELINES["feature_markov"](data, steps=1, similar_items=20, backoff=1.0)
+    state = ranker.step(torch.arange(4), ranker.begin(4), torch.ones(4, dtype=torch.bool))
+    follows = np.array([[0, 2, 0, 1], [1, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    popular = TIE_BREAK * np.array([3, 3, 1, 1]) / 4
+    np.testing.assert_allclose(ranker.scores(state, slice(0, 4)), follows + popular, rtol=1e-12)
+    # Sessions whose last items nothing has followed, alone and before any event.
+    for last, active in (([2, 3], True), ([0, 0], False)):
+        state = ranker.step(torch.tensor(last), ranker.begin(2), torch.full((2,), active))
+        scores = ranker.scores(state, slice(0, 4))
+        np.testing.assert_allclose(scores, np.tile(popular, (2, 1)), rtol=1e-12)
+
+
 def test_recently_popular() -> None:
     rows = log(0)
     ranker = BASELINES["recently_popular"](training(rows), half_life_days=0.5)
@@ -216,7 +242,7 @@ def test_ranks_do_not_depend_on_how_they_are_cut(
     ranker = BASELINES[name](data, **parameters)
     for ties in ("conservative", "median"):
         settings = EvaluationConfig(ties=ties)
-        protocol = Protocol(N, data.support, False, settings)
+        protocol = Protocol(N, data.support, settings)
         ranks = evaluate(ranker, data.sessions, protocol).rank
         monkeypatch.setattr("p_rnn.evaluation.ranking.AT_ONCE", 2 * N)
         np.testing.assert_array_equal(evaluate(ranker, data.sessions, protocol).rank, ranks)

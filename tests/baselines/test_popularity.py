@@ -81,7 +81,6 @@ def test_ranks_equal_counters(
     protocol = Protocol(
         num_warm=NUM_WARM,
         support=np.append(SUPPORT, np.zeros(NUM_ITEMS - NUM_WARM, dtype=int)),
-        last_only=False,
         settings=EvaluationConfig(ties=ties, cold_items=cold),
     )
     for seed in range(3):

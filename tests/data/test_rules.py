@@ -12,6 +12,7 @@ import pytest
 
 from p_rnn.config import DatasetConfig
 from p_rnn.data.events import EventLog, collect
+from p_rnn.data.readers.base import Reader
 from p_rnn.data.rules import apply_rules
 from p_rnn.errors import UserError
 
@@ -21,7 +22,7 @@ DAY = 86_400
 T0 = 1_500_000_000 // DAY * DAY  # 2017-07-14 00:00 UTC
 
 
-class Frames:
+class Frames(Reader):
     """A reader that hands out a list of events in chunks."""
 
     def __init__(self, events: list[Event], chunk: int = 7, types: bool = True) -> None:
@@ -39,7 +40,7 @@ class Frames:
 def run(events: list[Event], **rules: Any) -> tuple[list[Event], list[dict[str, Any]]]:
     """The events that the rules leave, session after session, and the report."""
     log, report = apply_rules(
-        collect(Frames(events), "d"), DatasetConfig(name="d", **{**OFF, **rules})
+        collect({"train": Frames(events)}, "d"), DatasetConfig(name="d", **{**OFF, **rules})
     )
     return listed(log), report
 
@@ -84,7 +85,12 @@ def brute(events: list[Event], **rules: Any) -> list[list[Event]]:
                     cut.append([])
                 cut[-1].append(event)
         sessions = cut
-    if rules.get("drop_repeats"):
+    if rules.get("drop_repeats") == "all":
+        sessions = [
+            [e for k, e in enumerate(rows) if e[1] not in [b[1] for b in rows[:k]]]
+            for rows in sessions
+        ]
+    elif rules.get("drop_repeats"):
         sessions = [
             [e for k, e in enumerate(rows) if k == 0 or e[1] != rows[k - 1][1]] for rows in sessions
         ]
@@ -96,7 +102,13 @@ def brute(events: list[Event], **rules: Any) -> list[list[Event]]:
         support = Counter(event[1] for rows in sessions for event in rows)
         low_support = rules["min_item_support"] or 1
         sessions = [[e for e in rows if support[e[1]] >= low_support] for rows in sessions]
-        longest = rules.get("max_session_length") or 10**9
+        longest, how = rules.get("max_session_length") or 10**9, rules.get("long_sessions")
+        if how == "truncate":
+            sessions = [rows[-longest:] for rows in sessions]
+        elif how == "split":
+            sessions = [
+                rows[k : k + longest] for rows in sessions for k in range(0, len(rows), longest)
+            ]
         sessions = [rows for rows in sessions if 0 < len(rows) <= longest]
     return sessions
 
@@ -125,6 +137,16 @@ COMBINATIONS: list[dict[str, Any]] = [
     {"time_range": ["2017-07-14", "2017-07-14 12:20"], "session_gap_s": 200.0},
     {"session_gap_s": 100.0},
     {"drop_repeats": True},
+    {"drop_repeats": "all"},
+    {"min_session_length": 2, "max_session_length": 4, "long_sessions": "truncate"},
+    {"min_session_length": 2, "max_session_length": 4, "long_sessions": "split"},
+    {
+        "min_session_length": 3,
+        "min_item_support": 6,
+        "max_session_length": 5,
+        "long_sessions": "split",
+        "drop_repeats": "all",
+    },
     {"min_session_length": 2},
     {"min_session_length": 4, "min_item_support": 8},
     {"min_session_length": 2, "min_item_support": 5, "max_session_length": 6},
@@ -153,7 +175,7 @@ def test_random_logs_equal_plain_python(rules: dict[str, Any]) -> None:
             continue
         compared += 1
         log, report = apply_rules(
-            collect(Frames(events), "d"), DatasetConfig(name="d", **{**OFF, **rules})
+            collect({"train": Frames(events)}, "d"), DatasetConfig(name="d", **{**OFF, **rules})
         )
         assert listed(log) == [event for rows in expected for event in rows]
         assert np.diff(log.offsets()).tolist() == [len(rows) for rows in expected]
@@ -192,7 +214,7 @@ def test_duplicates_compare_the_type_too() -> None:
 
 def test_duplicates_without_types() -> None:
     events = [(1, 5, 9.0, "view"), (1, 5, 9.0, "buy"), (1, 6, 9.5, "view")]
-    log = collect(Frames(events, types=False), "d")
+    log = collect({"train": Frames(events, types=False)}, "d")
     assert log.kind is None
     left, _ = apply_rules(log, DatasetConfig(**{**OFF, "duplicates": "drop"}))
     assert len(left) == 2
@@ -210,7 +232,7 @@ def test_a_gap_cuts_only_when_longer_than_the_bound() -> None:
     times = [0.0, 100.0, 200.0, 300.5, 300.5]
     events = [("a", k, t, "v") for k, t in enumerate(times)] + [("b", 0, 0.0, "v")]
     log, report = apply_rules(
-        collect(Frames(events), "d"), DatasetConfig(session_gap_s=100.0, **OFF)
+        collect({"train": Frames(events)}, "d"), DatasetConfig(session_gap_s=100.0, **OFF)
     )
     assert np.diff(log.offsets()).tolist() == [3, 2, 1]
     assert log.session_ids.tolist() == ["a", "a", "b"]
@@ -254,6 +276,6 @@ def test_errors_name_the_rule(rules: dict[str, Any], says: str) -> None:
 
 def test_no_rows_and_bad_times_are_refused() -> None:
     with pytest.raises(UserError, match="no events"):
-        collect(Frames([]), "d")
+        collect({"train": Frames([])}, "d")
     with pytest.raises(UserError, match="event 2 has no valid time"):
-        collect(Frames([(1, 2, 0.0, "v"), (1, 3, float("nan"), "v")]), "d")
+        collect({"train": Frames([(1, 2, 0.0, "v"), (1, 3, float("nan"), "v")])}, "d")

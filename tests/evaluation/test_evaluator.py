@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +17,14 @@ from p_rnn.config import EvaluationConfig
 from p_rnn.data.dataset import Sessions
 from p_rnn.errors import UserError
 from p_rnn.evaluation import evaluator, ranking
-from p_rnn.evaluation.evaluator import Protocol, Ranks, evaluate, summarise
+from p_rnn.evaluation.evaluator import (
+    Protocol,
+    Ranks,
+    check_targets,
+    count_targets,
+    evaluate,
+    summarise,
+)
 from p_rnn.evaluation.metrics import breakdown, metrics
 from p_rnn.evaluation.ranking import State
 from p_rnn.models.architectures import build_network
@@ -66,38 +74,49 @@ def random_rows(seed: int, count: int = 60, num_items: int = NUM_ITEMS) -> list[
     return [rng.integers(0, num_items, length).tolist() for length in lengths]
 
 
-def protocol(last_only: bool = False, **settings: Any) -> Protocol:
+CONTEXTS = ["none", "last", "some"]
+
+
+def with_context(rows: list[list[int]], context: str) -> Sessions:
+    """Sessions in which each event but the first is a target, or the last, or some last ones."""
+    if context == "none":
+        return make_sessions(rows)
+    lengths = np.array([len(row) for row in rows])
+    rng = np.random.default_rng(len(rows))
+    start = lengths - 1 if context == "last" else rng.integers(1, np.maximum(lengths, 2))
+    return replace(make_sessions(rows), context=start)
+
+
+def protocol(**settings: Any) -> Protocol:
     support = np.arange(NUM_ITEMS, 0, -1) * 3
     support[NUM_WARM:] = 0
-    return Protocol(NUM_WARM, support, last_only, EvaluationConfig(**settings))
+    return Protocol(NUM_WARM, support, EvaluationConfig(**settings))
 
 
 Row = tuple[int, int, int, float]
 
 
-def naive(rows: list[list[int]], num_scored: int, how: Protocol) -> list[Row]:
+def naive(rows: list[list[int]], num_scored: int, how: Protocol, context: Any = None) -> list[Row]:
     """(session, position, item, rank) of every target.
 
-    Cold items are deleted first, unless they are kept; the held-out event of `last_only` is the
-    last one of the session as it stands in the split, and no target at all when it is cold.
+    Cold items are left out, unless they are kept; `context` counts the events of the session as it
+    stands in the split, cold ones too.
     """
     result = []
+    keep = how.settings.cold_items == "keep"
     for s, row in enumerate(rows):
-        keep = how.settings.cold_items == "keep"
-        kept = [item for item in row if keep or item < how.num_warm]
-        if how.last_only and kept and row[-1] != kept[-1]:
-            continue
-        if how.last_only and not keep and row[-1] >= how.num_warm:
-            continue
-        for t in range(1, len(kept)):
-            if how.last_only and t + 1 < len(kept):
+        before: list[int] = []
+        for t, item in enumerate(row):
+            if not keep and item >= how.num_warm:
                 continue
-            rank = math.inf
-            if kept[t] < num_scored:
-                scores = hash_scores([i for i in kept[:t] if i < num_scored], num_scored)
-                rivals = scores[: kept[t]] + scores[kept[t] + 1 :]
-                rank = 1.0 + sum(x >= scores[kept[t]] for x in rivals)  # conservative
-            result.append((s, t, kept[t], rank))
+            if before and (context is None or t >= context[s]):
+                rank = math.inf
+                if item < num_scored:
+                    scores = hash_scores([i for i in before if i < num_scored], num_scored)
+                    rivals = scores[:item] + scores[item + 1 :]
+                    rank = 1.0 + sum(x >= scores[item] for x in rivals)  # conservative
+                result.append((s, len(before), item, rank))
+            before.append(item)
     return result
 
 
@@ -107,19 +126,19 @@ def listed(ranks: Ranks) -> list[Row]:
 
 
 @pytest.mark.parametrize("cold_items", ["drop", "keep"])
-@pytest.mark.parametrize("last_only", [False, True])
+@pytest.mark.parametrize("context", CONTEXTS)
 @pytest.mark.parametrize("together", [1, 7, 1024])
 def test_equals_a_loop_over_events(
-    monkeypatch: pytest.MonkeyPatch, cold_items: str, last_only: bool, together: int
+    monkeypatch: pytest.MonkeyPatch, cold_items: str, context: str, together: int
 ) -> None:
     monkeypatch.setattr(evaluator, "SESSIONS_TOGETHER", together)
     monkeypatch.setattr(ranking, "BLOCK", 8)
     for seed in range(4):
         rows = random_rows(seed)
-        how = protocol(last_only, cold_items=cold_items)
+        how, sessions = protocol(cold_items=cold_items), with_context(rows, context)
         # In order of session and position, which the loop yields by itself.
-        found = listed(evaluate(Hash(NUM_WARM), make_sessions(rows), how))
-        assert found == naive(rows, NUM_WARM, how)
+        found = listed(evaluate(Hash(NUM_WARM), sessions, how))
+        assert found == naive(rows, NUM_WARM, how, sessions.context)
 
 
 def test_dropping_equals_deleting_the_cold_items_beforehand() -> None:
@@ -169,6 +188,36 @@ def test_nothing_to_evaluate_is_refused() -> None:
     for rows in ([[0], [1]], [[0, 35], [36, 1]]):
         with pytest.raises(UserError, match="no target"):
             evaluate(Hash(NUM_WARM), make_sessions(rows), protocol())
+
+
+@pytest.mark.parametrize("cold_items", ["drop", "keep"])
+@pytest.mark.parametrize("context", CONTEXTS)
+def test_targets_are_counted_without_ranking_them(cold_items: str, context: str) -> None:
+    """On random worlds of few and short sessions, some without any target."""
+    counts = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        few = rng.integers(0, 5, rng.integers(1, 6))  # lengths; 0: a session without events
+        rows = [rng.integers(NUM_WARM - 4, NUM_WARM + 6, length).tolist() for length in few]
+        how, sessions = protocol(cold_items=cold_items), with_context(rows, context)
+        counts.append(count_targets(sessions, how))
+        assert counts[-1] == len(naive(rows, NUM_WARM, how, sessions.context))
+        if counts[-1]:
+            assert counts[-1] == len(evaluate(Hash(NUM_WARM), sessions, how).rank)
+        else:
+            with pytest.raises(UserError, match="no target"):
+                evaluate(Hash(NUM_WARM), sessions, how)
+    assert 0 in counts
+    assert max(counts) > 1
+
+
+def test_splits_without_a_target_are_named() -> None:
+    cold, single = make_sessions([[0, 35], [36, 1]]), make_sessions([[0], [1]])
+    check_targets(cold, protocol(cold_items="keep"), "test")
+    with pytest.raises(UserError, match=r"the test split: .* cold item.*cold_items=keep, or a"):
+        check_targets(cold, protocol(), "test")
+    with pytest.raises(UserError, match="the valid split: no session has two events"):
+        check_targets(single, protocol(cold_items="keep"), "valid")
 
 
 def test_metrics_by_hand() -> None:

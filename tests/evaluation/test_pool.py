@@ -25,6 +25,7 @@ from p_rnn.random import Streams
 from p_rnn.resolve import resolve
 from tests.conftest import TINY
 from tests.evaluation.test_evaluator import (
+    CONTEXTS,
     NUM_ITEMS,
     NUM_WARM,
     Hash,
@@ -32,6 +33,7 @@ from tests.evaluation.test_evaluator import (
     make_sessions,
     protocol,
     random_rows,
+    with_context,
 )
 
 
@@ -55,12 +57,12 @@ class Spy(Hash):
 
 
 @pytest.mark.parametrize("cold_items", ["drop", "keep"])
-@pytest.mark.parametrize("last_only", [False, True])
+@pytest.mark.parametrize("context", CONTEXTS)
 def test_equals_one_target_at_a_time(
-    monkeypatch: pytest.MonkeyPatch, cold_items: str, last_only: bool
+    monkeypatch: pytest.MonkeyPatch, cold_items: str, context: str
 ) -> None:
-    sessions = make_sessions(random_rows(20, count=80))
-    how = protocol(last_only, cold_items=cold_items)
+    sessions = with_context(random_rows(20, count=80), context)
+    how = protocol(cold_items=cold_items)
     monkeypatch.setattr(evaluator, "SESSIONS_TOGETHER", 1)
     expected = listed(evaluate(Hash(NUM_WARM), sessions, how))
     for together, whole, block in ((1024, 2048, 512), (13, 0, 7), (64, 0, 512), (13, 2048, 7)):

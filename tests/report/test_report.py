@@ -28,6 +28,7 @@ SETTINGS = [
     "dataset.test_days=2", "tracking.progress=false", "tracking.tensorboard=false",
     "evaluation.cutoffs=[5,20]", "device=cpu",
 ]  # fmt: skip
+JOB = "learning_rate=0.05,num_layers=1,seed=1"  # a folder of the sweep
 NETWORK = ["num_epochs=2", "hidden_size=8", "batch_size=8", "num_negatives=4"]
 
 
@@ -118,6 +119,108 @@ def test_runs_of_different_networks_are_different_rows(
     assert rows[0].label != rows[1].label
 
 
+def altered(run: Run, fingerprint: str = "", **settings: Any) -> Run:
+    """A run with other settings, as dataset__time_range=[...], and another data set."""
+    metrics = copy.deepcopy(run.metrics)
+    for key, value in settings.items():
+        node = metrics["config"]
+        *outer, last = key.split("__")
+        for name in outer:
+            node = node.setdefault(name, {})
+        node[last] = value
+    if fingerprint:
+        metrics["dataset"]["fingerprint"] = fingerprint
+    return Run(run.folder, metrics)
+
+
+def settings_of(*runs: Run) -> list[list[str]]:
+    return [row.settings for row in rows_of(runs)]
+
+
+def test_runs_of_other_data_or_targets_say_in_what_they_differ(sweep: Path) -> None:
+    one = find_runs([sweep / "markov"])[0]
+    assert settings_of(one) == [[]]
+    late = altered(one, "f1", dataset__time_range=["1970-01-02", "1970-01-09"])
+    assert settings_of(one, late) == [
+        ["dataset.time_range=null"], ["dataset.time_range=[1970-01-02,1970-01-09]"],
+    ]  # fmt: skip
+    ties = altered(late, "f1", evaluation__ties="standard")
+    assert settings_of(one, late, ties) == [
+        ["dataset.time_range=null", "evaluation.ties=conservative"],
+        ["dataset.time_range=[1970-01-02,1970-01-09]", "evaluation.ties=conservative"],
+        ["dataset.time_range=[1970-01-02,1970-01-09]", "evaluation.ties=standard"],
+    ]
+    both = altered(one, train_on_validation=True)
+    assert settings_of(one, both) == [["train_on_validation=False"], ["train_on_validation=True"]]
+    # The same settings, other content of the raw files.
+    own = one.metrics["dataset"]["fingerprint"]
+    raw = altered(one, "f2")
+    assert settings_of(one, raw) == [[f"fingerprint={own}"], ["fingerprint=f2"]]
+    assert settings_of(one, raw, late)[1] == ["fingerprint=f2", "dataset.time_range=null"]
+    # Another name, or none of what decides the targets: nothing to say.
+    assert settings_of(one, altered(one, "f2", dataset__name="other")) == [[], []]
+    more = altered(one, seed=5, dataset__source="elsewhere", evaluation__baselines=[])
+    assert settings_of(one, more) == [[]]
+    steps = altered(one, baseline__steps=2, dataset__source="elsewhere")
+    assert settings_of(one, steps, late)[:2] == [
+        ["dataset.time_range=null", "baseline.steps=1"],
+        ["dataset.time_range=null", "baseline.steps=2"],
+    ]
+
+
+def test_runs_of_the_same_events_with_other_properties_of_items_are_rows_of_one_table(
+    sweep: Path,
+) -> None:
+    one = find_runs([sweep / "markov"])[0]
+    rows = rows_of([one, altered(one, dataset__properties=["colour"])])
+    assert [row.settings for row in rows] == [[], ["dataset.properties=[colour]"]]
+    assert rows[0].first.data == rows[1].first.data
+
+
+def test_tests_stay_within_the_same_data(sweep: Path, tmp_path: Path) -> None:
+    """And the row to test against can be that of one protocol."""
+    for ties in ("conservative", "standard"):
+        for run in find_runs([sweep / "markov", sweep / "first" / JOB]):
+            folder = tmp_path / ties / run.model
+            folder.mkdir(parents=True)
+            shutil.copy(run.folder / "test_ranks.npz", folder)
+            metrics = altered(run, evaluation__ties=ties).metrics
+            (folder / "metrics.json").write_text(json.dumps(metrics))
+    text = write_report([tmp_path], tmp_path / "all", against="markov")
+    assert text.count("id_only - markov, recall@20: ") == 2
+    assert text.count("for the 2 tests") == 2
+    chosen = write_report([tmp_path], tmp_path / "one", against="markov evaluation.ties=standard")
+    assert chosen.count("id_only - markov, recall@20: ") == 1
+    first, second = chosen.split("\n\ndata set")
+    assert "evaluation.ties=conservative" in first
+    assert "tests" not in first
+    assert "evaluation.ties=standard" in second
+    with (tmp_path / "all" / "table.csv").open() as file:
+        found = {(row["model"], row["settings"]) for row in csv.DictReader(file)}
+    assert found == {
+        (model, f"evaluation.ties={ties}")
+        for model in ("id_only", "markov")
+        for ties in ("conservative", "standard")
+    }
+
+
+def test_a_sweep_over_ties_and_periods(sweep: Path) -> None:
+    folder = sweep.parent
+    paths = [f"paths.raw={folder}", f"paths.prepared={folder}/prepared", "sweep_name=protocols"]
+    varied = ["evaluation.ties=standard,conservative",
+              "dataset.time_range=null,['1970-01-02','1970-01-12']"]  # fmt: skip
+    done = script("train", folder, "-m", *SETTINGS, *paths, "model=markov", *varied)
+    assert done.returncode == 0, done.stderr
+    lines = (sweep / "protocols" / "report" / "table.txt").read_text().splitlines()
+    rows = [line.split("parameters")[0] for line in lines if line.startswith("tiny")]
+    assert len(rows) == 4
+    for period in ("null", "[1970-01-02,1970-01-12]"):
+        for ties in ("standard", "conservative"):
+            words = f"dataset.time_range={period}, evaluation.ties={ties} "
+            assert sum(words in row for row in rows) == 1
+    shutil.rmtree(sweep / "protocols")
+
+
 def test_trials_are_no_runs(sweep: Path, tmp_path: Path) -> None:
     one = find_runs([sweep / "first"])[0].folder
     shutil.copytree(one, tmp_path / "row" / "run")
@@ -159,6 +262,11 @@ def test_refusals(sweep: Path, tmp_path: Path) -> None:
         find_runs([tmp_path])
     (tmp_path / "metrics.json").write_text("{}")
     with pytest.raises(UserError, match="not the metrics of a run of this version"):
+        find_runs([tmp_path])
+    old = altered(find_runs([sweep / "markov"])[0]).metrics
+    del old["config"]["loss"]
+    (tmp_path / "metrics.json").write_text(json.dumps(old))
+    with pytest.raises(UserError, match=r"metrics.json is not .*KeyError\('loss.name'\)"):
         find_runs([tmp_path])
     with pytest.raises(UserError, match="has no recall@7; known: recall@5"):
         write_report([sweep], tmp_path / "r", cutoffs=[7])

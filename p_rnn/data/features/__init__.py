@@ -21,6 +21,7 @@ from p_rnn.config import DatasetConfig, FeatureConfig, PathsConfig
 from p_rnn.data.dataset import Dataset
 from p_rnn.data.features.kinds import KINDS
 from p_rnn.data.features.sources import (
+    SOURCE,
     defaults,
     file_source,
     item_table_source,
@@ -33,7 +34,7 @@ from p_rnn.data.features.sources import (
 from p_rnn.data.features.values import Items
 from p_rnn.data.prepare import fingerprint_of, item_table_folder, new_folder
 from p_rnn.data.readers.files import one_line
-from p_rnn.errors import UserError
+from p_rnn.errors import Uninformative, UserError
 from p_rnn.ranges import check_ranges
 from p_rnn.registry import lookup, settings_for, suggest
 
@@ -44,7 +45,6 @@ VERSION = 1  # raised by whoever changes what is made of the same values and set
 VOCABULARY = "vocabulary.json"  # the tokens in their order
 # Names of what is no feature: the input of item ids, a matrix for all, GRUs over several inputs.
 RESERVED = ("id", "shared", "concat", "features")
-SOURCE = ("columns", "item", "ids")  # settings that say which values of a table or file count
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,8 @@ def prepare_features(
 ) -> dict[str, Feature]:
     """The selected features in this order (None: all, as declared), fitted now unless they are.
 
+    Where no feature is declared, so that each property is one, those that tell nothing are skipped.
+
     Raises:
         UserError: an unknown name, a setting without effect, missing or bad values, a damaged
             folder. Nothing half-written stays behind.
@@ -102,8 +104,42 @@ def prepare_features(
     if len(set(names)) < len(names):
         raise UserError(f"selected_features={names} names a feature twice")
     for name in dataset.features or names:
-        _check(name, declared[name])
-    return {name: _prepare_one(name, declared[name], paths, prepared, table) for name in names}
+        _check(name, declared[name], list(declared))
+    found: dict[str, Feature] = {}
+    for name in names:
+        try:
+            found[name] = _prepare_one(name, declared[name], paths, prepared, table)
+            if selected is None and not dataset.features:
+                _refuse_constant(found[name])
+        except Uninformative as error:
+            found.pop(name, None)
+            if selected is not None or dataset.features:
+                raise UserError(f"{error} ({_without(name, list(declared), dataset)})") from error
+            log.warning("feature %s is skipped: %s", name, error)
+    if not found:
+        raise UserError(
+            f"dataset {dataset.name} has no item features that tell anything; declare "
+            "dataset.features or take model=id_only"
+        )
+    return found
+
+
+def _refuse_constant(feature: Feature) -> None:
+    """Refuse a token that every item has."""
+    if isinstance(feature, DenseFeature) or feature.num_tokens > 1:
+        return
+    if np.diff(feature.offsets).min() > 0:
+        raise Uninformative("all items have the same value, so it carries nothing")
+
+
+def _without(name: str, declared: list[str], dataset: DatasetConfig) -> str:
+    """The setting that leaves a feature out."""
+    others = ",".join(other for other in declared if other != name)
+    if not others:
+        return "model=id_only"
+    if dataset.features:
+        return f"selected_features=[{others}]"
+    return f"selected_features=[{others}], or dataset.item_table.columns=[{others}]"
 
 
 def has_features(dataset: DatasetConfig, paths: PathsConfig, prepared: Dataset) -> bool:
@@ -196,18 +232,20 @@ def open_feature(folder: Path, name: str, fingerprint: str, prepared: Dataset) -
         ) from error
 
 
-def _check(name: str, config: FeatureConfig) -> None:
+def _check(name: str, config: FeatureConfig, declared: list[str]) -> None:
     """Refuse names that are no names, and values out of range."""
+    others = ",".join(other for other in declared if other != name)
+    mend = (
+        f"declare it under another name, with columns: ['{name}'], or leave it out "
+        f"(dataset.item_table.columns=[{others}])"
+    )
     if not re.fullmatch(r"\w[\w\-]*", name):
         raise UserError(
             f"dataset.features: '{name}' names a folder and a setting: letters, digits, _ - only; "
-            f"declare it under another name, with columns: ['{name}']"
+            f"{mend}"
         )
     if name in RESERVED:
-        raise UserError(
-            f"dataset.features: '{name}' names another part of a network; declare the feature "
-            f"under another name, with columns: ['{name}']"
-        )
+        raise UserError(f"dataset.features: '{name}' names another part of a network; {mend}")
     try:
         check_ranges(config)
     except UserError as error:

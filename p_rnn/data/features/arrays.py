@@ -12,6 +12,7 @@ from p_rnn.data.features.values import Array, Column, Items, Matrix, Rows, align
 from p_rnn.data.readers.files import Member, explained, locate, one_line, opened
 from p_rnn.data.readers.properties import read_properties
 from p_rnn.data.readers.tabular import TABLE_SUFFIXES, Table
+from p_rnn.data.readers.text import TextFormat
 from p_rnn.errors import UserError
 from p_rnn.registry import suggest
 
@@ -143,10 +144,10 @@ def _read_ids(raw: Path, ids: str) -> Array:
             )
         return array
     if suffix in TABLE_SUFFIXES:
-        table = Table([Member(path)])
+        table = Table([Member(path)], TextFormat(setting="dataset.features"))
         if "item" not in table.columns():
             raise UserError(f"{path} has no column 'item'; name that of the ids so")
-        return read_properties(table, "item", [], [], "dataset.features")["item"].to_numpy()
+        return read_properties(table, "item", [])["item"].to_numpy()
     if suffix != ".txt":
         raise UserError(f"{path} must be .npy, .txt, .csv, .tsv or .parquet to hold ids")
     lines: list[str] = []

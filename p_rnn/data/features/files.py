@@ -7,7 +7,6 @@ settings of `FeatureConfig` that it takes.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,31 @@ import pandas as pd
 
 from p_rnn.data.features.arrays import Found, is_id_file, read_npy, read_safetensors
 from p_rnn.data.features.values import Array, Column, Items, Rows, align, objects
-from p_rnn.data.readers.files import Member, explained, locate, one_line, opened
-from p_rnn.data.readers.properties import read_properties
-from p_rnn.data.readers.tabular import MISSING, TABLE_SUFFIXES, Table
-from p_rnn.errors import UserError
-from p_rnn.registry import suggest
+from p_rnn.data.readers.files import Member, locate
+from p_rnn.data.readers.properties import exact_floats, read_properties
+from p_rnn.data.readers.tabular import TABLE_SUFFIXES, Table
+from p_rnn.data.readers.text import TextFormat, tidy
 
 
-def read_table(
+def read_text(
+    path: Path,
+    raw: Path,
+    feature: str,
+    items: Items,
+    *,
+    item: str = "item",
+    columns: list[str] | None = None,
+    column_separator: str | None = None,
+    quoting: str | None = None,
+    encoding: str | None = None,
+) -> Found:
+    """Columns of a .csv or .tsv, plain or compressed."""
+    setting = f"dataset.features.{feature}"
+    text = TextFormat(tidy(column_separator), quoting, encoding, setting=setting)
+    return _read(path, feature, items, item, columns, text)
+
+
+def read_typed(
     path: Path,
     raw: Path,
     feature: str,
@@ -32,61 +48,32 @@ def read_table(
     item: str = "item",
     columns: list[str] | None = None,
 ) -> Found:
-    """Columns of a .csv, .tsv (plain or .gz) or .parquet."""
-    del raw
+    """Columns of a .parquet, or keys of JSON objects, one per line (plain or compressed)."""
+    text = TextFormat(setting=f"dataset.features.{feature}")
+    return _read(path, feature, items, item, columns, text)
+
+
+def _read(
+    path: Path,
+    feature: str,
+    items: Items,
+    item: str,
+    columns: list[str] | None,
+    text: TextFormat,
+) -> Found:
     columns = columns or [feature]
-    table = Table([Member(path)])
-    _require(path, [item, *columns], table.columns())
-    frame = read_properties(table, item, columns, [], "dataset.features")
+    table = Table([Member(path)], text)
+    frame = read_properties(table, item, columns)
     index = align(frame["item"].to_numpy(), items, str(path))
     values = [_column(f"{path}, column '{c}'", frame[c], index, items) for c in columns]
-    return values, index
-
-
-def read_jsonl(
-    path: Path,
-    raw: Path,
-    feature: str,
-    items: Items,
-    *,
-    item: str = "item",
-    columns: list[str] | None = None,
-) -> Found:
-    """Keys of objects in JSON, one per line (plain or .gz)."""
-    del raw
-    columns = columns or [feature]
-    ids: list[Any] = []
-    found: dict[str, list[Any]] = {column: [] for column in columns}
-    names: dict[str, None] = {}
-    for _, stream in opened([Member(path)]):
-        with explained(str(path)):
-            for number, line in enumerate(stream, start=1):
-                if not line.strip():
-                    continue
-                row = _json_object(line, f"{path}, line {number}")
-                names.update(dict.fromkeys(row))
-                if type(row.get(item)) not in (int, str):
-                    raise UserError(
-                        f"{path}, line {number}: the id '{item}' is {json.dumps(row.get(item))}, "
-                        "not an integer or a text; mend it, or name the key of the ids in item"
-                    )
-                ids.append(row[item])
-                for column in columns:
-                    value = row.get(column)
-                    found[column].append(None if value in MISSING else value)
-    _require(path, [item, *columns], list(names))
-    index = align(np.array([str(i) for i in ids], dtype=object), items, str(path))
-    values: list[Column] = [
-        objects(f"{path}, key '{c}'", _in_order(found[c], index, len(items))) for c in columns
-    ]
     return values, index
 
 
 FORMATS: dict[str, Any] = {
     ".npy": read_npy,
     ".safetensors": read_safetensors,
-    ".jsonl": read_jsonl,
-    **dict.fromkeys(TABLE_SUFFIXES, read_table),
+    **dict.fromkeys(TABLE_SUFFIXES, read_typed),
+    **dict.fromkeys((".csv", ".tsv"), read_text),
 }
 
 
@@ -106,7 +93,9 @@ def _column(label: str, column: pd.Series, index: Array, items: Items) -> Column
     """A column of a table whose rows belong to the items `index`."""
     missing = column.isna().to_numpy()
     if pd.api.types.is_numeric_dtype(column.dtype):
-        return Rows(label, column.to_numpy()[:, None], np.where(missing, -1, index))
+        numbers = exact_floats(column) if missing.any() else column.to_numpy()
+        if numbers is not None:
+            return Rows(label, numbers[:, None], np.where(missing, -1, index))
     values = column.tolist()
     first = next((v for v, gone in zip(values, missing, strict=True) if not gone), None)
     if isinstance(first, np.ndarray):
@@ -123,20 +112,3 @@ def _in_order(values: list[Any], index: Array, num_items: int) -> list[Any]:
         if i >= 0:
             ordered[i] = value
     return ordered
-
-
-def _json_object(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{where} is no JSON ({one_line(error)}); mend it") from None
-    if not isinstance(row, dict):
-        raise UserError(f"{where} must be a JSON object, {{...}}")
-    return row
-
-
-def _require(path: Path, columns: list[str], known: list[str]) -> None:
-    for column in columns:
-        if column not in known:
-            tail = " ".join(suggest(column, known).split())
-            raise UserError(f"{path} has no column '{column}'{tail} (set columns or item)")

@@ -32,7 +32,7 @@ from p_rnn.data.features.values import (
     as_tokens,
     presence,
 )
-from p_rnn.errors import UserError
+from p_rnn.errors import Uninformative, UserError
 
 Counts = dict[str, int]
 
@@ -261,9 +261,9 @@ def _scaled(x: Array, num_train: int, label: str) -> Array:
         train = train[~np.isnan(train)]
         column = f"{label}, column {d + 1}," if x.shape[1] > 1 else label
         if len(train) == 0:
-            raise UserError(f"{column} has no value for any training item; leave it out")
+            raise Uninformative(f"{column} has no value for any training item; leave it out")
         if train.min() == train.max():
-            raise UserError(
+            raise Uninformative(
                 f"{column} is constant ({train[0]:g}) over the training items that have it and "
                 "carries nothing; leave it out"
             )

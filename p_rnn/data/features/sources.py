@@ -8,7 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from p_rnn.errors import UserError
 from p_rnn.registry import lookup, settings_for, suggest
 
 log = logging.getLogger(__name__)
+# Settings that say which values of a table or file count, and how it is written.
+SOURCE = ("columns", "item", "ids", "column_separator", "quoting", "encoding")
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,16 @@ def file_source(name: str, config: FeatureConfig, paths: PathsConfig, items: Ite
 
     with named(prefix):
         files = file_hashes(source_files(raw, config.file, config.ids), paths)
-    return Source({"files": files, **defaults(read), **settings}, values)
+    # Older versions did not have the settings of text, so they count only where they are given.
+    later = {f.name for f in fields(FeatureConfig) if f.metadata.get("later")}
+    key = {name: v for name, v in defaults(read).items() if name not in later}
+    return Source({"files": files, **key, **settings}, values)
 
 
 def _where(config: FeatureConfig, columns: list[str] | None) -> FeatureConfig:
     """Only the settings that say which values count."""
-    return FeatureConfig(columns=config.columns or columns, item=config.item, ids=config.ids)
+    given = {name: getattr(config, name) for name in SOURCE}
+    return FeatureConfig(**given | {"columns": config.columns or columns})
 
 
 def properties(table: Path | None) -> dict[str, str]:
@@ -173,4 +179,4 @@ def named(prefix: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise UserError(f"{prefix}: {error}") from error
+        raise type(error)(f"{prefix}: {error}") from error

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from p_rnn.errors import UserError
+from p_rnn.data.readers.properties import EXACT
+from p_rnn.errors import Uninformative, UserError
 
 Array = NDArray[Any]
 BLOCK_BYTES = 64 * 2**20  # of rows that are held in memory at a time
-EXACT = 2**53  # from here on, float64 no longer holds every integer
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def as_texts(column: Column, items: Items) -> list[str]:
 def presence(has: Array, items: Items) -> dict[str, int]:
     """Counts of a bool [N]; refuses a feature that no training item has."""
     if not has[: items.num_train].any():
-        raise UserError("no training item has a value; leave it out of selected_features")
+        raise Uninformative("no training item has a value; leave it out")
     return {"with_value": int(has.sum()), "missing": int((~has).sum())}
 
 

@@ -6,14 +6,13 @@ keyword-only parameters are the settings of `ReaderConfig` that it takes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
-
-import pandas as pd
+from typing import Any
 
 from p_rnn.config import DatasetConfig, PathsConfig, ReaderConfig
 from p_rnn.data.readers.atomic import AtomicReader
+from p_rnn.data.readers.base import Reader
 from p_rnn.data.readers.diginetica import DigineticaReader
 from p_rnn.data.readers.globo import GloboReader
 from p_rnn.data.readers.movielens import MovieLensReader
@@ -23,50 +22,6 @@ from p_rnn.data.readers.synthetic import SyntheticReader
 from p_rnn.data.readers.table import TableReader
 from p_rnn.data.readers.yoochoose import YoochooseReader
 from p_rnn.registry import lookup, settings_for
-
-
-class Reader(Protocol):
-    """What `prepare` asks of a reader.
-
-    The constructor is `Reader(raw: Path, source: str, **settings)`: the folder `paths.raw`, and
-    `dataset.source` to be quoted when files are missing. It touches no file.
-
-    `version` is raised by whoever changes what a reader makes of the same files and settings, so
-    that data prepared by an older one are prepared again.
-    """
-
-    version: int
-
-    def sources(self) -> list[Path]:
-        """The raw files of the events; their content decides whether to prepare again.
-
-        Raises:
-            UserError: a file is missing; the message says where to get it.
-        """
-
-    def item_sources(self) -> list[Path]:
-        """The raw files of the items frame; empty where there is none."""
-
-    def events(self) -> Iterator[pd.DataFrame]:
-        """Chunks in file order: `session`, `item` (int64 or str), `time`, maybe `event_type`.
-
-        `time` is float64 in seconds since 1970 (whole milliseconds are exact in it), never
-        missing. Ids are never missing.
-
-        Raises:
-            UserError: unreadable content; the message names file and, where known, the line.
-        """
-
-    def items(self) -> pd.DataFrame | None:
-        """`item` (unique, same type as in the events) and one column per property.
-
-        A value is a number, a string, a list of strings or integers, or a float32 vector of one
-        length per column; missing values are NaN or None.
-
-        With a column `time` (s) the properties are dated: an item may have many rows, and of each
-        property its last value before the end of training counts.
-        """
-
 
 READERS: dict[str, Any] = {
     "atomic": AtomicReader,
@@ -87,3 +42,12 @@ def make_reader(dataset: DatasetConfig, paths: PathsConfig) -> Reader:
     settings = settings_for("dataset", cls, dataset, of=ReaderConfig, name=dataset.reader)
     reader: Reader = cls(Path(paths.raw), dataset.source, **settings)
     return reader
+
+
+def make_readers(dataset: DatasetConfig, paths: PathsConfig) -> dict[str, Reader]:
+    """The readers of the files of each split; "train" alone where one log is split by a rule."""
+    readers = {"train": make_reader(dataset, paths)}
+    for split, path in (("valid", dataset.valid_path), ("test", dataset.test_path)):
+        if dataset.split == "given" and path is not None:
+            readers[split] = make_reader(replace(dataset, path=path), paths)
+    return readers

@@ -10,24 +10,28 @@ import numpy as np
 import pandas as pd
 
 from p_rnn.config import ColumnsConfig
+from p_rnn.data.readers.base import Reader
+from p_rnn.data.readers.conditions import parse_conditions
 from p_rnn.data.readers.event_table import UNITS, EventTable, as_ids, is_integer
 from p_rnn.data.readers.files import Member, locate
 from p_rnn.data.readers.properties import match_ids, read_properties, split_lists, unique_items
 from p_rnn.data.readers.tabular import Table
+from p_rnn.data.readers.text import TextFormat
 from p_rnn.errors import UserError
 from p_rnn.registry import suggest
 
 TYPES = ("token", "float", "token_seq", "float_seq")
 
 
-class AtomicReader:
+class AtomicReader(Reader):
     """`<folder>/<folder>.inter` and, where there is one, `<folder>/<folder>.item`.
 
     Tab separated text without quoting, whose header names each column `name:type`; the values of
-    `token_seq` and `float_seq` are separated by blanks.
+    `token_seq` and `float_seq` are separated by blanks. A path that ends in `.inter` is that file,
+    with the items of its folder: so are the files of RecBole's `benchmark_filename` read.
     """
 
-    version = 1
+    items_version = 2
 
     def __init__(
         self,
@@ -37,16 +41,23 @@ class AtomicReader:
         path: str,
         columns: ColumnsConfig | None = None,
         time_unit: str = "s",
+        missing_ids: str | None = None,
+        where: str | None = None,
     ) -> None:
         """
         Args:
-            path: the folder, relative to `raw`; its name is that of the files in it.
-            columns: names without type; default user_id, item_id, timestamp and no event type.
+            path: the folder, relative to `raw`, whose name is that of the files in it; or a file.
+            columns: names without type; default user_id, item_id, timestamp and no event type. Of
+                `history` (token_seq) see `EventTable`.
             time_unit: s, ms, us or ns.
+            missing_ids: "drop" leaves rows without an id out.
+            where: a condition on rows, in names without type.
         """
         self._raw, self._source, self._path = raw, source, path
         self._columns = columns or ColumnsConfig("user_id", "item_id", "timestamp")
-        self._time_unit = time_unit
+        self._time_unit, self._missing_ids, self._where = time_unit, missing_ids, where
+        self.timed = self._columns.time is not None
+        self.histories = self._columns.history is not None
         if time_unit not in UNITS:
             raise UserError(f"dataset.time_unit={time_unit} must be s, ms, us or ns here")
 
@@ -56,6 +67,9 @@ class AtomicReader:
     def item_sources(self) -> list[Path]:
         path = self._raw / self._file(".item")
         return [path] if path.exists() else []
+
+    def dropped(self) -> dict[str, int]:
+        return self._events.dropped
 
     def events(self) -> Iterator[pd.DataFrame]:
         return self._events.chunks()
@@ -74,21 +88,21 @@ class AtomicReader:
         table = _atomic(path)
         kinds = _fields(table, path)
         item = _typed(self._columns.item, kinds, path, "token")
+        floats = [f"{n}:{k}" for n, k in kinds.items() if k == "float"]
         text = [f"{n}:{k}" for n, k in kinds.items() if k != "float"]
-        frame = unique_items(read_properties(table, item, None, text), str(path))
+        frame = read_properties(table, item, None, text, number_columns=floats)
+        frame = unique_items(frame, str(path))
         for name, kind in kinds.items():
             column = f"{name}:{kind}"
             if column not in frame:
                 continue  # the ids
             values = frame[column]
-            if kind == "float":
-                frame[column] = _numbers(values, path)
-            elif kind == "token":
+            if kind == "token":
                 whole = values.notna().all() and is_integer(values, table.members[0])
                 frame[column] = as_ids(values, True) if whole else values
             elif kind == "token_seq":
                 frame[column] = split_lists(values, None)
-            else:
+            elif kind == "float_seq":
                 frame[column] = _vectors(split_lists(values, None), path)
         frame = frame.rename(columns={f"{n}:{k}": n for n, k in kinds.items()})
         return match_ids(frame, self._events.integer_ids[self._events.names.item], str(path))
@@ -99,20 +113,37 @@ class AtomicReader:
         table = _atomic(path)
         kinds = _fields(table, path)
         names = self._columns
+        session = names.session
+        if isinstance(session, list):
+            session = [_typed(name, kinds, path, "token") for name in session]
+        elif names.history is None:
+            session = _typed(session, kinds, path, "token")
         typed = ColumnsConfig(
-            session=_typed(names.session, kinds, path, "token"),
+            session=session,
             item=_typed(names.item, kinds, path, "token"),
             time=names.time and _typed(names.time, kinds, path, "float"),
             event_type=names.event_type and _typed(names.event_type, kinds, path, "token"),
+            history=names.history and _typed(names.history, kinds, path, "token_seq"),
         )
-        return EventTable(table, typed, self._time_unit)
+        types = {name: f"{name}:{kind}" for name, kind in kinds.items()}
+        return EventTable(
+            table,
+            typed,
+            self._time_unit,
+            missing_ids=self._missing_ids,
+            conditions=[c.renamed(types) for c in parse_conditions(self._where)],
+        )
 
     def _file(self, suffix: str) -> str:
-        return f"{self._path}/{Path(self._path).name}{suffix}"
+        """`.inter` or `.item`."""
+        path = Path(self._path)
+        if Member(path).suffix != ".inter":
+            return f"{self._path}/{path.name}{suffix}"
+        return self._path if suffix == ".inter" else str(path.parent / f"{path.parent.name}.item")
 
 
 def _atomic(path: Path) -> Table:
-    return Table([Member(path)], separator="\t", quoting=False)
+    return Table([Member(path)], TextFormat(separator="\t", quoting="none"))
 
 
 def _fields(table: Table, path: Path) -> dict[str, str]:
@@ -121,9 +152,14 @@ def _fields(table: Table, path: Path) -> dict[str, str]:
     for column in table.columns():
         name, _, kind = column.rpartition(":")
         if not name or kind not in TYPES:
+            known = f"'name:type' with a type of {', '.join(TYPES)}"
+            if len(column.split()) > 1 or "," in column:
+                raise UserError(
+                    f"{path}, line 1: '{column:.60}' is not separated by tabs; each column must be "
+                    f"{known}, with a tab between two"
+                )
             raise UserError(
-                f"{path}, line 1: the column '{column}' must be 'name:type' with a type of "
-                f"{', '.join(TYPES)}, separated by tabs"
+                f"{path}, line 1: the column '{column}' must be {known}, separated by tabs"
             )
         kinds[name] = kind
     return kinds
@@ -136,16 +172,6 @@ def _typed(name: str, kinds: dict[str, str], path: Path, kind: str) -> str:
     if kinds[name] != kind:
         raise UserError(f"{path}: '{name}:{kinds[name]}' must be '{name}:{kind}'")
     return f"{name}:{kind}"
-
-
-def _numbers(column: pd.Series, path: Path) -> pd.Series:
-    numbers = pd.to_numeric(column, errors="coerce")
-    bad = column[numbers.isna() & column.notna()]
-    if len(bad):
-        raise UserError(
-            f"{path}: '{column.name}' holds {str(bad.iloc[0])!r}, not a number; mend it"
-        )
-    return numbers.astype(np.float64)
 
 
 def _vectors(column: pd.Series, path: Path) -> pd.Series:

@@ -9,23 +9,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from p_rnn.data.readers.event_table import seconds
+from p_rnn.data.readers.base import Reader
+from p_rnn.data.readers.event_table import refuse_where, require_integers, seconds
 from p_rnn.data.readers.files import Member, locate
 from p_rnn.data.readers.properties import match_ids, read_properties, split_lists, unique_items
 from p_rnn.data.readers.tabular import Table
+from p_rnn.data.readers.text import TextFormat
 from p_rnn.errors import UserError
 
 VIEWS = {"sessionId": np.int64, "itemId": np.int64, "timeframe": np.int64, "eventdate": str}
 
 
-class DigineticaReader:
+class DigineticaReader(Reader):
     """`train-item-views.csv`, `products.csv` and `product-categories.csv`, separated by ";".
 
     An event's time is its date (UTC) and the milliseconds since its session began. Views stand in
     no order in the file; `prepare` sorts each session by time.
     """
-
-    version = 1
 
     def __init__(self, raw: Path, source: str, *, path: str = "diginetica") -> None:
         """`path`: the folder, relative to `raw`."""
@@ -48,13 +48,12 @@ class DigineticaReader:
         texts: dict[str, Any] = {"eventdate": str}
         for member, chunk in table.chunks(list(VIEWS), texts):
             rows += len(chunk)
+            where = table.where(member)
             for name, kind in VIEWS.items():
                 if kind is np.int64 and len(chunk):
-                    _require(
-                        table, member, chunk[name], pd.to_numeric(chunk[name], errors="coerce")
-                    )
+                    require_integers(chunk[name], where)
             dates = pd.Series(seconds(chunk["eventdate"], "iso"), index=chunk.index)
-            _require(table, member, chunk["eventdate"], dates)
+            refuse_where(chunk["eventdate"], dates.isna().to_numpy(), where, "a date")
             yield pd.DataFrame({
                 "session": chunk["sessionId"].astype(np.int64),
                 "item": chunk["itemId"].astype(np.int64),
@@ -78,21 +77,7 @@ class DigineticaReader:
         return match_ids(frame, integer=True, label=str(path))
 
     def _table(self, name: str) -> Table:
-        return Table([Member(self._file(name))], separator=";")
+        return Table([Member(self._file(name))], TextFormat(";"))
 
     def _file(self, name: str) -> Path:
         return locate(self._raw, f"{self._path}/{name}", self._source)
-
-
-def _require(table: Table, member: Member, column: pd.Series, read: pd.Series) -> None:
-    """Refuse a value that could not be read, or is no whole number."""
-    bad = read.isna() | (read != np.floor(read))
-    if bad.any():
-        row = int(column.index[int(np.argmax(bad))])
-        value = column[row]
-        what = "is missing" if pd.isna(value) else f"is {str(value)!r}"
-        kind = "a date" if column.name == "eventdate" else "an integer"
-        raise UserError(
-            f"{member}, {table.line(member, row)}: '{column.name}' {what}, not {kind}; get the "
-            "file again"
-        )

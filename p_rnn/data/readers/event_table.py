@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from p_rnn.config import ColumnsConfig
+from p_rnn.data.readers.conditions import Condition
 from p_rnn.data.readers.files import Member
-from p_rnn.data.readers.tabular import Table
+from p_rnn.data.readers.lists import (
+    Where,
+    explode,
+    is_list,
+    looks_like_list,
+    parse_lists,
+    split_history,
+)
+from p_rnn.data.readers.tabular import JSON_SUFFIXES, Table
 from p_rnn.errors import UserError
 
 UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # per second
 LATEST_S = 2**63 / 1e9  # 2262: the end of 64-bit nanoseconds; later times are in another unit
+ZONES = ("UTC", "GMT")  # as some programs write them behind a date
+ROW = "\0row"  # a column of our own
+TYPED = (".parquet", *JSON_SUFFIXES)  # files whose values have a type
 FIRST_ROWS = 10_000  # enough to tell most columns of text from integers
 # Integers as a program writes them: "007", "+7" and "7.0" are text, or they would become 7.
 INTEGER = r"0|-?[1-9][0-9]{0,18}"
@@ -28,21 +42,42 @@ class EventTable:
     as programs write it, and str otherwise. One "A7" in the last file makes all ids str, so the
     type must be known before the first chunk is handed out. Where the first rows hold text, it is
     known. Otherwise a pass over the files reads these ids as integers (0.1 s per million events),
-    and only where that fails, another one looks at each of them as text (0.8 s). Parquet files
-    type their columns: one of text stays text.
+    and only where that fails, another one looks at each of them as text (0.8 s). Parquet and JSON
+    type their values: one of text stays text.
 
-    **Order as time.** Without a column of times, the time of an event is its row number over
-    all files.
+    **Order as time.** Without a column of times, the time of an event is its number over all
+    files.
+
+    **Rows of several events.** Where `item` holds lists, each value is an event, with the value at
+    the same place of the other lists, or with the row's own. With `columns.history`, a row is a
+    session: the items of its history, then its item.
+
+    **Rows that are left out** are counted: those without an id (`missing_ids="drop"`), and those
+    that do not fulfil `where`.
     """
 
-    def __init__(self, table: Table, columns: ColumnsConfig, time_unit: str = "s") -> None:
+    def __init__(
+        self,
+        table: Table,
+        columns: ColumnsConfig,
+        time_unit: str = "s",
+        *,
+        missing_ids: str | None = None,
+        conditions: Sequence[Condition] = (),
+    ) -> None:
         self.table = table
         self.names = columns
         self.time_unit = time_unit
+        rules = {"where": bool(conditions), "missing_ids": missing_ids == "drop"}
+        self.dropped = {rule: 0 for rule, on in rules.items() if on}
+        self._conditions = conditions
+        parts = columns.session if isinstance(columns.session, list) else [columns.session]
+        self._session = [] if columns.history is not None else [str(part) for part in parts]
+        self._as_text = set[str]()  # columns of integers that cannot be read as such at once
 
     @cached_property
     def integer_ids(self) -> dict[str, bool]:
-        """Whether the column of sessions, and that of items, holds integers only.
+        """Whether the column of items, and that of sessions if it is one, holds integers only.
 
         Raises:
             UserError: a missing id, no rows, or ids that are floating point numbers.
@@ -53,21 +88,25 @@ class EventTable:
             integer.update(self._integers_by_text(columns))
         return integer
 
+    @property
+    def _ids(self) -> list[str]:
+        """The columns of ids whose type must be found."""
+        single = self._session if len(self._session) == 1 else []
+        return list(dict.fromkeys([*single, self.names.item]))
+
     def _first_ids(self) -> dict[str, bool]:
         """Whether the first ids of each column are integers."""
-        columns = list(dict.fromkeys([self.names.session, self.names.item]))
+        columns = self._ids
         text: dict[str, Any] = dict.fromkeys(columns, str)
-        for member, chunk in self.table.chunks(columns, text, most_rows=FIRST_ROWS):
+        for member, chunk in self._rows(columns, text, most_rows=FIRST_ROWS):
             if len(chunk):
-                for column in columns:
-                    self._refuse_missing(member, chunk[column])
                 return {column: is_integer(chunk[column], member) for column in columns}
         raise UserError(f"{self.table.members[0]} holds no events; check dataset.path")
 
     def _surely_integers(self, columns: list[str]) -> bool:
         """Whether all ids are integers beyond doubt; no text is made of them, which is slow."""
         try:
-            for member, chunk in self.table.chunks(columns, {}, plain=True):
+            for member, chunk in self._rows(columns, {}, plain=True):
                 for ids in (chunk[column] for column in columns):
                     whole = pd.api.types.is_integer_dtype(ids) and is_integer(ids, member)
                     if not whole and len(ids):
@@ -80,23 +119,25 @@ class EventTable:
         """Whether all ids of each column are integers, told by their spelling."""
         integer = dict.fromkeys(columns, True)
         text: dict[str, Any] = dict.fromkeys(columns, str)
-        for member, chunk in self.table.chunks(columns, text):
+        for member, chunk in self._rows(columns, text):
             for column in columns:
-                ids = chunk[column]
-                self._refuse_missing(member, ids)
-                integer[column] = integer[column] and is_integer(ids, member)
+                integer[column] = integer[column] and is_integer(chunk[column], member)
         return integer
 
     def chunks(self) -> Iterator[pd.DataFrame]:
         """Chunks of `session`, `item` (int64 or str), `time` (s) and maybe `event_type` (str).
 
+        Afterwards, `dropped` tells how many rows were left out, by the name of the rule.
+
         Raises:
             UserError: missing or unreadable values; the message names file and line.
         """
-        names = self.names
-        integer = self.integer_ids
-        dtypes: dict[str, Any] = {c: np.int64 if whole else str for c, whole in integer.items()}
-        columns = [names.session, names.item]
+        names, integer = self.names, self.integer_ids
+        dtypes: dict[str, Any] = dict.fromkeys([*self._session, names.item], str)
+        for column, whole in integer.items():
+            if whole and column not in self._as_text:
+                dtypes[column] = np.int64
+        columns = [*self._session, names.item]
         if names.event_type is not None:
             columns.append(names.event_type)
             dtypes.setdefault(names.event_type, str)
@@ -104,12 +145,11 @@ class EventTable:
             columns.append(names.time)
             if self.time_unit == "iso":
                 dtypes.setdefault(names.time, str)
+        self.dropped = dict.fromkeys(self.dropped, 0)
         num_rows = 0
-        for member, chunk in self.table.chunks(columns, dtypes):
-            for column in integer:
-                self._refuse_missing(member, chunk[column])
+        for member, chunk in self._rows(columns, dtypes):
             frame = {
-                "session": as_ids(chunk[names.session], integer[names.session]),
+                "session": self._sessions(chunk, integer),
                 "item": as_ids(chunk[names.item], integer[names.item]),
             }
             if names.time is None:
@@ -122,6 +162,86 @@ class EventTable:
                 frame["event_type"] = types.astype(str).where(types.notna(), "")
             num_rows += len(chunk)
             yield pd.DataFrame(frame).reset_index(drop=True)
+
+    def _sessions(self, chunk: pd.DataFrame, integer: dict[str, bool]) -> pd.Series:
+        if self.names.history is not None:
+            return chunk[ROW].astype(np.int64)
+        if len(self._session) == 1:
+            return as_ids(chunk[self._session[0]], integer[self._session[0]])
+        # "a|b" and "c" are not "a" and "b|c"
+        parts = [chunk[c].astype(str).str.replace("|", "||", regex=False) for c in self._session]
+        return functools.reduce(lambda a, b: a + "|" + b, parts)
+
+    def _rows(
+        self, columns: list[str], dtypes: dict[str, Any], **options: Any
+    ) -> Iterator[tuple[Member, pd.DataFrame]]:
+        """Chunks of `Table.chunks` with a row per event, without those that are left out."""
+        item, history = self.names.item, self.names.history
+        asked = [condition.column for condition in self._conditions]
+        extra = asked if history is None else [item, history, *asked]
+        dtypes = dtypes if history is None else dtypes | {item: str, history: str}
+        dtypes = dict.fromkeys([c.column for c in self._conditions if c.is_text], str) | dtypes
+        first = 0
+        for member, chunk in self.table.chunks([*columns, *extra], dtypes, **options):
+            where = self.table.where(member)
+            if history is not None:
+                rows = len(chunk)
+                chunk = self._with_history(chunk, first, where)
+                first += rows
+            elif item in columns:
+                chunk = self._exploded(chunk, member, where)
+            for condition in self._conditions:
+                chunk = self._left(chunk, condition.holds(chunk[condition.column], where), "where")
+            yield member, self._with_ids(chunk, columns, member)
+
+    def _exploded(self, chunk: pd.DataFrame, member: Member, where: Where) -> pd.DataFrame:
+        item = self.names.item
+        is_text = member.suffix not in TYPED and len(chunk) > 0
+        if is_text and looks_like_list(chunk[item].iloc[0]):
+            chunk = chunk.apply(lambda column: parse_lists(column, where))
+            if not is_list(chunk[item].iloc[0]):
+                raise UserError(
+                    f"{where(chunk.index[0])}: '{item}' is a list, but in other rows it is none; "
+                    "one value per event is needed"
+                )
+            self._as_text.update(chunk.columns)
+        return explode(chunk, item, where)
+
+    def _with_history(self, chunk: pd.DataFrame, first: int, where: Where) -> pd.DataFrame:
+        """The items of the history of each row before its own; `ROW` is its number in all files."""
+        item, history = self.names.item, str(self.names.history)
+        chunk = chunk.assign(**{ROW: np.arange(first, first + len(chunk))})
+        before = [list(v) if is_list(v) else split_history(v) for v in chunk[history]]
+        own = chunk[item].astype(object).where(chunk[item].notna(), None)
+        joined = [[*items, one] for items, one in zip(before, own, strict=True)]
+        self._as_text.add(item)
+        chunk = chunk.drop(columns=history)
+        chunk[item] = pd.Series(joined, index=chunk.index, dtype=object)
+        return explode(chunk, item, where)
+
+    def _with_ids(self, chunk: pd.DataFrame, columns: list[str], member: Member) -> pd.DataFrame:
+        """The rows in which no id is missing."""
+        for column in columns:
+            if column not in self._session and column != self.names.item:
+                continue
+            missing = chunk[column].isna().to_numpy()
+            if missing.any():
+                if "missing_ids" not in self.dropped:
+                    where = self.table.where(member)(chunk.index[int(np.argmax(missing))])
+                    raise UserError(
+                        f"{where}: the id '{column}' is missing; remove or mend that row, or set "
+                        "dataset.missing_ids=drop"
+                    )
+                chunk = self._left(chunk, ~missing, "missing_ids")
+        return chunk
+
+    def _left(self, chunk: pd.DataFrame, keep: NDArray[np.bool_], rule: str) -> pd.DataFrame:
+        """The rows to keep; the others are counted."""
+        if keep.all():
+            return chunk
+        self._as_text.update(self._ids)  # what is left out may hold anything
+        self.dropped[rule] += len(keep) - int(np.count_nonzero(keep))
+        return chunk[keep]
 
     def _times(self, member: Member, column: pd.Series) -> pd.Series:
         """Times in seconds, float64."""
@@ -142,9 +262,12 @@ class EventTable:
         if pd.isna(value):
             return f"{where}: the time '{column.name}' is missing; remove or mend that row"
         if np.isfinite(time_s):
+            when = "after the year 2262" if time_s > 0 else "before the year 1678"
+            unit = f" in units of {self.time_unit}; set dataset.time_unit (s, ms, us, ns)"
+            placeholder = "; if it stands for no date, remove or mend that row"
             return (
-                f"{where}: '{column.name}' {value} is after the year 2262 in units of "
-                f"{self.time_unit}; set dataset.time_unit (s, ms, us, ns)"
+                f"{where}: '{column.name}' {value} is {when}"
+                f"{placeholder if self.time_unit == 'iso' else unit}"
             )
         kind = "an ISO date" if self.time_unit == "iso" else "a number"
         other = "s, ms, us or ns for numbers" if self.time_unit == "iso" else "iso for dates"
@@ -153,14 +276,6 @@ class EventTable:
             f"or set dataset.time_unit ({other})"
         )
 
-    def _refuse_missing(self, member: Member, ids: pd.Series) -> None:
-        missing = ids.isna().to_numpy()
-        if missing.any():
-            line = self.table.line(member, int(ids.index[int(np.argmax(missing))]))
-            raise UserError(
-                f"{member}, {line}: the id '{ids.name}' is missing; remove or mend that row"
-            )
-
 
 def is_integer(ids: pd.Series, member: Member) -> bool:
     """Whether all ids are integers that int64 holds, in the one way in which programs write them.
@@ -168,13 +283,10 @@ def is_integer(ids: pd.Series, member: Member) -> bool:
     Raises:
         UserError: floating point numbers, from a parquet file.
     """
-    if pd.api.types.is_float_dtype(ids):
-        raise UserError(
-            f"{member}: the ids '{ids.name}' are floating point numbers; store integers or text"
-        )
     if pd.api.types.is_integer_dtype(ids):
         return str(ids.dtype).lower() != "uint64"  # hashes above 2^63 would change their sign
-    if member.suffix == ".parquet":
+    if member.suffix in TYPED or pd.api.types.is_float_dtype(ids):
+        _refuse_odd(ids, member)
         return False
     text = pd.Series(ids.unique(), dtype=str)
     if not bool(text.str.fullmatch(INTEGER).all()):
@@ -184,6 +296,21 @@ def is_integer(ids: pd.Series, member: Member) -> bool:
     except (OverflowError, ValueError):
         return False
     return True
+
+
+def _refuse_odd(ids: pd.Series, member: Member) -> None:
+    """Refuse ids that are neither text nor integers, such as 1.5, true or {}."""
+    if isinstance(ids.dtype, pd.StringDtype):
+        return
+    odd = ids[[type(value) not in (int, str) for value in ids]]
+    if len(odd):
+        place = "row" if member.suffix == ".parquet" else "line"
+        value = odd.iloc[0]
+        kind = "a floating point number" if isinstance(value, float) else "neither number nor text"
+        raise UserError(
+            f"{member}, {place} {int(odd.index[0]) + 1}: the id '{ids.name}' is {value!s:.60}, "
+            f"{kind}; store integers or text"
+        )
 
 
 def as_ids(ids: pd.Series, integer: bool) -> pd.Series:
@@ -202,11 +329,52 @@ def seconds(column: pd.Series, unit: str) -> np.ndarray[Any, np.dtype[np.float64
     if unit == "iso":
         if pd.api.types.is_numeric_dtype(column):
             return np.full(len(column), np.nan)
+        if not pd.api.types.is_datetime64_any_dtype(column):
+            column = _without_zone(column)
         dates = pd.to_datetime(column, utc=True, format="ISO8601", errors="coerce")
         microseconds = dates.dt.as_unit("us").astype(np.int64).to_numpy()
         return np.where(dates.isna(), np.nan, microseconds / 1e6)
-    numbers = pd.to_numeric(column, errors="coerce").to_numpy()
-    if numbers.dtype.kind != "i":
-        return numbers.astype(np.float64) / UNITS[unit]
+    numbers = pd.to_numeric(column, errors="coerce")
+    if not str(numbers.dtype).lower().startswith("int") or numbers.isna().any():
+        return numbers.to_numpy(dtype=np.float64, na_value=np.nan) / UNITS[unit]
     whole, rest = np.divmod(numbers.astype(np.int64), UNITS[unit])
     return whole + rest / UNITS[unit]
+
+
+def require_integers(column: pd.Series, where: Where, remedy: str = "get the file again") -> None:
+    """Refuse a column in which a value is missing or no integer of 64 bits.
+
+    Raises:
+        UserError: the first such value; `where` names its row.
+    """
+    if column.dtype == np.int64:
+        return
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    # An integer beyond int64 fails as well, and by then no other value is left to blame.
+    refuse_where(
+        column, ~(numbers == np.floor(numbers)) | (np.abs(numbers) >= 2**63), where,
+        "an integer", remedy,
+    )  # fmt: skip
+
+
+def refuse_where(
+    column: pd.Series,
+    bad: NDArray[np.bool_],
+    where: Where,
+    kind: str,
+    remedy: str = "get the file again",
+) -> None:
+    """Refuse the first value that is `bad`: missing, or not of a kind ("an integer")."""
+    if bad.any():
+        at = int(np.argmax(bad))
+        value = column.iloc[at]
+        what = "is missing" if pd.isna(value) else f"is {str(value)!r}, not {kind}"
+        raise UserError(f"{where(column.index[at])}: '{column.name}' {what}; {remedy}")
+
+
+def _without_zone(dates: pd.Series) -> pd.Series:
+    """Dates without the "UTC" or "GMT" that some programs write behind them."""
+    present = dates.dropna()
+    if not len(present) or not str(present.iloc[0]).rstrip().endswith(ZONES):
+        return dates
+    return dates.astype(str).str.replace(r"\s*(UTC|GMT)\s*$", "", regex=True).where(dates.notna())

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
+import glob
 import gzip
+import lzma
 import zipfile
 import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import pandas as pd
 
 from p_rnn.errors import UserError
+
+# Compressed files by suffix, and what reads them.
+UNPACK: dict[str, Callable[[IO[bytes]], Any]] = {
+    ".gz": lambda stream: gzip.GzipFile(fileobj=stream),
+    ".bz2": bz2.BZ2File,
+    ".xz": lzma.LZMAFile,
+}
+DAMAGED = (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError)
+PACKED = (".zst", ".7z", ".rar", ".tar", ".tgz", ".lz4")  # to be unpacked by hand
 
 
 @dataclass(frozen=True)
@@ -35,8 +47,14 @@ class Member:
     @property
     def suffix(self) -> str:
         """Lower-case suffix without the one of compression: `.csv` for `clicks.CSV.gz`."""
-        name = self.name.lower().removesuffix(".gz")
-        return PurePosixPath(name).suffix
+        path = PurePosixPath(self.name.lower())
+        return (path.with_suffix("") if path.suffix in UNPACK else path).suffix
+
+    @property
+    def compression(self) -> str | None:
+        """`.gz`, `.bz2` or `.xz`; None for a plain file."""
+        suffix = PurePosixPath(self.name.lower()).suffix
+        return suffix if suffix in UNPACK else None
 
 
 def locate(raw: Path, path: str, source: str) -> Path:
@@ -52,16 +70,29 @@ def locate(raw: Path, path: str, source: str) -> Path:
     return found
 
 
-def list_members(path: Path, suffixes: Collection[str]) -> list[Member]:
-    """The raw files that make one table: `path` itself, or those in the folder or zip `path`.
+def find_members(
+    raw: Path, path: str, source: str, suffixes: Collection[str], setting: str = "dataset.path"
+) -> list[Member]:
+    """The raw files that make one table: a file, a folder, a zip, or a pattern as `part-*.csv`.
 
-    Members come in the order of their names, at any depth; hidden files and folders, and files
-    whose suffix (compression aside) is not in `suffixes`, are left out. A single file is taken
-    whatever its suffix is.
+    Members come in the order of their names, at any depth; of a folder or zip, hidden files and
+    folders, and files whose suffix (compression aside) is not in `suffixes`, are left out. A single
+    file is taken whatever its suffix is. `source`, see `locate`; `setting` gave `path`.
 
     Raises:
-        UserError: no such member, or a damaged zip.
+        UserError: no such file or member, or a damaged zip.
     """
+    if (raw / path).exists() or not set("*?[") & set(path):
+        return _inside(locate(raw, path, source), suffixes, setting)
+    # a pattern may lead to any place on the disk, which Path.glob does not allow
+    found = sorted(map(Path, glob.glob(str(raw / path), recursive=True)))  # noqa: PTH207
+    members = [m for place in found for m in _inside(place, suffixes, setting)]
+    if not members:
+        raise UserError(f"{raw / path} matches no file; check {setting} and {raw} (paths.raw)")
+    return members
+
+
+def _inside(path: Path, suffixes: Collection[str], setting: str) -> list[Member]:
     if path.is_dir():
         names = [p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()]
         found = [(name, Member(path / name)) for name in names]
@@ -69,11 +100,13 @@ def list_members(path: Path, suffixes: Collection[str]) -> list[Member]:
         with explained(str(path)), zipfile.ZipFile(path) as archive:
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
         found = [(name, Member(path, name)) for name in names]
+    elif path.suffix.lower() in PACKED:
+        raise UserError(f"{path} must be unpacked first; .gz, .bz2, .xz and .zip are read as are")
     else:
         return [Member(path)]
     members = [m for name, m in sorted(found) if not _hidden(name) and m.suffix in suffixes]
     if not members:
-        raise UserError(f"{path} holds no {', '.join(sorted(suffixes))} file; check dataset.path")
+        raise UserError(f"{path} holds no {', '.join(sorted(suffixes))} file; check {setting}")
     return members
 
 
@@ -100,9 +133,9 @@ def opened(members: Iterable[Member]) -> Iterator[tuple[Member, IO[bytes]]]:
                         if archive is None or archive.filename != str(member.path):
                             archive = archives.enter_context(zipfile.ZipFile(member.path))
                         stream = stack.enter_context(archive.open(member.inside))
-                    if member.name.lower().endswith(".gz"):
-                        unpacked = stack.enter_context(gzip.GzipFile(fileobj=stream))
-                        stream = cast(IO[bytes], unpacked)
+                    if member.compression is not None:
+                        unpack = UNPACK[member.compression]
+                        stream = cast(IO[bytes], stack.enter_context(unpack(stream)))
                 yield member, stream
 
 
@@ -111,7 +144,7 @@ def explained(label: str) -> Iterator[None]:
     """Turns what goes wrong while the file `label` is read into a `UserError` of one line."""
     try:
         yield
-    except (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error) as error:
+    except DAMAGED as error:
         raise UserError(
             f"{label} is damaged or cut off ({one_line(error)}); get it again"
         ) from None
@@ -123,7 +156,10 @@ def explained(label: str) -> Iterator[None]:
             "check dataset.separator and the quotes in that row"
         ) from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{label} is not UTF-8 text ({one_line(error)}); convert it") from None
+        raise UserError(
+            f"{label} is not {error.encoding.upper()} text ({one_line(error)}); convert it, or set "
+            "dataset.encoding (latin-1, cp1252, utf-16, ...)"
+        ) from None
     except (OSError, RuntimeError, NotImplementedError) as error:  # the last two: zip variants
         raise UserError(f"{label} cannot be read ({one_line(error)})") from None
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from p_rnn.data.readers.files import Member, files_of, list_members, locate
+from p_rnn.data.readers.base import Reader
+from p_rnn.data.readers.event_table import require_integers
+from p_rnn.data.readers.files import Member, files_of, find_members, locate
 from p_rnn.data.readers.properties import match_ids, read_properties, unique_items
 from p_rnn.data.readers.tabular import Table
 from p_rnn.errors import UserError
@@ -16,14 +17,12 @@ from p_rnn.errors import UserError
 CLICK_COLUMNS = {"session": "session_id", "item": "click_article_id", "time": "click_timestamp"}
 
 
-class GloboReader:
+class GloboReader(Reader):
     """`clicks.zip`, or the folder `clicks` unpacked from it, and `articles_metadata.csv`.
 
     The clicks are 385 hourly files with more columns than the three that are read. All ids are
     integers, so one pass over the files is enough.
     """
-
-    version = 1
 
     def __init__(self, raw: Path, source: str, *, path: str = "globo") -> None:
         self._raw, self._source, self._path = raw, source, path
@@ -47,7 +46,7 @@ class GloboReader:
                 continue
             num_rows += len(chunk)
             for name in CLICK_COLUMNS.values():
-                _require_integers(clicks, member, chunk[name])
+                require_integers(chunk[name], clicks.where(member))
             frame = pd.DataFrame({key: chunk[name] for key, name in CLICK_COLUMNS.items()})
             yield frame.assign(time=frame["time"] / 1000).reset_index(drop=True)
         if num_rows == 0:
@@ -58,12 +57,9 @@ class GloboReader:
         path = self.item_sources()[0]
         columns = ["category_id", "created_at_ts", "words_count"]
         table = Table([Member(path)])
-        frame = read_properties(table, "article_id", columns, ["category_id"])
-        for name in columns[1:]:
-            if not pd.api.types.is_numeric_dtype(frame[name]):
-                bad = frame.loc[pd.to_numeric(frame[name], errors="coerce").isna(), name].dropna()
-                where = table.line(Member(path), int(bad.index[0]))
-                raise UserError(f"{path}, {where}: '{name}' is {bad.iloc[0]!r}, not a number")
+        frame = read_properties(
+            table, "article_id", columns, columns[:1], number_columns=columns[1:]
+        )
         frame["created_at_ts"] = frame["created_at_ts"] / 1000
         frame = frame.rename(columns={"created_at_ts": "created_at"})
         return match_ids(unique_items(frame, str(path)), integer=True, label=str(path))
@@ -72,18 +68,4 @@ class GloboReader:
         folder = locate(self._raw, self._path, self._source)
         unpacked = folder / "clicks"
         name = "clicks" if unpacked.is_dir() else "clicks.zip"
-        path = locate(self._raw, f"{self._path}/{name}", self._source)
-        return Table(list_members(path, (".csv",)))
-
-
-def _require_integers(clicks: Table, member: Member, column: pd.Series) -> None:
-    if column.dtype == np.int64:
-        return
-    numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
-    # an integer beyond int64 fails as well, and by then no other value is left to blame
-    bad = ~(numbers == np.floor(numbers)) | (np.abs(numbers) >= 2**63)
-    row = int(np.argmax(bad))
-    value = column.iloc[row]
-    what = "is missing" if pd.isna(value) else f"is {str(value)!r}, not an integer"
-    line = clicks.line(member, int(column.index[row]))
-    raise UserError(f"{member}, {line}: '{column.name}' {what}; get the file again")
+        return Table(find_members(self._raw, f"{self._path}/{name}", self._source, (".csv",)))

@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from p_rnn.data.readers.base import Reader
 from p_rnn.data.readers.download import fetch_folder
-from p_rnn.data.readers.files import explained, locate
-from p_rnn.data.readers.tabular import headless
+from p_rnn.data.readers.event_table import require_integers
+from p_rnn.data.readers.files import Member, explained, locate
+from p_rnn.data.readers.tabular import Table
+from p_rnn.data.readers.text import TextFormat
 from p_rnn.errors import UserError
 
 BASE_URL = "https://files.grouplens.org/datasets/movielens/"
@@ -47,13 +50,11 @@ ML_1M = Layout(
 )
 
 
-class MovieLensReader:
+class MovieLensReader(Reader):
     """ml-100k (`u.data`, `u.item`) or ml-1m (`ratings.dat`, `movies.dat`), told by the files.
 
     Every rating is an event, whatever its value; a session is a user.
     """
-
-    version = 1
 
     def __init__(self, raw: Path, source: str, *, path: str, download: bool | None = None) -> None:
         """
@@ -82,9 +83,11 @@ class MovieLensReader:
         folder, layout = self._found()
         path = folder / layout.ratings
         used = ["session", "item", "time"]
-        for chunk in headless(path, layout.fields, used, layout.separator, {}):
+        text = TextFormat(layout.separator, "none", names=layout.fields)
+        ratings = Table([Member(path)], text)
+        for member, chunk in ratings.chunks(used, {}):
             for name in used:
-                _require_integers(path, chunk[name], layout)
+                require_integers(chunk[name], ratings.where(member))
             yield chunk[used].astype({"time": np.float64}).reset_index(drop=True)
 
     def items(self) -> pd.DataFrame:
@@ -140,19 +143,6 @@ class MovieLensReader:
             f"{folder} has neither {ML_100K.ratings} (ml-100k) nor {ML_1M.ratings} (ml-1m); "
             f"get them from {source}"
         )
-
-
-def _require_integers(path: Path, column: pd.Series, layout: Layout) -> None:
-    if column.dtype == np.int64:
-        return
-    numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
-    row = int(np.argmax(~(numbers == np.floor(numbers))))
-    value = column.iloc[row]
-    what = "is missing" if pd.isna(value) else f"is {str(value)!r}, not an integer"
-    raise UserError(
-        f"{path}, line {int(column.index[row]) + 1}: the {column.name} {what}; "
-        f"get {layout.ratings} again"
-    )
 
 
 def _movie_100k(line: str) -> tuple[int, str, list[str] | None]:

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from p_rnn.config import ColumnsConfig
-from p_rnn.data.readers.event_table import EventTable, seconds
+from p_rnn.data.readers.base import Reader
+from p_rnn.data.readers.event_table import EventTable, refuse_where, seconds
 from p_rnn.data.readers.files import Member, locate
 from p_rnn.data.readers.tabular import Table
 from p_rnn.errors import UserError
@@ -21,14 +22,12 @@ PROPERTIES = ("item_properties_part1.csv", "item_properties_part2.csv")
 CATEGORY = "categoryid"
 
 
-class RetailRocketReader:
+class RetailRocketReader(Reader):
     """`events.csv`, `item_properties_part1.csv` and `_part2.csv`, `category_tree.csv`.
 
     A session is a visitor, whose stream `dataset.session_gap_s` cuts. The properties are dated, so
     the items frame has a column `time` (see `Reader.items`).
     """
-
-    version = 1
 
     def __init__(
         self,
@@ -105,22 +104,13 @@ class RetailRocketReader:
 
     def _ids(self, member: Member, table: Table, ids: pd.Series) -> pd.Series:
         if self._events.integer_ids[COLUMNS.item] is not pd.api.types.is_integer_dtype(ids):
-            numbers = pd.to_numeric(ids, errors="coerce")
-            row = int(ids.index[int(np.argmax(numbers.isna()))])
-            raise UserError(
-                f"{member}, {table.line(member, row)}: 'itemid' is {ids[row]!r}, not an integer "
-                "as in events.csv; get the file again"
-            )
+            bad = pd.to_numeric(ids, errors="coerce").isna().to_numpy()
+            refuse_where(ids, bad, table.where(member), "an integer as in events.csv")
         return ids
 
     def _times(self, member: Member, table: Table, column: pd.Series) -> pd.Series:
         times = seconds(column, "ms")
-        if np.isnan(times).any():
-            row = int(column.index[int(np.argmax(np.isnan(times)))])
-            raise UserError(
-                f"{member}, {table.line(member, row)}: 'timestamp' is {column[row]!r}, not a "
-                "number; get the file again"
-            )
+        refuse_where(column, np.isnan(times), table.where(member), "a number")
         return pd.Series(times, index=column.index)
 
     def _file(self, name: str) -> Path:

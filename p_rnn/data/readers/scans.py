@@ -1,21 +1,24 @@
 """What the bytes of a text table tell while a parser reads them, for a fraction of its time.
 
 A scan may be wrong when it says that it has found what it looks for: then the slower, exact way
-decides. It misses nothing, unless a line has lonely quotes that look like two around a field.
+decides. Together they miss nothing.
 """
 
 from __future__ import annotations
 
+import csv
 import io
 import re
-from collections.abc import Callable, Collection, Sequence
-from functools import cache
-from typing import IO, Any, Protocol
+from collections.abc import Collection, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
+from p_rnn.data.readers.files import Member
+from p_rnn.data.readers.text import Readable, TextFormat
+
 BLOCK_BYTES = 2**18  # stays in the processor's cache while all scans look at it
-LINE_BYTES = 2**20  # no table has longer lines
+LINE_BYTES = 2**20  # longer lines are looked at in the exact way
 MOST_LOOKS = 20_000  # at odd integers of other columns, of 1 us each
 QUOTED = re.compile(rb'"[^"\n]*"')
 
@@ -32,7 +35,7 @@ class Scan(Protocol):
 
 
 class _Tap(io.RawIOBase):
-    def __init__(self, stream: IO[bytes], scans: Sequence[Scan]) -> None:
+    def __init__(self, stream: Readable, scans: Sequence[Scan]) -> None:
         self._stream, self._scans = stream, scans
 
     def readable(self) -> bool:
@@ -48,24 +51,103 @@ class _Tap(io.RawIOBase):
         return len(block)
 
 
-def tapped(stream: IO[bytes], scans: Sequence[Scan]) -> io.BufferedReader:
+def tapped(stream: Readable, scans: Sequence[Scan]) -> io.BufferedReader:
     """The same bytes, shown to `scans` as they are read; closing it leaves `stream` open."""
     return io.BufferedReader(_Tap(stream, scans), BLOCK_BYTES)
 
 
-class WideLines:
-    """Whether a line has more fields than the first line that is not blank.
+class Records:
+    """How many records there are, told by the lines alone, where each line is one.
 
-    With everything deleted but separators and line ends, a line that is too wide is a run of
-    separators that is too long. Separators between two quotes of a line do not count.
+    Attributes:
+        found: a line may be none, or too wide in a way that `WideLines` does not see: a field over
+            several lines, a quote that is not closed, or is closed in the middle of a field, an
+            escaped character, a NUL byte.
+        count: the lines so far that are not blank.
     """
 
-    def __init__(self, separator: str, quoting: bool) -> None:
+    def __init__(self, member: Member, text: TextFormat, width: int) -> None:
+        """`width`: fields that a record may have."""
+        self._member, self._format, self._width = member, text, width
+        self._separator = text.separator_of(member).encode()
+        self._quotes = text.quoting != "none"
+        self._escapes = text.quoting == "backslash"
+        self._blanks = b" \t".replace(self._separator, b"")
+        self._blank = re.compile(rb"\n[%b]+(?=\n)" % self._blanks)
+        self._line = b"\n"  # a line that is not complete, and the end of the one before
+        self.found = len(self._separator) > 1
+        self.count = 0
+
+    def feed(self, block: bytes) -> None:
+        text = self._line + (block or b"\n")
+        end = text.rfind(b"\n")
+        lines, self._line = text[: end + 1], text[end:]
+        self.count += self._num_records(lines)
+        strange = b"\0" in lines or (self._escapes and b"\\" in lines)
+        quoted = self._quotes and b'"' in lines
+        self.found = (
+            strange
+            or len(self._line) > LINE_BYTES
+            or (quoted and not (_well_quoted(lines, self._separator) or self._each_alone(lines)))
+        )
+
+    def _num_records(self, lines: bytes) -> int:
+        """Lines behind the first line end; blanks alone are no record."""
+        text = np.frombuffer(lines, dtype=np.uint8)
+        ends = text == ord("\n")
+        count = int(np.count_nonzero(ends[1:] & ~ends[:-1]))
+        if any((ends[:-1] & (text[1:] == blank)).any() for blank in self._blanks):
+            count -= len(self._blank.findall(lines))
+        return count
+
+    def _each_alone(self, lines: bytes) -> bool:
+        """Whether each line with a quote is a record by itself, and not too wide."""
+        text = (line.decode("utf-8", "replace") for line in lines.split(b"\n") if b'"' in line)
+        try:
+            for line in text:
+                for _, record in self._format.records(self._member, [line]):
+                    if any(record[self._width :]):
+                        return False
+        except csv.Error:
+            return False
+        return True
+
+
+def _well_quoted(lines: bytes, separator: bytes) -> bool:
+    """Whether all quotes stand around fields, or twice in such a field, and none over a line end.
+
+    Where it is not so, a field may hold quotes as ordinary characters.
+    """
+    text = np.frombuffer(lines, dtype=np.uint8)
+    at = np.flatnonzero(text == ord('"'))
+    if len(at) % 2:
+        return False
+    border = (text == ord("\n")) | (text == ord(separator))
+    opening, closing = at[::2], at[1::2]
+    again = closing[:-1] + 1 == opening[1:]  # "" within a field: closed, and opened at once
+    opens, closes = border[opening - 1], border[closing + 1]
+    if not (opens[:1].all() and (opens[1:] | again).all()):
+        return False
+    if not (closes[-1:].all() and (closes[:-1] | again).all()):
+        return False
+    quotes_before = np.searchsorted(at, np.flatnonzero(text == ord("\n")))
+    return not (quotes_before & 1).any()  # of a line end
+
+
+class WideLines:
+    """Whether a line has more fields than it may have.
+
+    With everything deleted but separators and line ends, a line that is too wide is a run of
+    separators that is too long. Separators between two quotes of a line do not count, and where
+    quotes do not stand around fields, `Records` looks at the width.
+    """
+
+    def __init__(self, separator: str, quoting: bool, width: int) -> None:
+        """`width`: fields that a line may have."""
         self.found = not separator.isascii()
-        self._separator = separator.encode()
-        kept = self._separator + (b'\n"' if quoting else b"\n")
+        kept = separator.encode() + (b'\n"' if quoting else b"\n")
         self._deleted = bytes(set(range(256)).difference(kept))
-        self._too_long = b""  # the run; empty until the first line is known
+        self._too_long = separator.encode() * width
         self._line = b""  # what is known of a line that is not complete
 
     def feed(self, block: bytes) -> None:
@@ -74,12 +156,7 @@ class WideLines:
             # two quotes with nothing between open and close again: also those that mean one quote
             marks = QUOTED.sub(b"", marks.replace(b'""', b""))
         lines, _, self._line = marks.rpartition(b"\n")
-        if not self._too_long:
-            lines = lines.lstrip(b"\n")
-            self._too_long = lines.partition(b"\n")[0] + self._separator if lines else b""
-        wide = bool(self._too_long) and self._too_long in lines
-        # Or a field over several lines, a lonely quote, no table at all.
-        self.found = wide or b'"' in lines or len(self._line) > LINE_BYTES
+        self.found = self._too_long in lines or len(self._line) > LINE_BYTES
 
 
 class OddIntegers:
@@ -88,11 +165,12 @@ class OddIntegers:
     Parsers of numbers accept these, and as ids they are text.
     """
 
-    def __init__(self, separator: str, columns: Callable[[], Collection[int]]) -> None:
-        """`columns()`: where the columns that matter stand in a line; asked once, if need be."""
+    def __init__(self, separator: str, columns: Collection[int]) -> None:
+        """`columns`: where those that matter stand in a line."""
         self.found = not separator.isascii()
         self._separator = separator.encode()
-        self._columns = cache(columns)
+        self._columns = columns
+        self._tables = _odd_tables(self._separator) if separator.isascii() else (b"",) * 3
         self._looks = 0
         spelled = rb"(?:[ \t\v\f]*[+-]?[0-9]+[ \t\v\f]*)"
         self._integer = re.compile(rb'%b(?=[\n"%b])' % (spelled, re.escape(self._separator)))
@@ -104,7 +182,7 @@ class OddIntegers:
         lines, self._line = text[: end + 1], text[end:]
         self.found = len(self._line) > LINE_BYTES or any(
             self._is_integer(lines, at) and self._matters(lines, at)
-            for at in _odd_places(lines, self._separator)
+            for at in _odd_places(lines, self._tables)
         )
 
     def _is_integer(self, lines: bytes, at: int) -> bool:
@@ -117,26 +195,34 @@ class OddIntegers:
         if self._looks > MOST_LOOKS:
             return True
         before = QUOTED.sub(b"", lines[lines.rfind(b"\n", 0, at) + 1 : at])
-        return before.count(self._separator) in self._columns()
+        return before.count(self._separator) in self._columns
 
 
-def _odd_places(lines: bytes, separator: bytes) -> list[int]:
-    """Where a field begins with a blank, +, -0 or 0 and a digit, or where blanks end it.
-
-    Also where a quote stands before a digit, but not at the beginning of a field. All in a few
-    instructions for many bytes, as most tables have nothing of this kind.
-    """
-    text = np.frombuffer(lines, dtype=np.uint8)
-    quote = text == ord('"')
-    border = (text == ord("\n")) | (text == ord(separator))
-    edge = border | quote
-    blank = (text <= ord(" ")) & ~border
-    digit = (text - np.uint8(ord("0"))) < 10  # what is below "0" wraps around
-    zero = text == ord("0")
-    begins = blank | (text == ord("+"))
-    leads = zero[1:-1] & digit[2:] | (text[1:-1] == ord("-")) & (zero | quote)[2:]
-    odd = edge[:-2] & (begins[1:-1] | leads)
-    odd |= blank[1:-1] & edge[2:]
-    odd |= quote[1:-1] & digit[2:] & ~border[:-2]
-    places: list[int] = (np.flatnonzero(odd) + 1).tolist()
+def _odd_places(lines: bytes, tables: tuple[bytes, bytes, bytes]) -> list[int]:
+    """Where a character, the one before and the one behind are odd together; see `_odd_tables`."""
+    before, at, behind = (np.frombuffer(lines.translate(t), dtype=np.uint8) for t in tables)
+    places: list[int] = (np.flatnonzero(before[:-2] & at[1:-1] & behind[2:]) + 1).tolist()
     return places
+
+
+def _odd_tables(separator: bytes) -> tuple[bytes, bytes, bytes]:
+    """A bit for each thing that is odd about an integer, for three characters in a row.
+
+    A few instructions for many bytes, as most tables have nothing of this kind.
+    """
+    digit, blank, border = b"0123456789", bytes(range(33)), b"\n" + separator
+    blank = bytes(set(blank) - set(border))
+    edge = border + b'"'
+    others = bytes(set(range(256)) - set(border))
+    kinds = (
+        (edge, blank + b"+", digit + blank + b"+-"),  # a field that begins with a blank or +
+        (edge, b"0", digit),
+        (edge, b"-", b'0"'),
+        (digit + blank + b'"', blank, edge),  # that ends in a blank
+        (others, b'"', digit),  # a quote before a digit, but not where a field begins
+    )
+    tables = []
+    for place in range(3):
+        bits = [sum(1 << k for k, kind in enumerate(kinds) if c in kind[place]) for c in range(256)]
+        tables.append(bytes(bits))
+    return tables[0], tables[1], tables[2]

@@ -11,15 +11,18 @@ import numpy as np
 import pandas as pd
 
 from p_rnn.config import ItemTableConfig
+from p_rnn.data.readers.base import Reader
 from p_rnn.data.readers.event_table import as_ids, is_integer
 from p_rnn.data.readers.files import Member, explained, locate, opened
+from p_rnn.data.readers.jsonl import once
 from p_rnn.data.readers.properties import match_ids
+from p_rnn.data.readers.text import TextFormat, Utf8, lines_of
 from p_rnn.errors import UserError
 
 BLOCK_BYTES = 16 * 2**20  # about 3 million events
 
 
-class SequencesReader:
+class SequencesReader(Reader):
     """Lines `user item item ...` separated by blanks, without times.
 
     The time of an event is its position in the user's sequence: 0, 1, 2, ... A user may have
@@ -27,23 +30,27 @@ class SequencesReader:
     ones ended.
     """
 
-    version = 1
+    version = 2
+    timed = False
 
     def __init__(
-        self, raw: Path, source: str, *, path: str, item_table: ItemTableConfig | None = None
+        self,
+        raw: Path,
+        source: str,
+        *,
+        path: str,
+        encoding: str | None = None,
+        item_table: ItemTableConfig | None = None,
     ) -> None:
         """
         Args:
-            path: the file, plain or .gz, relative to `raw`.
+            path: the file, plain or compressed, relative to `raw`.
+            encoding: null = UTF-8.
             item_table: its `path`, unless null, is a JSON object {item: [attribute, ...]}.
         """
         self._raw, self._source, self._path, self._item_table = raw, source, path, item_table
-        if item_table and (
-            item_table.item != "item"
-            or item_table.columns
-            or item_table.list_columns
-            or item_table.list_separator
-        ):
+        self._text = TextFormat(encoding=encoding)
+        if item_table and item_table != ItemTableConfig(item_table.path):
             raise UserError(
                 "dataset.item_table takes only path with reader sequences, a JSON file "
                 "{item: [attributes]}; leave the others out"
@@ -89,9 +96,11 @@ class SequencesReader:
             with explained(str(path)):
                 text = stream.read().decode("utf-8-sig")
         try:
-            attributes = json.loads(text)
+            attributes = json.loads(text, object_pairs_hook=once)
         except json.JSONDecodeError as error:
             raise UserError(f"{path} is no JSON: {error.msg} in line {error.lineno}") from None
+        except ValueError as error:
+            raise UserError(f"{path}: {error}; keep one") from None
         if not isinstance(attributes, dict) or not attributes:
             raise UserError(f"{path} must be a JSON object {{item: [attribute, ...]}}")
         for item, values in attributes.items():
@@ -121,12 +130,17 @@ class SequencesReader:
 
     def _blocks(self) -> Iterator[tuple[pd.Series, pd.Series]]:
         """The users and the items of some lines, as text, one row per event."""
-        num_lines = 0
         for member, stream in opened([Member(self.sources()[0])]):
             with explained(str(member)):
-                while lines := stream.readlines(BLOCK_BYTES):
-                    yield _parse(lines, str(member), num_lines)
-                    num_lines += len(lines)
+                lines, size, first = [], 0, 0
+                for line in lines_of(Utf8(member, stream, self._text).read):
+                    lines.append(line)
+                    size += len(line)
+                    if size >= BLOCK_BYTES:
+                        yield _parse(lines, str(member), first)
+                        lines, size, first = [], 0, first + len(lines)
+                if lines:
+                    yield _parse(lines, str(member), first)
 
 
 def _parse(lines: list[bytes], label: str, first: int) -> tuple[pd.Series, pd.Series]:

@@ -10,14 +10,13 @@ import numpy as np
 import pandas as pd
 
 from p_rnn.config import SyntheticConfig
+from p_rnn.data.readers.base import Reader
 from p_rnn.data.synthetic import World
 from p_rnn.data.synthetic_log import draw_items, draw_log
 
 
-class SyntheticReader:
+class SyntheticReader(Reader):
     """Draws the log and the items of `p_rnn.data.synthetic.World`."""
-
-    version = 1
 
     def __init__(self, raw: Path, source: str, *, synthetic: SyntheticConfig) -> None:
         del raw, source  # nothing to read

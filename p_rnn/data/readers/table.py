@@ -1,29 +1,38 @@
-"""Reader of any table of events: CSV, TSV or parquet, in a file, folder or zip."""
+"""Reader of any table of events: CSV, TSV, JSON lines or parquet, in files, folders or zips."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 
 from p_rnn.config import ColumnsConfig, ItemTableConfig
-from p_rnn.data.readers.event_table import UNITS, EventTable
-from p_rnn.data.readers.files import files_of, list_members, locate
+from p_rnn.data.readers.base import Reader
+from p_rnn.data.readers.conditions import parse_conditions
+from p_rnn.data.readers.event_table import TYPED, UNITS, EventTable
+from p_rnn.data.readers.files import Member, files_of, find_members
 from p_rnn.data.readers.properties import match_ids, read_properties, split_lists, unique_items
 from p_rnn.data.readers.tabular import TABLE_SUFFIXES, Table
+from p_rnn.data.readers.text import TextFormat, tidy
 from p_rnn.errors import UserError
 
+log = logging.getLogger(__name__)
 
-class TableReader:
+
+class TableReader(Reader):
     """Events in one table, with or without a table of items.
 
-    A folder or zip is one table: its .csv, .tsv and .parquet files (plain or .gz) in the order of
-    their names. The first line of each text file names its columns.
+    A folder, zip or pattern is one table: its .csv, .tsv, .jsonl and .parquet files (plain, .gz,
+    .bz2 or .xz) in the order of their names. The first line of each text file names its columns,
+    unless `names` do.
     """
 
-    version = 1
+    version = 2
+    items_version = 2
 
     def __init__(
         self,
@@ -32,43 +41,60 @@ class TableReader:
         *,
         path: str,
         columns: ColumnsConfig,
+        names: list[str] | None = None,
         separator: str | None = None,
+        quoting: str | None = None,
+        encoding: str | None = None,
         time_unit: str = "s",
+        missing_ids: str | None = None,
+        where: str | None = None,
         item_table: ItemTableConfig | None = None,
     ) -> None:
         """
         Args:
             raw: the folder `paths.raw`.
             source: where a person gets the files; quoted when they are missing.
-            path: file, folder or zip of the events, relative to `raw`.
-            columns: names of the columns; a null `time` makes the order of the rows the time.
-            separator: one character; None = "," for .csv and a tab for .tsv.
+            path: file, folder, zip or pattern of the events, relative to `raw`.
+            columns: names of the columns, see `EventTable`; a null `time` makes the order of the
+                rows the time. Numbers, counted from 0, where the files have no header.
+            names: of the columns, where the files have no header.
+            separator, quoting, encoding: see `TextFormat`.
             time_unit: s, ms, us or ns for numbers, iso for dates (UTC unless they say otherwise).
+            missing_ids: "drop" leaves rows without an id out.
+            where: a condition on rows, see `parse_conditions`.
             item_table: properties of items, unless its path is null; it may be the table of the
                 events itself, as rows that repeat an item with the same values count once.
         """
         self._raw, self._source, self._path = raw, source, path
         self._columns, self._time_unit, self._item_table = columns, time_unit, item_table
-        self._separator = "\t" if separator == "\\t" else separator
-        if self._separator is not None and len(self._separator) != 1:
-            raise UserError(f"dataset.separator={separator!r} must be one character")
+        self.timed = self._columns.time is not None
+        self.histories = self._columns.history is not None
+        self._missing_ids, self._conditions = missing_ids, parse_conditions(where)
+        header = None if names is None else tuple(names)
+        self._text = TextFormat(tidy(separator), quoting, encoding, header)
         if time_unit not in (*UNITS, "iso"):
             raise UserError(f"dataset.time_unit={time_unit} must be s, ms, us, ns or iso")
         if item_table is None or item_table.path is None:
-            if item_table and (item_table.columns or item_table.list_columns):
-                raise UserError("dataset.item_table.path is null, so its columns have no effect")
+            plain = ItemTableConfig(item=item_table.item if item_table else "item")
+            if item_table not in (None, plain):
+                raise UserError("dataset.item_table.path is null, so its settings have no effect")
         elif (item_table.list_separator is None) != (not item_table.list_columns):
             raise UserError(
                 "dataset.item_table.list_separator and list_columns need each other: "
                 "set both or neither"
             )
 
+    def dropped(self) -> dict[str, int]:
+        return self._events.dropped
+
     def sources(self) -> list[Path]:
-        return files_of(self._table(self._path).members)
+        return files_of(self._members(self._path, "dataset.path"))
 
     def item_sources(self) -> list[Path]:
         table = self._item_table
-        return files_of(self._table(table.path).members) if table and table.path else []
+        if not table or not table.path:
+            return []
+        return files_of(self._members(table.path, "dataset.item_table.path"))
 
     def events(self) -> Iterator[pd.DataFrame]:
         return self._events.chunks()
@@ -82,10 +108,18 @@ class TableReader:
         config = self._item_table
         if config is None or config.path is None:
             return None
-        table = self._table(config.path)
+        members = self._members(config.path, "dataset.item_table.path")
+        table = _table(members, self._item_text(config), [config.item])
         label = str(self._raw / config.path)
         lists = config.list_columns or []
-        frame = read_properties(table, config.item, config.columns, lists)
+        frame = read_properties(
+            table,
+            config.item,
+            config.columns,
+            lists,
+            on_conflict=config.on_conflict or "error",
+            missing_ids=self._missing_ids,
+        )
         for column in lists:
             if column not in frame:
                 raise UserError(
@@ -100,12 +134,60 @@ class TableReader:
 
     @cached_property
     def _events(self) -> EventTable:
-        return EventTable(self._table(self._path), self._columns, self._time_unit)
+        members = self._members(self._path, "dataset.path")
+        names = self._columns
+        session = names.session if isinstance(names.session, list) else [names.session]
+        used = [*session, names.item, names.time, names.event_type, names.history]
+        used += [condition.column for condition in self._conditions]
+        return EventTable(
+            _table(members, self._text, [str(name) for name in used if name is not None]),
+            names,
+            self._time_unit,
+            missing_ids=self._missing_ids,
+            conditions=self._conditions,
+        )
 
-    def _table(self, path: str) -> Table:
-        found = locate(self._raw, path, self._source)
-        table = Table(list_members(found, TABLE_SUFFIXES), self._separator)
-        parquet = [m.suffix == ".parquet" for m in table.members]
-        if all(parquet) and self._separator is not None and path == self._path:
-            raise UserError(f"dataset.separator has no effect: {found} is parquet; leave it out")
+    def _item_text(self, config: ItemTableConfig) -> TextFormat:
+        """How the item table is written: as the events, unless its own settings say otherwise."""
+        return TextFormat(
+            tidy(config.separator) or self._text.separator,
+            config.quoting or self._text.quoting,
+            config.encoding or self._text.encoding,
+            None if config.names is None else tuple(config.names),
+            "dataset.item_table",
+        )
+
+    def _members(self, path: str, setting: str) -> list[Member]:
+        return find_members(self._raw, path, self._source, TABLE_SUFFIXES, setting)
+
+
+def _table(members: list[Member], text: TextFormat, used: list[str]) -> Table:
+    """The table of some files. Where all of its columns are called by numbers, there is no header,
+    and columns are counted from 0.
+
+    Raises:
+        UserError: settings of text that have no effect, as no file is text; a first line of numbers
+            that may be a header or a row.
+    """
+    typed = [member.suffix == ".parquet" for member in members]
+    for name in ("separator", "quoting", "encoding", "names"):
+        inert = all(typed) or (
+            name in ("separator", "quoting", "names") and all(m.suffix in TYPED for m in members)
+        )
+        if inert and getattr(text, name) is not None and text.setting == "dataset":
+            raise UserError(
+                f"dataset.{name} has no effect: {members[0].path} is {members[0].suffix[1:]}; "
+                "leave it out"
+            )
+    table = Table(members, text)
+    counted = text.names is None and all(name.isdecimal() for name in used)
+    if not counted or members[0].suffix in TYPED:
         return table
+    first = table.columns()
+    if set(used) <= set(first):
+        raise UserError(
+            f"{members[0]}, line 1 is {','.join(first)[:60]}: if this is a row, set {text.setting}."
+            "names=[...]; if it names the columns, give them names that are no numbers"
+        )
+    log.info("%s has no header: the columns are counted from 0", members[0])
+    return Table(members, replace(text, names=()))

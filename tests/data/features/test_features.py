@@ -24,6 +24,7 @@ from p_rnn.cli import load_config
 from p_rnn.data import prepare as prepare_module
 from p_rnn.data.features import BagFeature, DenseFeature, prepare_features
 from p_rnn.data.prepare import prepare
+from p_rnn.errors import UserError
 from tests.data.features.shop import TAGS, TEXTS, VECTORS, F, Shop, X, lists, refused
 
 # --- selection and declaration ------------------------------------------------------------------
@@ -63,7 +64,11 @@ def test_properties_are_features_when_none_is_declared(
     assert kinds == {
         "x": "number", "v": "vector", "t": "tags", "name": "category", "colour": "category",
     }  # fmt: skip
-    warned = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    warned = [
+        record.message
+        for record in caplog.records
+        if record.levelno == logging.WARNING and record.name.startswith("p_rnn.data.feature")
+    ]
     assert len(warned) == 1
     assert "'name'" in warned[0]
     assert "dataset.features.name.kind=text" in warned[0]
@@ -76,6 +81,30 @@ def test_properties_are_features_when_none_is_declared(
     shop.features(name=F(kind="category"))  # said so: no warning
     shop.features()  # nothing is fitted again
     assert [r for r in caplog.records if r.name.startswith("p_rnn.data.feature")] == []
+
+
+def test_properties_that_tell_nothing_are_skipped_where_none_is_declared(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nothing: list[Any] = [None] * 7
+    shop = Shop(
+        tmp_path, x=X, same=[3.0] * 7, empty=nothing, late=[*nothing[:5], 1.0, 2.0], one=["z"] * 7
+    )
+    with caplog.at_level(logging.INFO, logger="p_rnn"):
+        assert list(shop.features()) == ["x"]
+    skipped = [r.message for r in caplog.records if "is skipped" in r.message]
+    assert [message.split()[1] for message in skipped] == ["same", "empty", "late", "one"]
+    assert "constant (3)" in skipped[0]
+    assert "no training item has a value" in skipped[1]
+    assert "all items have the same value" in skipped[3]
+    rest = "selected_features=[x,empty,late,one]"
+    for selected in (["same"], ["x", "same"]):
+        with pytest.raises(UserError, match="constant") as caught:
+            shop.features(selected)
+        assert f"({rest}, or dataset.item_table.columns=[x,empty,late,one])" in str(caught.value)
+    shop.refused("no training item has a value", "(model=id_only)", kind="tags", columns=["empty"])
+    with pytest.raises(UserError, match="no item features that tell anything"):
+        Shop(tmp_path / "other", empty=nothing).features()
 
 
 def test_a_data_set_without_features(tmp_path: Path) -> None:

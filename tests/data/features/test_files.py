@@ -248,11 +248,11 @@ def test_bad_tables(shop: Shop) -> None:
     shop.refused("t.csv holds no items; check dataset.features", **file)
     (shop.raw / "t.csv").write_text("item,f\na,1\nb,inf\nc,2\n")
     shop.refused("t.csv, column 'f', row 2 (item 'b')", "inf", kind="number", file="t.csv")
-    shop.refused("f.ids has no effect", "columns, item", **file, ids="ids.npy")
+    shop.refused("f.ids has no effect", "column_separator, columns", **file, ids="ids.npy")
     shop.refused("f.item has no effect", "v.npy takes ids", file="v.npy", ids="ids.npy", item="x")
     shop.refused("f.columns has no effect", file="v.npy", ids="ids.npy", columns=["x"])
     shop.refused("f.ids is null", "v.npy needs it", file="v.npy")
-    shop.refused("file '.xls'", "Known: .csv, .jsonl", kind="tags", file="t.xls")
+    shop.refused("file '.xls'", "Known: .csv, .json", kind="tags", file="t.xls")
 
 
 # --- jsonl --------------------------------------------------------------------------------------
@@ -285,7 +285,7 @@ def test_jsonl(shop: Shop) -> None:
     assert number == pytest.approx([0, 0, -2 / std, 0, 2 / std, 0, 0])
     vector = values(shop, kind="vector", columns=["v"], **file)
     assert vector.values[[0, 2, 5]].tolist() == [[3, 4], [1, 2.5], [0, 0]]
-    shop.refused("item 'e'", "neither a text nor a number", kind="tags", columns=["more"], **file)
+    shop.refused("line 4: 'more'", "no value of an item", kind="tags", columns=["more"], **file)
     shop.refused("no column 'tag'", "'tags'?", kind="tags", columns=["tag"], **file)
 
 
@@ -295,12 +295,12 @@ def test_bad_jsonl(shop: Shop) -> None:
     for text, says in (
         ('{"item": "a", "f": 1}\n{"item": ', ["t.jsonl, line 2 is no JSON"]),
         ('{"item": "a", "f": 1}\n[1]', ["t.jsonl, line 2 must be a JSON object"]),
-        ('{"item": "a", "f": 1}\n{"f": 1}', ["t.jsonl, line 2: the id 'item' is null"]),
+        ('{"item": "a", "f": 1}\n{"f": 1}', ["t.jsonl, line 2: the id 'item' is missing"]),
         ('{"item": 1.5, "f": 1}', ["line 1: the id 'item' is 1.5"]),
-        ('{"item": true, "f": 1}', ["line 1: the id 'item' is true"]),
+        ('{"item": true, "f": 1}', ["line 1: the id 'item' is True"]),
         ('{"item": 1, "f": 1}\n{"item": "1", "f": 1}', ["item '1' has more than one row"]),
         ('{"item": 1, "f": 1}', ["none of its 1 ids", "'1'"]),
-        ("", ["no column 'item'"]),
+        ("", ["t.jsonl holds no items"]),
     ):
         path.write_text(text)
         shop.refused(*says, **file)

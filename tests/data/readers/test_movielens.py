@@ -81,12 +81,13 @@ def test_1m(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("one_m", "ratings", "parts"),
     [
-        (False, DATA + "1\t2\t3\tnoon\n", ["u.data, line 4", "time is 'noon'"]),
-        (False, DATA + "1\t2\n", ["u.data, line 4", "time is missing"]),
-        (False, DATA + "\n" + DATA, ["u.data, line 4", "session is missing"]),
+        (False, DATA + "1\t2\t3\tnoon\n", ["u.data, line 4", "'time' is 'noon'"]),
+        (False, DATA + "1\t2\n", ["u.data, line 4", "'time' is missing"]),
+        (False, DATA + "\n\t2\t3\t4\n", ["u.data, line 5", "'session' is missing"]),
+        (False, DATA + "1\t2\t3\t4\t5\n", ["u.data, line 4 has 5 fields"]),
         (False, "", ["u.data is empty"]),
-        (True, RATINGS + "1::x::3::4\n", ["ratings.dat, line 4", "item is 'x'"]),
-        (True, RATINGS + "1::2::3\n", ["ratings.dat, line 4", "time is missing"]),
+        (True, RATINGS + "1::x::3::4\n", ["ratings.dat, line 4", "'item' is 'x'"]),
+        (True, RATINGS + "1::2::3\n", ["ratings.dat, line 4", "'time' is missing"]),
     ],
 )
 def test_bad_ratings(tmp_path: Path, one_m: bool, ratings: str, parts: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import random
 import zipfile
 from pathlib import Path
@@ -10,13 +11,15 @@ import pytest
 
 from p_rnn.config import ColumnsConfig
 from p_rnn.data.readers import event_table, scans, tabular
+from p_rnn.data.readers.records import count_records
 from p_rnn.errors import UserError
 from tests.data.readers.test_table import CSV, fails, frame, reader, write
 
 PLAIN = ["7", "0", "-5", "12", "100", str(2**63 - 1), '"7"']
 ODD = ["007", "+7", "-0", " 7", "7 ", "\t7", "7.0", "1e3", "0x1", "True", "a7", "NA", "07a",
-       '"007"', '""07', '"-0"', '" 8"', '"-"0', '"0"7', '"a,b"', '"a\nb"', str(2**63), "00",
-       "1 2"]  # fmt: skip
+       '"007"', '"-0"', '" 8"', '"a,b"', '"a\nb"', str(2**63), "00", "1 2", '7"7', '7""',
+       '"7"""']  # fmt: skip
+BROKEN = ['""07', '"-"0', '"0"7']  # closed in the middle of a field
 
 
 @pytest.fixture(params=[1, 2, 5, 1000])
@@ -33,9 +36,20 @@ def test_one_odd_id_in_a_late_row_makes_text_of_all(tmp_path: Path, odd: str) ->
     ids = [*PLAIN, odd, "8"]
     write(tmp_path / "e.csv", "x,i,s,t\n" + "".join(f"{odd},{i},1,0\n" for i in ids))
     events = frame(reader(tmp_path))
-    raw = odd.replace('""', "").replace('"', "")
+    (raw,) = next(csv.reader([odd], strict=True))
     assert events["item"].tolist() == [i.strip('"') for i in PLAIN] + [raw, "8"]
     assert events["session"].tolist() == [1] * len(ids)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_quote_in_the_middle_of_a_field_in_quotes_is_refused(tmp_path: Path, broken: str) -> None:
+    write(tmp_path / "e.csv", f"x,i,s,t\n{broken},1,1,0\n")
+    fails(reader(tmp_path), "e.csv", "line 2", "dataset.quoting=none")
+    write(tmp_path / "e.csv", f"x,i,s,t\n,1,1,0\n\n,{broken},1,0\n")
+    fails(reader(tmp_path), "e.csv", "line 4", "dataset.quoting=none")
+    events = frame(reader(tmp_path, quoting="none"))
+    assert events["item"].tolist() == ["1", broken]
 
 
 @pytest.mark.usefixtures("small")
@@ -71,7 +85,7 @@ def types_or_refusal(raw: Path, exact: bool) -> dict[str, bool] | str:
     try:
         if not exact:
             return events.integer_ids
-        events.table._check_widths(events.table.members[0], short=False)
+        count_records(events.table.members[0], events.table.text)
         return events._integers_by_text(["s", "i"])
     except UserError as error:
         return str(error)
@@ -115,7 +129,7 @@ def test_rows_that_are_not_too_wide(tmp_path: Path, text: str) -> None:
 def test_what_is_no_text_table_ends_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scans, "LINE_BYTES", 50)
     monkeypatch.setattr(scans, "BLOCK_BYTES", 7)
-    wide, odd = scans.WideLines(",", True), scans.OddIntegers(",", set)
+    wide, odd = scans.WideLines(",", True, 2000), scans.OddIntegers(",", ())
     write(tmp_path / "e", "," * 1000)
     with (tmp_path / "e").open("rb") as stream:
         tapped = scans.tapped(stream, [wide, odd])

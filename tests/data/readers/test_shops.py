@@ -123,9 +123,9 @@ BAD = [
      ["train-item-views.csv, line 5: 'itemId' is 'x', not an integer"]),
     ("diginetica", "train-item-views.csv", "3;NA;4;5;noon\n", ["line 5", "not a date"]),
     ("diginetica", "train-item-views.csv", "3;NA;4;;2016-05-09\n", ["'timeframe' is missing"]),
-    ("yoochoose", "yoochoose-clicks.dat", "3,noon,4,0\n", ["line 4: the time is 'noon'"]),
+    ("yoochoose", "yoochoose-clicks.dat", "3,noon,4,0\n", ["line 4: 'time' is 'noon'"]),
     ("yoochoose", "yoochoose-clicks.dat", "3,2014-04-07T10:51:09.277Z,,0\n",
-     ["line 4: the item is missing"]),
+     ["line 4: 'item' is missing"]),
 ]  # fmt: skip
 
 

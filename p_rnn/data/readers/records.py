@@ -1,0 +1,118 @@
+"""A look at every field of a text table: its records counted, and those that are none refused."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from typing import IO
+
+from p_rnn.data.readers.files import Member, explained, opened
+from p_rnn.data.readers.text import TextFormat, Utf8, lines_of
+from p_rnn.errors import UserError
+
+
+def is_name(name: str) -> bool:
+    """Whether a column has a name: not the index that pandas has written without one."""
+    return bool(name.strip()) and not name.startswith("Unnamed: ")
+
+
+def text_lines(member: Member, stream: IO[bytes], text: TextFormat) -> Iterator[str]:
+    """The lines of a text file with their ends."""
+    for line in lines_of(Utf8(member, stream, text).read):
+        yield line.decode("utf-8", errors="replace")
+
+
+def count_records(member: Member, text: TextFormat, *, short: bool = False) -> int:
+    """The number of records of a text file that are not blank, the header counted.
+
+    Args:
+        short: refuse rows with fewer fields than the header as well.
+
+    Raises:
+        UserError: a row with another number of fields, a quote that is not closed or is closed in
+            the middle of a field, a field over lines that look like rows, a NUL byte.
+    """
+    for _, stream in opened([member]):
+        with explained(str(member)):
+            return _Count(member, text, short).run(text_lines(member, stream, text))
+    raise AssertionError("one member is opened")
+
+
+class _Count:
+    """Attributes:
+    lines: of the record that is being read; `last`: the number of the last of them.
+    """
+
+    def __init__(self, member: Member, text: TextFormat, short: bool) -> None:
+        self.member, self.text, self.short = member, text, short
+        self.separator = text.separator_of(member)
+        self.lines: list[str] = []
+        self.last = self.width = self.needed = 0
+
+    def run(self, lines: Iterator[str]) -> int:
+        count = 0
+        try:
+            for _, record in self.text.records(self.member, self._counted(lines), self.lines):
+                if not count:
+                    self._measure(self.text.names or record)
+                self._check_width(record)
+                self._check_lines()
+                count += 1
+        except csv.Error as error:
+            raise self._refusal(error) from None
+        return count
+
+    def _counted(self, lines: Iterator[str]) -> Iterator[str]:
+        for self.last, line in enumerate(lines, start=1):
+            yield line
+
+    def _measure(self, names: Sequence[str]) -> None:
+        """The fields that a row may have, and has to have: the last columns may have no name."""
+        self.width = len(names)
+        self.needed = max((at + 1 for at, name in enumerate(names) if is_name(name)), default=0)
+
+    def _check_width(self, record: list[str]) -> None:
+        if not any(record[self.width :]) and not (self.short and len(record) < self.needed):
+            return
+        setting = self.text.setting
+        have = "the header has" if self.text.names is None else f"{setting}.names has"
+        mend = f"a field with '{self.separator}' in it must stand in double quotes"
+        if self.text.quoting == "none":
+            mend = f"set {setting}.separator if it is another one, or mend that line"
+        raise UserError(
+            f"{self.member}, line {self.last} has {len(record)} fields, but {have} {self.width}; "
+            f"{mend}"
+        )
+
+    def _check_lines(self) -> None:
+        if any("\0" in line for line in self.lines):
+            raise UserError(f"{self.member}, line {self.last} holds a NUL byte; get the file again")
+        full = [line for line in self.lines if line.strip()]
+        if len(full) == 1 or self.text.quoting is not None:
+            return
+        if all(line.count(self.separator) == self.width - 1 for line in full):
+            setting = f"{self.text.setting}.quoting"
+            raise UserError(
+                f"{self.member}, line {self._first()}: a quote opens a field that runs to line "
+                f"{self.last}, over lines that look like rows; set {setting}=none if quotes are "
+                f"ordinary characters here, or {setting}=double if the field is meant so"
+            )
+
+    def _first(self) -> int:
+        """The line in which the latest record begins."""
+        return self.last - len(self.lines) + 1
+
+    def _refusal(self, error: csv.Error) -> UserError:
+        first = self._first()
+        if "field larger" in str(error):
+            most = csv.field_size_limit()
+            return UserError(
+                f"{self.member}, line {first} has a field of more than {most:,} characters; "
+                "mend that line"
+            )
+        setting = f"{self.text.setting}.quoting"
+        return UserError(
+            f"{self.member} is no proper table: in line {first} a quote opens a field and does not "
+            f"close it before a separator; set {setting}=none if quotes are ordinary characters "
+            f'here, {setting}=backslash if \\" is a quote, or mend that line'
+        )
