@@ -33,8 +33,9 @@ Span = tuple[float, float]
 
 def spans(log: EventLog, parts: Mapping[str, Part]) -> dict[str, list[int]]:
     """First and last time of the log as it was read, of what is left and of each split, in s."""
-    of = {"left": log.time, **{name: log.time[part.events()] for name, part in parts.items()}}
-    found = {"read": log.span_s, **{name: (x.min(), x.max()) for name, x in of.items()}}
+    found = {"read": log.span_s, "left": (log.time.min(), log.time.max())}
+    for name, part in parts.items():  # times are sorted within a session
+        found[name] = (log.time[part.first].min(), log.time[part.last - 1].max())
     return {name: [int(np.floor(t)) for t in span] for name, span in found.items()}
 
 
@@ -83,7 +84,7 @@ def _strays(log: EventLog, parts: Mapping[str, Part], rules: DatasetConfig) -> l
 
 def _apart(log: EventLog, parts: Mapping[str, Part]) -> list[str]:
     names = [name for name in ("train", "valid", "test") if name in parts]
-    low, high = _central(log.time[parts["train"].events()])
+    low, high = _central(log.time[parts["train"].first])
     most_s = max(APART_DAYS * DAY_S, (high - low) / 4)
     found = []
     for before, name in itertools.pairwise(names):

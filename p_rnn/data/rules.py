@@ -53,9 +53,9 @@ def apply_rules(log: EventLog, rules: DatasetConfig) -> tuple[EventLog, list[dic
         log = record("session_gap_s", cut_at_gaps(log, rules.session_gap_s))
     if rules.drop_repeats:
         log = record("drop_repeats", drop_repeats(log, every=rules.drop_repeats == "all"))
-    before = None
-    while log is not before:  # each filter can bring the others below their bounds
-        before = log
+    before: dict[str, int] = {}
+    while now != before:  # each filter can bring the others below their bounds
+        before = now  # counts, as the log of before would need room
         if rules.min_session_length is not None and rules.min_session_length > 1:
             log = record("min_session_length", keep_lengths(log, low=rules.min_session_length))
         if rules.min_item_support is not None and rules.min_item_support > 1:

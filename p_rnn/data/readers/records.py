@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator, Sequence
 from typing import IO
 
 from p_rnn.data.readers.files import Member, explained, opened
-from p_rnn.data.readers.text import TextFormat, Utf8, lines_of
+from p_rnn.data.readers.scans import tapped
+from p_rnn.data.readers.text import TextFormat, Utf8
 from p_rnn.errors import UserError
 
 
@@ -18,8 +20,8 @@ def is_name(name: str) -> bool:
 
 def text_lines(member: Member, stream: IO[bytes], text: TextFormat) -> Iterator[str]:
     """The lines of a text file with their ends."""
-    for line in lines_of(Utf8(member, stream, text).read):
-        yield line.decode("utf-8", errors="replace")
+    plain = tapped(Utf8(member, stream, text), [])
+    return io.TextIOWrapper(plain, encoding="utf-8", errors="replace", newline="")
 
 
 def count_records(member: Member, text: TextFormat, *, short: bool = False) -> int:
@@ -55,8 +57,10 @@ class _Count:
             for _, record in self.text.records(self.member, self._counted(lines), self.lines):
                 if not count:
                     self._measure(self.text.names or record)
-                self._check_width(record)
-                self._check_lines()
+                if not self.needed <= len(record) <= self.width:
+                    self._check_width(record)
+                if len(self.lines) > 1:
+                    self._check_lines()
                 count += 1
         except csv.Error as error:
             raise self._refusal(error) from None
@@ -64,6 +68,10 @@ class _Count:
 
     def _counted(self, lines: Iterator[str]) -> Iterator[str]:
         for self.last, line in enumerate(lines, start=1):
+            if "\0" in line:
+                raise UserError(
+                    f"{self.member}, line {self.last} holds a NUL byte; get the file again"
+                )
             yield line
 
     def _measure(self, names: Sequence[str]) -> None:
@@ -85,8 +93,6 @@ class _Count:
         )
 
     def _check_lines(self) -> None:
-        if any("\0" in line for line in self.lines):
-            raise UserError(f"{self.member}, line {self.last} holds a NUL byte; get the file again")
         full = [line for line in self.lines if line.strip()]
         if len(full) == 1 or self.text.quoting is not None:
             return

@@ -10,6 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Collection, Sequence
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,9 +44,9 @@ class _Tap(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         block = self._stream.read(len(buffer))
-        shown = block.replace(b"\r", b"\n")  # at most, more lines are blank
+        shown = block.replace(b"\r", b"")  # there is none that is no part of a line end
         for scan in self._scans:
-            if not scan.found:
+            if not scan.found and bool(shown) == bool(block):
                 scan.feed(shown)
         buffer[: len(block)] = block
         return len(block)
@@ -59,8 +60,11 @@ def tapped(stream: Readable, scans: Sequence[Scan]) -> io.BufferedReader:
 class Records:
     """How many records there are, told by the lines alone, where each line is one.
 
+    With everything deleted but separators, quotes and line ends, a line that is too wide is a run
+    of separators that is too long, and a line that may be blank is one without separators.
+
     Attributes:
-        found: a line may be none, or too wide in a way that `WideLines` does not see: a field over
+        found: a line may be no record, or one with more fields than it may have: a field over
             several lines, a quote that is not closed, or is closed in the middle of a field, an
             escaped character, a NUL byte.
         count: the lines so far that are not blank.
@@ -69,34 +73,37 @@ class Records:
     def __init__(self, member: Member, text: TextFormat, width: int) -> None:
         """`width`: fields that a record may have."""
         self._member, self._format, self._width = member, text, width
-        self._separator = text.separator_of(member).encode()
-        self._quotes = text.quoting != "none"
-        self._escapes = text.quoting == "backslash"
-        self._blanks = b" \t".replace(self._separator, b"")
+        self._separator = separator = text.separator_of(member).encode()
+        kept = separator + (b"\n" if text.quoting == "none" else b'\n"')
+        self._deleted = bytes(set(range(256)).difference(kept))
+        self._too_long = separator * width
+        self._escape = b"\\" if text.quoting == "backslash" else b"\0"
+        self._blanks = b" \t".replace(separator, b"")
         self._blank = re.compile(rb"\n[%b]+(?=\n)" % self._blanks)
-        self._line = b"\n"  # a line that is not complete, and the end of the one before
-        self.found = len(self._separator) > 1
+        # A line that is not complete, and the end of the one before: whole, and what is kept of it.
+        self._line = self._marks = b"\n"
+        self.found = len(separator) > 1
         self.count = 0
 
     def feed(self, block: bytes) -> None:
-        text = self._line + (block or b"\n")
-        end = text.rfind(b"\n")
-        lines, self._line = text[: end + 1], text[end:]
-        self.count += self._num_records(lines)
-        strange = b"\0" in lines or (self._escapes and b"\\" in lines)
-        quoted = self._quotes and b'"' in lines
-        self.found = (
-            strange
-            or len(self._line) > LINE_BYTES
-            or (quoted and not (_well_quoted(lines, self._separator) or self._each_alone(lines)))
-        )
+        block = block or b"\n"
+        lines, self._line = _whole_lines(self._line + block)
+        marks, self._marks = _whole_lines(self._marks + block.translate(None, self._deleted))
+        strange = b"\0" in lines or self._escape in lines
+        if not strange and b'"' in marks:
+            strange = not (_well_quoted(lines, self._separator) or self._each_alone(lines))
+            # two quotes with nothing between open and close again: also those that mean one quote
+            marks = QUOTED.sub(b"", marks.replace(b'""', b""))
+        self.found = strange or self._too_long in marks or len(self._line) > LINE_BYTES
+        self.count += self._num_records(lines) if b"\n\n" in marks else marks.count(b"\n") - 1
 
     def _num_records(self, lines: bytes) -> int:
         """Lines behind the first line end; blanks alone are no record."""
         text = np.frombuffer(lines, dtype=np.uint8)
-        ends = text == ord("\n")
-        count = int(np.count_nonzero(ends[1:] & ~ends[:-1]))
-        if any((ends[:-1] & (text[1:] == blank)).any() for blank in self._blanks):
+        ends = np.flatnonzero(text == ord("\n"))
+        count = int(np.count_nonzero(np.diff(ends) > 1))
+        first = text[ends[:-1] + 1].tobytes()  # character of each line
+        if any(blank in first for blank in self._blanks):
             count -= len(self._blank.findall(lines))
         return count
 
@@ -134,29 +141,10 @@ def _well_quoted(lines: bytes, separator: bytes) -> bool:
     return not (quotes_before & 1).any()  # of a line end
 
 
-class WideLines:
-    """Whether a line has more fields than it may have.
-
-    With everything deleted but separators and line ends, a line that is too wide is a run of
-    separators that is too long. Separators between two quotes of a line do not count, and where
-    quotes do not stand around fields, `Records` looks at the width.
-    """
-
-    def __init__(self, separator: str, quoting: bool, width: int) -> None:
-        """`width`: fields that a line may have."""
-        self.found = not separator.isascii()
-        kept = separator.encode() + (b'\n"' if quoting else b"\n")
-        self._deleted = bytes(set(range(256)).difference(kept))
-        self._too_long = separator.encode() * width
-        self._line = b""  # what is known of a line that is not complete
-
-    def feed(self, block: bytes) -> None:
-        marks = self._line + (block.translate(None, self._deleted) if block else b"\n")
-        if b'"' in marks:
-            # two quotes with nothing between open and close again: also those that mean one quote
-            marks = QUOTED.sub(b"", marks.replace(b'""', b""))
-        lines, _, self._line = marks.rpartition(b"\n")
-        self.found = self._too_long in lines or len(self._line) > LINE_BYTES
+def _whole_lines(text: bytes) -> tuple[bytes, bytes]:
+    """The lines up to the last line end, and from this on."""
+    end = text.rfind(b"\n")
+    return text[: end + 1], text[end:]
 
 
 class OddIntegers:
@@ -177,9 +165,7 @@ class OddIntegers:
         self._line = b"\n"  # a line that is not complete, and the end of the one before
 
     def feed(self, block: bytes) -> None:
-        text = self._line + (block or b"\n")
-        end = text.rfind(b"\n")
-        lines, self._line = text[: end + 1], text[end:]
+        lines, self._line = _whole_lines(self._line + (block or b"\n"))
         self.found = len(self._line) > LINE_BYTES or any(
             self._is_integer(lines, at) and self._matters(lines, at)
             for at in _odd_places(lines, self._tables)
@@ -205,6 +191,7 @@ def _odd_places(lines: bytes, tables: tuple[bytes, bytes, bytes]) -> list[int]:
     return places
 
 
+@cache
 def _odd_tables(separator: bytes) -> tuple[bytes, bytes, bytes]:
     """A bit for each thing that is odd about an integer, for three characters in a row.
 

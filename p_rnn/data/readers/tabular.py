@@ -19,7 +19,7 @@ import pandas as pd
 from p_rnn.data.readers import jsonl, parquet
 from p_rnn.data.readers.files import Member, explained, opened
 from p_rnn.data.readers.records import count_records, is_name, text_lines
-from p_rnn.data.readers.scans import OddIntegers, Records, Scan, WideLines, tapped
+from p_rnn.data.readers.scans import OddIntegers, Records, tapped
 from p_rnn.data.readers.text import GUESSED, TextFormat, Utf8
 from p_rnn.errors import UserError
 from p_rnn.registry import suggest
@@ -122,7 +122,7 @@ class Table:
 
     def _header(self, member: Member, head: bytes) -> list[str]:
         """The names of the columns of a text file that begins with `head`."""
-        text = io.StringIO(head.decode("utf-8", errors="replace"), newline="")
+        text = (line.decode("utf-8", errors="replace") for line in io.BytesIO(head))
         try:
             _, first = next(self.text.records(member, text))
         except StopIteration:
@@ -194,23 +194,23 @@ class Table:
             self._require(columns, names, member)
             places = [names.index(column) for column in columns]
             separator = self.text.separator_of(member)
-            wide = WideLines(separator, self.text.quoting != "none", len(names))
             records = Records(member, self.text, len(names))
-            odd = OddIntegers(separator, places)
-            scans: list[Scan] = [records, wide, odd] if plain else [records, wide]
+            odd = OddIntegers(separator, places) if plain else None
             num_rows, known = 0, None
             options |= self._options(member, names, places, columns, properties)
-            with pd.read_csv(tapped(source, scans), **options) as reader:
+            # A pass that looks for odd integers is followed by one that counts.
+            with pd.read_csv(tapped(source, [odd or records]), **options) as reader:
                 for chunk in reader:
-                    if plain and (records.found or odd.found or wide.found):
+                    if odd and odd.found:
                         raise ValueError(f"{member} may hold an odd integer")
-                    if known is None and (records.found or wide.found):
+                    if known is None and records.found:
                         known = count_records(member, self.text)
                     num_rows += len(chunk)
                     yield chunk
+            if odd:
+                return
             if known is None:
-                strange = records.found or wide.found
-                known = count_records(member, self.text) if strange else records.count
+                known = count_records(member, self.text) if records.found else records.count
         if num_rows != known - self._has_header:
             raise UserError(
                 f"{member}: of its {known - self._has_header} rows only {num_rows} can be read; "

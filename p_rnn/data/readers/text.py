@@ -95,7 +95,7 @@ class TextFormat:
         )
         blanks = " \t\r\n".replace(separator, "")
         for record in reader:
-            if any(line.strip(blanks) for line in lines):
+            if len(record) > 1 or any(line.strip(blanks) for line in lines):
                 yield reader.line_num, record
             lines.clear()
 

@@ -11,7 +11,9 @@ import pytest
 
 from p_rnn.config import ColumnsConfig
 from p_rnn.data.readers import event_table, scans, tabular
+from p_rnn.data.readers.files import Member
 from p_rnn.data.readers.records import count_records
+from p_rnn.data.readers.text import TextFormat
 from p_rnn.errors import UserError
 from tests.data.readers.test_table import CSV, fails, frame, reader, write
 
@@ -129,7 +131,8 @@ def test_rows_that_are_not_too_wide(tmp_path: Path, text: str) -> None:
 def test_what_is_no_text_table_ends_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scans, "LINE_BYTES", 50)
     monkeypatch.setattr(scans, "BLOCK_BYTES", 7)
-    wide, odd = scans.WideLines(",", True, 2000), scans.OddIntegers(",", ())
+    member = Member(tmp_path / "e.csv")
+    wide, odd = scans.Records(member, TextFormat(), 2000), scans.OddIntegers(",", ())
     write(tmp_path / "e", "," * 1000)
     with (tmp_path / "e").open("rb") as stream:
         tapped = scans.tapped(stream, [wide, odd])
