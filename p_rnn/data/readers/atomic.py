@@ -11,8 +11,9 @@ import pandas as pd
 
 from p_rnn.config import ColumnsConfig
 from p_rnn.data.readers.base import Reader
+from p_rnn.data.readers.columns import UNITS, as_ids, is_integer
 from p_rnn.data.readers.conditions import parse_conditions
-from p_rnn.data.readers.event_table import UNITS, EventTable, as_ids, is_integer
+from p_rnn.data.readers.event_table import EventTable
 from p_rnn.data.readers.files import Member, locate
 from p_rnn.data.readers.properties import match_ids, read_properties, split_lists, unique_items
 from p_rnn.data.readers.tabular import Table

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from p_rnn.config import ColumnsConfig
+from p_rnn.data.readers.columns import TYPED, as_ids, is_integer, seconds
 from p_rnn.data.readers.conditions import Condition
 from p_rnn.data.readers.files import Member
 from p_rnn.data.readers.lists import (
@@ -22,17 +23,12 @@ from p_rnn.data.readers.lists import (
     parse_lists,
     split_history,
 )
-from p_rnn.data.readers.tabular import JSON_SUFFIXES, Table
+from p_rnn.data.readers.tabular import Table
 from p_rnn.errors import UserError
 
-UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # per second
 LATEST_S = 2**63 / 1e9  # 2262: the end of 64-bit nanoseconds; later times are in another unit
-ZONES = ("UTC", "GMT")  # as some programs write them behind a date
 ROW = "\0row"  # a column of our own
-TYPED = (".parquet", *JSON_SUFFIXES)  # files whose values have a type
 FIRST_ROWS = 10_000  # enough to tell most columns of text from integers
-# Integers as a program writes them: "007", "+7" and "7.0" are text, or they would become 7.
-INTEGER = r"0|-?[1-9][0-9]{0,18}"
 
 
 class EventTable:
@@ -275,106 +271,3 @@ class EventTable:
             f"{where}: '{column.name}' is {str(value)!r}, not {kind}; mend that row, "
             f"or set dataset.time_unit ({other})"
         )
-
-
-def is_integer(ids: pd.Series, member: Member) -> bool:
-    """Whether all ids are integers that int64 holds, in the one way in which programs write them.
-
-    Raises:
-        UserError: floating point numbers, from a parquet file.
-    """
-    if pd.api.types.is_integer_dtype(ids):
-        return str(ids.dtype).lower() != "uint64"  # hashes above 2^63 would change their sign
-    if member.suffix in TYPED or pd.api.types.is_float_dtype(ids):
-        _refuse_odd(ids, member)
-        return False
-    text = pd.Series(ids.unique(), dtype=str)
-    if not bool(text.str.fullmatch(INTEGER).all()):
-        return False
-    try:
-        text.astype(np.int64)
-    except (OverflowError, ValueError):
-        return False
-    return True
-
-
-def _refuse_odd(ids: pd.Series, member: Member) -> None:
-    """Refuse ids that are neither text nor integers, such as 1.5, true or {}."""
-    if isinstance(ids.dtype, pd.StringDtype):
-        return
-    odd = ids[[type(value) not in (int, str) for value in ids]]
-    if len(odd):
-        place = "row" if member.suffix == ".parquet" else "line"
-        value = odd.iloc[0]
-        kind = "a floating point number" if isinstance(value, float) else "neither number nor text"
-        raise UserError(
-            f"{member}, {place} {int(odd.index[0]) + 1}: the id '{ids.name}' is {value!s:.60}, "
-            f"{kind}; store integers or text"
-        )
-
-
-def as_ids(ids: pd.Series, integer: bool) -> pd.Series:
-    """Ids as int64 or as str."""
-    return ids.astype(np.int64) if integer else ids.astype(str)
-
-
-def seconds(column: pd.Series, unit: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Times as float64 seconds since 1970, correctly rounded; NaN where they are unreadable.
-
-    Integers are split into whole seconds and the rest, since nanoseconds of today exceed the
-    2^53 up to which float64 holds every integer.
-    """
-    if pd.api.types.is_bool_dtype(column):
-        return np.full(len(column), np.nan)
-    if unit == "iso":
-        if pd.api.types.is_numeric_dtype(column):
-            return np.full(len(column), np.nan)
-        if not pd.api.types.is_datetime64_any_dtype(column):
-            column = _without_zone(column)
-        dates = pd.to_datetime(column, utc=True, format="ISO8601", errors="coerce")
-        microseconds = dates.dt.as_unit("us").astype(np.int64).to_numpy()
-        return np.where(dates.isna(), np.nan, microseconds / 1e6)
-    numbers = pd.to_numeric(column, errors="coerce")
-    if not str(numbers.dtype).lower().startswith("int") or numbers.isna().any():
-        return numbers.to_numpy(dtype=np.float64, na_value=np.nan) / UNITS[unit]
-    whole, rest = np.divmod(numbers.astype(np.int64), UNITS[unit])
-    return whole + rest / UNITS[unit]
-
-
-def require_integers(column: pd.Series, where: Where, remedy: str = "get the file again") -> None:
-    """Refuse a column in which a value is missing or no integer of 64 bits.
-
-    Raises:
-        UserError: the first such value; `where` names its row.
-    """
-    if column.dtype == np.int64:
-        return
-    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    # An integer beyond int64 fails as well, and by then no other value is left to blame.
-    refuse_where(
-        column, ~(numbers == np.floor(numbers)) | (np.abs(numbers) >= 2**63), where,
-        "an integer", remedy,
-    )  # fmt: skip
-
-
-def refuse_where(
-    column: pd.Series,
-    bad: NDArray[np.bool_],
-    where: Where,
-    kind: str,
-    remedy: str = "get the file again",
-) -> None:
-    """Refuse the first value that is `bad`: missing, or not of a kind ("an integer")."""
-    if bad.any():
-        at = int(np.argmax(bad))
-        value = column.iloc[at]
-        what = "is missing" if pd.isna(value) else f"is {str(value)!r}, not {kind}"
-        raise UserError(f"{where(column.index[at])}: '{column.name}' {what}; {remedy}")
-
-
-def _without_zone(dates: pd.Series) -> pd.Series:
-    """Dates without the "UTC" or "GMT" that some programs write behind them."""
-    present = dates.dropna()
-    if not len(present) or not str(present.iloc[0]).rstrip().endswith(ZONES):
-        return dates
-    return dates.astype(str).str.replace(r"\s*(UTC|GMT)\s*$", "", regex=True).where(dates.notna())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from p_rnn.data.readers.base import Reader
-from p_rnn.data.readers.event_table import require_integers
+from p_rnn.data.readers.columns import require_integers
 from p_rnn.data.readers.files import Member, files_of, find_members, locate
 from p_rnn.data.readers.properties import match_ids, read_properties, unique_items
 from p_rnn.data.readers.tabular import Table

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from p_rnn.data.readers.base import Reader
+from p_rnn.data.readers.columns import require_integers
 from p_rnn.data.readers.download import fetch_folder
-from p_rnn.data.readers.event_table import require_integers
 from p_rnn.data.readers.files import Member, explained, locate
 from p_rnn.data.readers.tabular import Table
 from p_rnn.data.readers.text import TextFormat

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from p_rnn.data.readers.event_table import INTEGER, TYPED, is_integer, refuse_where, seconds
+from p_rnn.data.readers.columns import INTEGER, TYPED, is_integer, refuse_where, seconds
 from p_rnn.data.readers.files import Member
 from p_rnn.data.readers.lists import Where, parse_lists
 from p_rnn.data.readers.tabular import JSON_SUFFIXES, MISSING, Table

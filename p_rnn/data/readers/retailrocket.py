@@ -12,7 +12,8 @@ import pandas as pd
 
 from p_rnn.config import ColumnsConfig
 from p_rnn.data.readers.base import Reader
-from p_rnn.data.readers.event_table import EventTable, refuse_where, seconds
+from p_rnn.data.readers.columns import refuse_where, seconds
+from p_rnn.data.readers.event_table import EventTable
 from p_rnn.data.readers.files import Member, locate
 from p_rnn.data.readers.tabular import Table
 from p_rnn.errors import UserError

@@ -12,7 +12,7 @@ import pandas as pd
 
 from p_rnn.config import ItemTableConfig
 from p_rnn.data.readers.base import Reader
-from p_rnn.data.readers.event_table import as_ids, is_integer
+from p_rnn.data.readers.columns import as_ids, is_integer
 from p_rnn.data.readers.files import Member, explained, locate, opened
 from p_rnn.data.readers.jsonl import once
 from p_rnn.data.readers.properties import match_ids

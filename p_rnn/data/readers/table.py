@@ -12,8 +12,9 @@ import pandas as pd
 
 from p_rnn.config import ColumnsConfig, ItemTableConfig
 from p_rnn.data.readers.base import Reader
+from p_rnn.data.readers.columns import TYPED, UNITS
 from p_rnn.data.readers.conditions import parse_conditions
-from p_rnn.data.readers.event_table import TYPED, UNITS, EventTable
+from p_rnn.data.readers.event_table import EventTable
 from p_rnn.data.readers.files import Member, files_of, find_members
 from p_rnn.data.readers.properties import match_ids, read_properties, split_lists, unique_items
 from p_rnn.data.readers.tabular import TABLE_SUFFIXES, Table

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from p_rnn.data.readers.base import Reader
-from p_rnn.data.readers.event_table import refuse_where, require_integers, seconds
+from p_rnn.data.readers.columns import refuse_where, require_integers, seconds
 from p_rnn.data.readers.files import Member, locate
 from p_rnn.data.readers.tabular import Table
 from p_rnn.data.readers.text import TextFormat
