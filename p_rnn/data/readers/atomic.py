@@ -144,7 +144,7 @@ class AtomicReader(Reader):
 
 
 def _atomic(path: Path) -> Table:
-    return Table([Member(path)], TextFormat(separator="\t", quoting="none"))
+    return Table([Member(path)], TextFormat(separator="\t", quoting="none", fixed=True))
 
 
 def _fields(table: Table, path: Path) -> dict[str, str]:
@@ -152,7 +152,7 @@ def _fields(table: Table, path: Path) -> dict[str, str]:
     kinds = {}
     for column in table.columns():
         name, _, kind = column.rpartition(":")
-        if not name or kind not in TYPES:
+        if not name or ":" in name or kind not in TYPES:
             known = f"'name:type' with a type of {', '.join(TYPES)}"
             if len(column.split()) > 1 or "," in column:
                 raise UserError(

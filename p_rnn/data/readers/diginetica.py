@@ -77,7 +77,7 @@ class DigineticaReader(Reader):
         return match_ids(frame, integer=True, label=str(path))
 
     def _table(self, name: str) -> Table:
-        return Table([Member(self._file(name))], TextFormat(";"))
+        return Table([Member(self._file(name))], TextFormat(";", fixed=True))
 
     def _file(self, name: str) -> Path:
         return locate(self._raw, f"{self._path}/{name}", self._source)

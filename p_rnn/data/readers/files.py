@@ -158,7 +158,7 @@ def explained(label: str) -> Iterator[None]:
     except UnicodeDecodeError as error:
         raise UserError(
             f"{label} is not {error.encoding.upper()} text ({one_line(error)}); convert it, or set "
-            "dataset.encoding (latin-1, cp1252, utf-16, ...)"
+            "dataset.encoding (latin-1, utf-16, ...), which the readers table and sequences take"
         ) from None
     except (OSError, RuntimeError, NotImplementedError) as error:  # the last two: zip variants
         raise UserError(f"{label} cannot be read ({one_line(error)})") from None

@@ -12,6 +12,7 @@ from p_rnn.data.readers.columns import require_integers
 from p_rnn.data.readers.files import Member, files_of, find_members, locate
 from p_rnn.data.readers.properties import match_ids, read_properties, unique_items
 from p_rnn.data.readers.tabular import Table
+from p_rnn.data.readers.text import TextFormat
 from p_rnn.errors import UserError
 
 CLICK_COLUMNS = {"session": "session_id", "item": "click_article_id", "time": "click_timestamp"}
@@ -56,7 +57,7 @@ class GloboReader(Reader):
         """`category_id` (str), `created_at` (s), `words_count`; NaN where a field is empty."""
         path = self.item_sources()[0]
         columns = ["category_id", "created_at_ts", "words_count"]
-        table = Table([Member(path)])
+        table = Table([Member(path)], TextFormat(fixed=True))
         frame = read_properties(
             table, "article_id", columns, columns[:1], number_columns=columns[1:]
         )
@@ -68,4 +69,5 @@ class GloboReader(Reader):
         folder = locate(self._raw, self._path, self._source)
         unpacked = folder / "clicks"
         name = "clicks" if unpacked.is_dir() else "clicks.zip"
-        return Table(find_members(self._raw, f"{self._path}/{name}", self._source, (".csv",)))
+        members = find_members(self._raw, f"{self._path}/{name}", self._source, (".csv",))
+        return Table(members, TextFormat(fixed=True))

@@ -83,7 +83,7 @@ class MovieLensReader(Reader):
         folder, layout = self._found()
         path = folder / layout.ratings
         used = ["session", "item", "time"]
-        text = TextFormat(layout.separator, "none", names=layout.fields)
+        text = TextFormat(layout.separator, "none", names=layout.fields, fixed=True)
         ratings = Table([Member(path)], text)
         for member, chunk in ratings.chunks(used, {}):
             for name in used:

@@ -89,7 +89,7 @@ class _Count:
             mend = f"set {setting}.separator if it is another one, or mend that line"
         raise UserError(
             f"{self.member}, line {self.last} has {len(record)} fields, but {have} {self.width}; "
-            f"{mend}"
+            f"{self.text.advice(mend)}"
         )
 
     def _check_lines(self) -> None:
@@ -98,10 +98,13 @@ class _Count:
             return
         if all(line.count(self.separator) == self.width - 1 for line in full):
             setting = f"{self.text.setting}.quoting"
+            mend = self.text.advice(
+                f"set {setting}=none if quotes are ordinary characters here, or {setting}=double "
+                "if the field is meant so"
+            )
             raise UserError(
                 f"{self.member}, line {self._first()}: a quote opens a field that runs to line "
-                f"{self.last}, over lines that look like rows; set {setting}=none if quotes are "
-                f"ordinary characters here, or {setting}=double if the field is meant so"
+                f"{self.last}, over lines that look like rows; {mend}"
             )
 
     def _first(self) -> int:
@@ -117,8 +120,11 @@ class _Count:
                 "mend that line"
             )
         setting = f"{self.text.setting}.quoting"
+        mend = self.text.advice(
+            f"set {setting}=none if quotes are ordinary characters here, {setting}=backslash if "
+            '\\" is a quote, or mend that line'
+        )
         return UserError(
             f"{self.member} is no proper table: in line {first} a quote opens a field and does not "
-            f"close it before a separator; set {setting}=none if quotes are ordinary characters "
-            f'here, {setting}=backslash if \\" is a quote, or mend that line'
+            f"close it before a separator; {mend}"
         )

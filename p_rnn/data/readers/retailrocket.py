@@ -16,11 +16,13 @@ from p_rnn.data.readers.columns import refuse_where, seconds
 from p_rnn.data.readers.event_table import EventTable
 from p_rnn.data.readers.files import Member, locate
 from p_rnn.data.readers.tabular import Table
+from p_rnn.data.readers.text import TextFormat
 from p_rnn.errors import UserError
 
 COLUMNS = ColumnsConfig("visitorid", "itemid", "timestamp", "event")
 PROPERTIES = ("item_properties_part1.csv", "item_properties_part2.csv")
 CATEGORY = "categoryid"
+LAYOUT = TextFormat(fixed=True)
 
 
 class RetailRocketReader(Reader):
@@ -67,7 +69,7 @@ class RetailRocketReader(Reader):
         """
         wanted = [CATEGORY, *self._properties]
         tree, parts, found = self._tree(), [], set[str]()
-        table = Table([Member(self._file(name)) for name in PROPERTIES])
+        table = Table([Member(self._file(name)) for name in PROPERTIES], LAYOUT)
         texts: dict[str, Any] = {"property": str, "value": str}
         for member, chunk in table.chunks(["timestamp", "itemid", "property", "value"], texts):
             chosen = chunk[chunk["property"].isin(wanted)]
@@ -91,11 +93,11 @@ class RetailRocketReader(Reader):
 
     @cached_property
     def _events(self) -> EventTable:
-        return EventTable(Table([Member(self._file("events.csv"))]), COLUMNS, "ms")
+        return EventTable(Table([Member(self._file("events.csv"))], LAYOUT), COLUMNS, "ms")
 
     def _tree(self) -> dict[str, str]:
         """{category: the one above it}; roots are no keys."""
-        table = Table([Member(self._file("category_tree.csv"))])
+        table = Table([Member(self._file("category_tree.csv"))], LAYOUT)
         texts: dict[str, Any] = {"categoryid": str, "parentid": str}
         tree: dict[str, str] = {}
         for _, chunk in table.chunks(list(texts), texts):

@@ -212,9 +212,10 @@ class Table:
             if known is None:
                 known = count_records(member, self.text) if records.found else records.count
         if num_rows != known - self._has_header:
+            mend = f"set {self.text.setting}.quoting=none if its quotes mean nothing"
             raise UserError(
                 f"{member}: of its {known - self._has_header} rows only {num_rows} can be read; "
-                f"check its quotes, and set {self.text.setting}.quoting=none if they mean nothing"
+                f"{self.text.advice(mend)}"
             )
 
     def _options(

@@ -31,6 +31,7 @@ class TextFormat:
         encoding: None = UTF-8.
         names: of the columns, for files whose first line does not name them; () = by number.
         setting: where these are set, for messages.
+        fixed: a layout of the reader's own, which no setting changes.
     """
 
     separator: str | None = None
@@ -38,6 +39,7 @@ class TextFormat:
     encoding: str | None = None
     names: tuple[str, ...] | None = None
     setting: str = "dataset"
+    fixed: bool = False
 
     def __post_init__(self) -> None:
         if self.separator is not None and len(self.separator) != 1:
@@ -53,6 +55,10 @@ class TextFormat:
             ) from None
         if self.names is not None and len(set(self.names)) < len(self.names):
             raise UserError(f"{self.setting}.names={list(self.names)} names a column twice")
+
+    def advice(self, text: str) -> str:
+        """What a message says of settings; nothing but this where none changes the layout."""
+        return "get the file again, or mend that line" if self.fixed else text
 
     def separator_of(self, member: Member) -> str:
         """The separator of a file.

@@ -44,7 +44,7 @@ class YoochooseReader(Reader):
             UserError: a missing or unreadable value; the message names file and line.
         """
         (path,) = self.sources()
-        clicks = Table([Member(path)], TextFormat(",", "none", names=NAMES))
+        clicks = Table([Member(path)], TextFormat(",", "none", names=NAMES, fixed=True))
         for member, chunk in clicks.chunks(NAMES[:3], {"time": str}):
             where = clicks.where(member)
             times = seconds(chunk["time"], "iso")

@@ -100,6 +100,8 @@ def test_other_columns_and_unit(tmp_path: Path) -> None:
         ("user_id\titem_id\ttimestamp\n1\t1\t1\n", ["line 1", "'user_id'", "name:type"]),
         (INTER.replace("item_id:", "iid:"), ["no column 'item_id'", "Known: iid", "columns"]),
         (INTER.replace("timestamp:float", "timestamp:token"), ["must be 'timestamp:float'"]),
+        ("user_id:token item_id:token\n1 2\n", ["line 1", "is not separated by tabs"]),
+        ("user_id:token,item_id:token\n1,2\n", ["line 1", "is not separated by tabs"]),
         (INTER + "7\t10\t5\tnoon\n", ["line 5", "'noon', not a number"]),
         (INTER + "7\t10\t5\t\n", ["line 5", "'timestamp:float' is missing"]),
         (INTER + "\t10\t5\t1\n", ["line 5", "'user_id:token' is missing"]),
@@ -118,6 +120,7 @@ def test_bad_events(tmp_path: Path, inter: str, parts: list[str]) -> None:
         ("13\ta\t1\t1\t1\t1 2 3\n", ["'image:float_seq'", "length 2 and 3"]),
         ("13\ta\t1\t1\t1\tx y\n", ["'image:float_seq'", "not numbers"]),
         ("10\ta\t1\t1\t1\t1 2\n", ["item '10' has several rows"]),
+        ("13\ta\n", ["line 5 has 2 fields", "the header has 6; get the file again, or mend"]),
     ],
 )
 def test_bad_items(tmp_path: Path, rows: str, parts: list[str]) -> None:
