@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from p_rnn.config import DatasetConfig, PathsConfig
 from p_rnn.data.dataset import FORMAT, FORMAT_VERSION, Dataset, open_dataset
-from p_rnn.data.dates import doubts, long_sessions, spans
+from p_rnn.data.doubts import doubts, long_sessions, missing_words, spans
 from p_rnn.data.events import EventLog, collect
 from p_rnn.data.file_hashes import file_hashes
 from p_rnn.data.item_table import last_values, write_item_table
@@ -77,7 +77,7 @@ def prepare(dataset: DatasetConfig, paths: PathsConfig) -> Dataset:
         with new_folder(folder) as temporary:
             parts = split(events, dataset)
             manifest |= _write_events(events, parts, temporary)
-            warnings = long_sessions(events, parts["train"])
+            warnings = missing_words(events, dataset) + long_sessions(events, parts["train"])
             if all(each.timed for each in readers.values()):
                 manifest["dates"] = spans(events, parts)
                 warnings += doubts(events, parts, dataset)

@@ -199,14 +199,18 @@ class Table:
             num_rows, known = 0, None
             options |= self._options(member, names, places, columns, properties)
             # A pass that looks for odd integers is followed by one that counts.
-            with pd.read_csv(tapped(source, [odd or records]), **options) as reader:
-                for chunk in reader:
-                    if odd and odd.found:
-                        raise ValueError(f"{member} may hold an odd integer")
-                    if known is None and records.found:
-                        known = count_records(member, self.text)
-                    num_rows += len(chunk)
-                    yield chunk
+            try:
+                with pd.read_csv(tapped(source, [odd or records]), **options) as reader:
+                    for chunk in reader:
+                        if odd and odd.found:
+                            raise ValueError(f"{member} may hold an odd integer")
+                        if known is None and records.found:
+                            known = count_records(member, self.text)
+                        num_rows += len(chunk)
+                        yield chunk
+            except pd.errors.ParserError:
+                count_records(member, self.text)  # says it with the line
+                raise
             if odd:
                 return
             if known is None:

@@ -207,7 +207,8 @@ def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("s,i,t\n1,1,5\n", {"time_unit": "iso"}, ["line 2", "'5', not an ISO date", "ms"]),
         ("s,i,t\n1,1,1\n,1,2\n", {}, ["e.csv, line 3", "id 's' is missing"]),
         ('s,i,t\n"a\nb",1,1\n1,,2\n', {}, ["e.csv, line 4", "id 'i' is missing"]),
-        ('s,i,t\n1,1,1\n1,"1,2\n', {}, ["e.csv is no proper table", "separator"]),
+        ('s,i,t\n1,1,1\n1,"1,2\n', {}, ["e.csv is no proper table", "line 3", "separator"]),
+        ('s,i,t\n1,1,1\n"1,1,2\n1,3,4\n', {}, ["e.csv is no proper table", "in line 3"]),
     ],
 )
 def test_bad_content(tmp_path: Path, text: str, settings: dict[str, Any], parts: list[str]) -> None:

@@ -32,7 +32,7 @@ def log(num_sessions: int = 300, days: float = 10) -> list[Row]:
 
 
 def warned(
-    folder: Path, caplog: pytest.LogCaptureFixture, rows: list[Row], *overrides: str
+    folder: Path, caplog: pytest.LogCaptureFixture, rows: list[Any], *overrides: str
 ) -> list[str]:
     """The warnings of a data set, which come again when it is used again."""
     frame = pd.DataFrame(rows, columns=["session", "item", "time"])
@@ -145,6 +145,14 @@ def test_a_session_that_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert "the test split spans 2024-03-10 to 2024-09-26" in message
     assert f"session {session} lasts 200 days" in message
     assert "dataset.session_gap_s=3600" in message
+
+
+def test_words_for_a_missing_id(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows: list[Any] = [(s, "NULL" if k % 40 == 0 else i, t) for k, (s, i, t) in enumerate(log())]
+    (message,) = warned(tmp_path, caplog, rows)
+    assert f"{len(rows[::40])} events have the item 'NULL'" in message
+    assert "dataset.where='item != NULL'" in message
+    assert warned(tmp_path, caplog, rows, "dataset.where='item != NULL'") == []
 
 
 def test_few_targets(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

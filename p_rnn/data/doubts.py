@@ -1,4 +1,4 @@
-"""From when to when a log and its splits go, and what of it looks wrong.
+"""From when to when a log and its splits go, and what of it looks wrong though it breaks no rule.
 
 A session dated decades after the rest, or seconds read as milliseconds, break no rule: the splits
 are made all the same, and the figures mean nothing. So `prepare` prints dates and warns.
@@ -26,6 +26,7 @@ APART_DAYS = 7  # without a session, or a quarter of the training span if that i
 FEW_TARGETS = 50  # an error of seven points in a recall of one half
 FEW_SHARE = 0.0005  # of the events of a log that is split by time
 LONG, LONGER = 1_000, 20  # events, and times the 99th percentile: a session that rules an epoch
+MISSING_WORDS = ("NULL", "null", "None", "nan", "NaN", "N/A", "\\N", "undefined")
 SAMPLE = 100_000  # times that are looked at for a quantile
 
 Span = tuple[float, float]
@@ -45,6 +46,24 @@ def doubts(log: EventLog, parts: Mapping[str, Part], rules: DatasetConfig) -> li
     if rules.split == "time":
         found += _apart(log, parts)
     return [*found, *_few_targets(log, parts, rules)]
+
+
+def missing_words(log: EventLog, rules: DatasetConfig) -> list[str]:
+    """Ids that are a word for a missing one: an id may be called so, but hardly ever is."""
+    found = []
+    for name, ids, codes in (
+        ("item", log.item_ids, log.item),
+        ("session", log.session_ids, log.session),
+    ):
+        for word in MISSING_WORDS if ids.dtype.kind == "U" else ():
+            events = int(np.isin(codes, np.flatnonzero(ids == word)).sum())
+            if events:
+                column = getattr(rules.columns, name) if rules.columns else name
+                found.append(
+                    f"{events:,} events have the {name} '{word}': if that is a missing id, leave "
+                    f"them out with dataset.where='{column} != {word}'"
+                )
+    return found
 
 
 def _other_unit(log: EventLog, rules: DatasetConfig) -> list[str]:
