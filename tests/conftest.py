@@ -19,6 +19,12 @@ from p_rnn.tracking import Tracker
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def denormals() -> None:
+    """Each test begins with denormal numbers, which a run flushes to zero in its process."""
+    torch.set_flush_denormal(False)
+
+
 def random_log(
     seed: int, num_sessions: int = 200, num_items: int = 30, days: float = 10
 ) -> pd.DataFrame:

@@ -246,9 +246,14 @@ def _reserve(path: Path, shape: tuple[int, int], dtype: str) -> np.memmap[Any, A
 
 
 def _unit(values: Array) -> Array:
-    """[b, D] rows divided by their length; zero rows stay zero."""
+    """[b, D] rows divided by their length; zero rows stay zero.
+
+    Numbers below float32's smallest normal one are zero, whether or not the process flushes them.
+    """
     x = values.astype(np.float32)
-    x /= np.maximum(np.abs(x).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    tiny = np.finfo(np.float32).tiny
+    x[np.abs(x) < tiny] = 0
+    x /= np.maximum(np.abs(x).max(axis=1, keepdims=True), tiny)
     length = np.sqrt(np.einsum("nd,nd->n", x, x))[:, None]  # 0, or 1 to sqrt(D)
     return np.asarray(x / np.where(length > 0, length, 1))
 

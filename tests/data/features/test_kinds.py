@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from p_rnn.data.features import DenseFeature
 from tests.data.features.shop import TAGS, TEXTS, VECTORS, F, Shop, X, lists
@@ -91,10 +92,17 @@ def test_vectors_that_are_not_finite(tmp_path: Path) -> None:
     shop.refused("no training item has a value", kind="vector", columns=["none"])
 
 
-def test_length_one_at_the_ends_of_the_range(tmp_path: Path) -> None:
-    v = [np.float32([a, 0]) for a in (1e-38, 1e38, -1e-30, 1, 2, 3, 4)]
+@pytest.mark.parametrize("flush", [False, True])
+def test_length_one_at_the_ends_of_the_range(tmp_path: Path, flush: bool) -> None:
+    """Below the smallest normal number a vector is zero, whatever the process does with it."""
+    v = [np.float32([a, 0]) for a in (1.2e-38, 1e38, -1e-30, 1, 2, 3, 1e-38)]
     shop = Shop(tmp_path, v=v)
-    assert shop.dense(columns=["v"], normalize=True) == [[1, 0], [1, 0], [-1, 0], *[[1, 0]] * 4]
+    torch.set_flush_denormal(flush)
+    try:
+        unit = shop.dense(columns=["v"], normalize=True)
+    finally:
+        torch.set_flush_denormal(False)
+    assert unit == [[1, 0], [1, 0], [-1, 0], *[[1, 0]] * 3, [0, 0]]
 
 
 def test_categories(tmp_path: Path) -> None:
