@@ -179,6 +179,7 @@ class OptimizerConfig:
 
     name: Optional[str] = None  # null: the model's own
     momentum: Optional[float] = number(None, low=0, below=1)
+    weight_decay: Optional[float] = number(None, low=0)  # of the rows that an update touches
     beta1: Optional[float] = number(None, low=0, below=1)
     beta2: Optional[float] = number(None, low=0, below=1)
     eps: Optional[float] = number(None, above=0)
@@ -263,10 +264,20 @@ class SubnetConfig:
 
 
 @dataclass
-class GRUConfig:
-    """after = torch.nn.GRUCell; before = the reset gate acts on h ahead of U_n."""
+class CellConfig:
+    """A recurrent cell; a setting that it does not read must stay null."""
 
-    reset: str = choice("after", "after", "before")
+    name: str = "gru"
+    # gru: after = torch.nn.GRUCell (null); before = the reset gate acts on h ahead of U_n
+    reset: Optional[str] = choice(None, "after", "before")
+
+
+@dataclass
+class ScheduleConfig:
+    """How the learning rate goes over the epochs of a run (of a stage, with strategy=residual)."""
+
+    name: str = "constant"
+    warmup_epochs: float = number(0.0, low=0)  # in which it rises from zero
 
 
 @dataclass
@@ -310,7 +321,11 @@ class Config(Hyperparameters):
     loss: LossConfig = field(default_factory=LossConfig)
     loss_type: Optional[str] = choice(None, "CE", "BPR")  # RecBole's word for loss and negatives
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    gru: GRUConfig = field(default_factory=GRUConfig)
+    clip_norm: Optional[float] = number(None, above=0)  # of all gradients together, at most
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    # Decay of an exponential moving average of the weights, which is what is evaluated and kept
+    ema: Optional[float] = number(None, above=0, below=1)
+    cell: CellConfig = field(default_factory=CellConfig)
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     train_on_validation: bool = False  # test a model trained on both, for the best number of epochs
@@ -322,8 +337,10 @@ class Config(Hyperparameters):
     num_threads: Optional[int] = number(None, low=1)  # of the CPU; null = PyTorch's choice
     # Of matrix products on a GPU: high = TF32, medium = bfloat16 where the library has it
     matmul_precision: str = choice("highest", "highest", "high", "medium")
-    # Whether the training step is compiled; graph = a CUDA graph of the step as it stands
-    compile: str = choice("auto", "auto", "always", "graph", "never")
+    # The training step. never: the plain one; always: C++ on a CPU, torch.compile on a GPU;
+    # products: C++, but the products of scores by PyTorch; graph: a CUDA graph; auto: the quickest
+    compile: str = choice("auto", "auto", "always", "products", "graph", "never")
+    plugins: Optional[list[str]] = None  # modules that register models, cells, losses, ... of yours
     resume: Optional[str] = None  # a last.pt to go on from
     sweep_name: Optional[str] = None  # folder of a multirun; null = the time
 

@@ -18,11 +18,12 @@ from p_rnn.jobs import CountingJob, Job, TrainingJob
 from p_rnn.models.architectures import check_model
 from p_rnn.registry import lookup, settings_for
 from p_rnn.resolve import resolve
+from p_rnn.resuming import check_resume
 from p_rnn.runtime import environment, use_device, write_json
 from p_rnn.tracking import Tracker
-from p_rnn.training.fit import check_resume
 from p_rnn.training.losses import build_loss
 from p_rnn.training.optimizers import OPTIMIZERS
+from p_rnn.training.schedules import SCHEDULES
 from p_rnn.training.strategies import build_strategy
 
 log = logging.getLogger(__name__)
@@ -116,3 +117,4 @@ def check_names(config: Config) -> None:
     build_loss(config.loss)
     optimizer = lookup("optimizer", OPTIMIZERS, config.optimizer.name)
     settings_for("optimizer", optimizer, config.optimizer)
+    lookup("schedule", SCHEDULES, config.schedule.name)

@@ -18,9 +18,10 @@ from p_rnn.data.features import Feature
 from p_rnn.evaluation.evaluator import evaluate, summarise
 from p_rnn.models.architectures import build_network
 from p_rnn.random import Streams
+from p_rnn.resuming import resume
 from p_rnn.tracking import Tracker
 from p_rnn.training.checkpoint import save_checkpoint
-from p_rnn.training.fit import History, fit, load_network, network_content, resume
+from p_rnn.training.fit import History, fit, load_network, network_content
 from p_rnn.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class TrainingJob(Job):
         self.history = History()
         self.updates = self.parameters = 0
         self.learned: dict[str, int] = {}
+        self.route = "never"
 
     def fit(self) -> Any:
         config = self.config
@@ -99,8 +101,7 @@ class TrainingJob(Job):
             sessions = self.dataset.sessions("valid")
 
             def validate() -> dict[str, float]:
-                network.eval()
-                ranks = evaluate(network, sessions, protocol, self.device)
+                ranks = evaluate(trainer.ranker.eval(), sessions, protocol, self.device)
                 measured: dict[str, float] = summarise(ranks, protocol)["metrics"]
                 return measured
 
@@ -110,7 +111,7 @@ class TrainingJob(Job):
             self.history = resume(Path(config.resume), trainer, extra, checkpoints)
             self.before_s = sum(epoch["seconds"] for epoch in self.history.epochs)
         self.history = fit(trainer, validate, checkpoints, extra, self.history)
-        if self.history.best_epoch != self.history.last_epoch:
+        if self.history.best_epoch != self.history.last_epoch or trainer.average is not None:
             load_network(network, checkpoints / "best.pt")
         self._note(trainer)
         return network
@@ -124,7 +125,7 @@ class TrainingJob(Job):
         trainer = self._trainer(tracker, with_validation=True)
         for index in passes:
             trainer.run_pass(index)
-        network = trainer.network
+        network = trainer.ranker
         about = self.origin(network.num_items, with_validation=True)
         content = {**about, **network_content(network)}
         save_checkpoint(self.folder / "checkpoints" / "final.pt", self.config, content)
@@ -139,12 +140,14 @@ class TrainingJob(Job):
             "best_epochs_of_stages": [*history.stages, history.best_epoch],
             "updates": self.updates,
             "updates_of_subnets": self.learned,
+            "step": self.route,
             "parameters": self.parameters,
             "history": history.epochs,
         }
 
     def _note(self, trainer: Trainer) -> None:
         self.updates += trainer.updates
+        self.route = trainer.fast.route or self.route
         for name, count in zip(trainer.network.names, trainer.learned, strict=True):
             self.learned[name] = self.learned.get(name, 0) + count
         self.parameters = sum(p.numel() for p in trainer.network.parameters())

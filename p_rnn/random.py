@@ -37,6 +37,10 @@ class Streams:
             self.generators[name] = generator.manual_seed(_key(self.seed, name, 0))
         return self.generators[name]
 
+    def seed_torch(self, name: str) -> None:
+        """Seed PyTorch's own generators, for modules that draw from nothing else."""
+        torch.manual_seed(_key(self.seed, f"torch/{name}", self.epoch))
+
     def order(self, name: str) -> np.random.Generator:
         """For the order of an epoch's mini-batches: on the CPU, the same on every device."""
         return np.random.default_rng(_key(self.seed, name, self.epoch))
@@ -46,3 +50,4 @@ class Streams:
         self.epoch = epoch
         for name, generator in self.generators.items():
             generator.manual_seed(_key(self.seed, name, epoch))
+        self.seed_torch("epoch")

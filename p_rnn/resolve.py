@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import sys
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from p_rnn.config import (
+    CellConfig,
     ColumnsConfig,
     Config,
     DatasetConfig,
     EarlyStoppingConfig,
     EvaluationConfig,
-    GRUConfig,
     LossConfig,
     OptimizerConfig,
 )
@@ -41,6 +44,7 @@ def resolve(config: Config) -> Config:
         UserError: a value out of range, an impossible combination, or an explicitly given setting
             that has no effect in this combination.
     """
+    load_plugins(config.plugins or [])
     check_ranges(config)
     if config.model.family == "counts":
         return _resolve_counts(config)
@@ -62,16 +66,38 @@ def resolve(config: Config) -> Config:
     for name in needed:
         if getattr(config, name) is None:
             setattr(config, name, _own(config, name))
+    assert config.num_epochs is not None
+    if config.schedule.warmup_epochs > config.num_epochs:
+        raise UserError(
+            f"schedule.warmup_epochs={config.schedule.warmup_epochs} exceeds num_epochs="
+            f"{config.num_epochs}, so the learning rate would never be reached"
+        )
     # A criterion is taken whole: the metric of the model goes with its patience.
     if config.dataset.validation and config.early_stopping == EarlyStoppingConfig():
         config.early_stopping = replace(config.model.early_stopping)
     return _resolve_validation(config)
 
 
+def load_plugins(modules: list[str]) -> None:
+    """Import modules that register what they bring, from the working folder too.
+
+    Raises:
+        UserError: no such module, or one that fails as it is imported.
+    """
+    if modules and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # whatever a module may do
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"plugins: {name} cannot be imported ({reason})") from error
+
+
 # What a model that only counts can be told.
 FOR_COUNTS = ("dataset", "model", "baseline", "selected_features", "train_on_validation",
               "evaluation", "tracking", "paths", "seed", "device", "num_threads", "sweep_name",
-              "early_stopping.metric")  # fmt: skip
+              "early_stopping.metric", "plugins")  # fmt: skip
 
 
 def _resolve_counts(config: Config) -> Config:
@@ -94,8 +120,8 @@ def _refuse_recurrent(config: Config) -> None:
     why = f"on model={config.model.name}, which has no GRU"
     for name in ("num_layers", "dropout_prob", "dropout_embedding", "dropout_hidden"):
         _refuse(getattr(config, name) is not None, name, why)
-    if config.gru != GRUConfig():
-        raise UserError(f"gru.reset has no effect {why}; leave it out")
+    if config.cell != CellConfig():
+        raise UserError(f"cell has no effect {why}; leave it out")
 
 
 def resolve_dataset(dataset: DatasetConfig) -> DatasetConfig:

@@ -42,7 +42,7 @@ def use_device(
     """
     # Gradients of a softmax are full of numbers below 1e-38, for each of which many processors take
     # a hundred times as long; from now on they are zero, in this thread and in those that it makes,
-    # so this comes before any of PyTorch's. (p_rnn/native/denormals.h does it in compiled passes.)
+    # so this comes before any of PyTorch's. (In C++, fast/native/denormals.h does it.)
     torch.set_flush_denormal(True)
     keep_freed_memory()
     if num_threads is not None:

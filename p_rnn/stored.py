@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from p_rnn.config import Config
 from p_rnn.errors import UserError
 from p_rnn.ranges import leaves
+from p_rnn.upgrade import upgraded_config
 
 
 def from_dict(plain: dict[str, Any], what: str) -> Config:
@@ -22,7 +23,8 @@ def from_dict(plain: dict[str, Any], what: str) -> Config:
         UserError: a key that this version does not have, or a wrong type.
     """
     try:
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
+        tree = OmegaConf.merge(OmegaConf.structured(Config), upgraded_config(plain))
+        config = OmegaConf.to_object(tree)
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise UserError(

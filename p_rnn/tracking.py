@@ -92,7 +92,12 @@ def flat_hyperparameters(config: Config) -> dict[str, bool | str | float | int]:
         )
         or None,
         "strategy": config.strategy.name,
-        "reset": config.gru.reset,
+        "cell": config.cell.name,
+        "reset": config.cell.reset,
+        "schedule": config.schedule.name,
+        "warmup_epochs": config.schedule.warmup_epochs,
+        "clip_norm": config.clip_norm,
+        "ema": config.ema,
         "seed": config.seed,
     }
     names = [f.name for f in fields(Hyperparameters) if f.name != "dropout_prob"]  # sets two others

@@ -7,12 +7,13 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 
-# What the workers start with: not what p_rnn sets for this process when it is imported. They start
-# together, but only one of them runs at a time, so none has to spin less for the sake of others
-# (p_rnn/__init__.py); this is how often OpenMP's threads look by default.
+# What the workers start with. They start together, but only one of them runs at a time, so none has
+# to spin less for the sake of others (p_rnn/process.py); this is how often OpenMP's threads look by
+# default. Large pages are what a run of scripts/train.py has.
 ENVIRONMENT = dict(os.environ)
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(ENVIRONMENT):
     ENVIRONMENT["GOMP_SPINCOUNT"] = "300000"
+ENVIRONMENT.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from hydra.core.hydra_config import HydraConfig  # noqa: E402
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from p_rnn.batches.session_parallel import Block, blocks_of
 from p_rnn.cli import load_config
-from p_rnn.data.batches import Block, session_parallel
 from p_rnn.experiment import train
 
 # Half of the default world's items and epochs, and fewer negatives: seconds instead of a minute.
@@ -59,10 +59,10 @@ def test_a_state_that_is_never_reset_loses(
     normal = recall("normal")["id_only"]
 
     def without_reset(*arguments: Any) -> Iterator[Block]:
-        for block in session_parallel(*arguments):
+        for block in blocks_of(*arguments):
             yield replace(block, first=np.zeros_like(block.first))
 
-    monkeypatch.setattr("p_rnn.training.feeds.session_parallel", without_reset)
+    monkeypatch.setattr("p_rnn.batches.session_parallel.blocks_of", without_reset)
     assert recall("without reset")["id_only"] < 0.95 * normal
 
 

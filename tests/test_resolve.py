@@ -281,7 +281,7 @@ def test_dropout_prob_without_effect_is_refused_for_one_hot_too() -> None:
         ("negatives", "smapled", "did you mean 'sampled'"),
         ("loss_type", "XE", "not a choice"),
         ("model.input", "onehot", "did you mean 'one_hot'"),
-        ("gru.reset", "between", "not a choice"),
+        ("cell.reset", "between", "not a choice"),
         ("model.hyperparameters.num_layers", "0", "model.hyperparameters.num_layers=0"),
         ("dataset.test_days", "0", "above 0"),
         ("dataset.session_gap_s", "0", "above 0"),

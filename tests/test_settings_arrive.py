@@ -218,7 +218,14 @@ CASES: dict[str, tuple[list[str], str]] = {
         "2",
     ),
     "strategy.name": (TAGS, "residual"),
-    "gru.reset": ([], "before"),
+    "cell.name": (["cell=gru", "cell.reset=null"], "lstm"),
+    "cell.reset": ([], "before"),
+    "clip_norm": ([], "0.001"),
+    "schedule.name": ([], "cosine"),
+    "schedule.warmup_epochs": ([], "0.5"),
+    "ema": ([], "0.5"),
+    "optimizer.weight_decay": ([], "0.5"),
+    "model.optimizer.weight_decay": ([], "0.5"),
     "early_stopping.metric": (["num_epochs=6", "learning_rate=1"], "mrr@1"),
     "early_stopping.patience": (["num_epochs=12", "learning_rate=1"], "1"),
     "train_on_validation": ([], "true"),
@@ -235,7 +242,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "seed": ([], "1"),
     "device": ([], "none_such"),
     "num_threads": ([], "1"),
-    "compile": ([], "graph"),  # what it does: tests/training/test_engine.py
+    "compile": ([], "graph"),  # what it does: tests/fast/test_door.py
     "matmul_precision": ([], "high"),  # of a GPU
     "resume": ([], "none_such.pt"),
 }
@@ -289,7 +296,7 @@ REFUSED = {"model.name", "model.family", "dataset.properties", "model.optimizer.
            "dataset.item_table.separator", "dataset.item_table.on_conflict",
            "dataset.features.*.column_separator", "dataset.features.*.encoding"}  # fmt: skip
 # Of these the effect is tested where it shows.
-ELSEWHERE = {"sweep_name": "tests/test_cli.py"}
+ELSEWHERE = {"sweep_name": "tests/test_cli.py", "plugins": "tests/test_plugins.py"}
 
 
 def all_leaves(cls: Any, prefix: str = "") -> list[str]:

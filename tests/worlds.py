@@ -91,7 +91,7 @@ def trainer(
     """A trainer on `sessions()`, and the recorder of its losses."""
     data = data or sessions()
     read = {} if config.model.name == "id_only" else FEATURES if features is None else features
-    streams, tracker = Streams(config.seed), Recorder(folder)
+    streams, tracker = Streams(config.seed, config.device), Recorder(folder)
     made = build_network(config, N, streams, read)
     return Trainer(config, made, data, data.support(N), streams, tracker), tracker
 

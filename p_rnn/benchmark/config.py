@@ -23,7 +23,7 @@ class Grid:
     hidden_sizes: Optional[list[int]] = None
     num_items: Optional[list[int]] = None
     losses: Optional[list[str]] = None
-    compile: Optional[list[str]] = None  # never, always, graph, auto
+    compile: Optional[list[str]] = None  # never, always, products, graph, auto
     events: Optional[list[int]] = None  # evaluated for their memory, or prepared
 
 
@@ -32,7 +32,14 @@ class BenchmarkConfig(Grid):
     """scripts/benchmark.py"""
 
     part: str = choice(
-        "training", "training", "architectures", "catalogue", "evaluation", "preparation", "all"
+        "training",
+        "training",
+        "architectures",
+        "catalogue",
+        "denormals",
+        "evaluation",
+        "preparation",
+        "all",
     )
     rounds: int = number(5, low=1)
     seconds: float = number(1.0, above=0)  # about how long a measurement is
@@ -42,7 +49,13 @@ class BenchmarkConfig(Grid):
 
 
 LOSSES = ("cross_entropy", "bpr_max", "top1", "top1_max", "bpr")
-MODES = {"never": "eager", "always": "compiled", "graph": "graph", "auto": "auto"}
+MODES = {
+    "never": "plain",
+    "always": "fast",
+    "products": "products",
+    "graph": "graph",
+    "auto": "auto",
+}
 LOWEST = {"num_negatives": 0, "num_items": 10, "events": 10_000}  # of others 1
 STEP: dict[str, list[Any]] = {
     "batch_sizes": [128],
@@ -56,6 +69,7 @@ PARTS: dict[str, dict[str, list[Any]]] = {
     "training": {**STEP, "batch_sizes": [32, 128, 512], "num_negatives": [0, 2048]},
     "architectures": {**STEP, "losses": ["bpr_max"]},
     "catalogue": {**STEP, "num_items": [20_000, 200_000, 1_000_000]},
+    "denormals": {**STEP, "batch_sizes": [512], "losses": ["cross_entropy"]},
     "evaluation": {
         "hidden_sizes": [100],
         "num_items": [20_000, 200_000, 1_000_000],

@@ -118,6 +118,15 @@ class Plan:
                 ]
                 yield Group("catalogue", jobs, {"first_catalogue": 0})
 
+    def denormals(self) -> Iterator[Group]:
+        """A step whose softmax gradients would be denormal numbers against an ordinary one."""
+        for (labels, spec), (name, mode) in itertools.product(self.cells(), self._modes()):
+            jobs = [
+                Job(name, {"scores": scores, **labels}, replace(spec, compile=mode, sharp=sharp))
+                for scores, sharp in (("ordinary", False), ("far apart", True))
+            ]
+            yield Group("denormals", jobs, {"ordinary": 0})
+
     def evaluation(self) -> Iterator[Group]:
         """Ranking against its matrix product; then memory over the number of events."""
         for labels, spec in self.cells():
@@ -147,6 +156,7 @@ GROUPS: dict[str, Callable[[Plan], Iterator[Group]]] = {
     "training": Plan.training,
     "architectures": Plan.architectures,
     "catalogue": Plan.catalogue,
+    "denormals": Plan.denormals,
     "evaluation": Plan.evaluation,
     "preparation": Plan.preparation,
 }

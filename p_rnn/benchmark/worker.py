@@ -11,9 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from p_rnn.benchmark.plain.serving import (
+    LEARNED,
     Answer,
     Contender,
     Spec,
@@ -29,7 +31,9 @@ from p_rnn.data.prepare import prepare
 from p_rnn.evaluation.evaluator import Protocol, evaluate
 from p_rnn.evaluation.ranking import Ranker
 from p_rnn.models.architectures import build_network
-from p_rnn.models.network import PRNN, State
+from p_rnn.models.cells import State
+from p_rnn.models.merges import Merge
+from p_rnn.models.network import PRNN
 from p_rnn.random import Streams
 from p_rnn.resolve import resolve
 from p_rnn.runtime import use_device
@@ -39,6 +43,7 @@ from p_rnn.training.trainer import Trainer
 FEATURE_WIDTH = 128
 FEWEST_STEPS = 100  # of a pass, so that its end hardly counts
 MOST_EVENTS = 500_000
+SHARPER = 10.0  # weights of the output, and with a shared embedding of the input
 FIRST_TARGETS = 2000  # of the evaluation that tells how many a measurement has time for
 
 
@@ -77,7 +82,15 @@ class Training:
         rate = self._cycle() / (time.perf_counter() - started)
         wanted = int(rate * spec.seconds / len(self.indices))
         self._build(spec, max(FEWEST_STEPS * spec.batch_size, min(MOST_EVENTS, wanted)))
-        self._cycle()
+        learned = 0
+        while learned < LEARNED:
+            learned += self._cycle()
+        if spec.sharp:
+            with torch.no_grad():
+                merge = self.trainer.network.merge
+                assert isinstance(merge, Merge)
+                for table in merge.tables:
+                    table.weight.mul_(SHARPER)  # type: ignore[operator]
 
     def _build(self, spec: Spec, events: int) -> None:
         config = settings(spec)

@@ -17,7 +17,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from p_rnn import native
+from p_rnn.fast import native
+from p_rnn.fast.native import functions
 
 State = tuple[Tensor, ...]
 
@@ -245,7 +246,7 @@ class _Native(_Counter):
         self.bad = torch.zeros(1, dtype=torch.int64)
 
     def add(self, block: Tensor) -> None:
-        native.count_scores(block, self.own, self.at_least, self.above, self.bad)
+        functions.count_scores(block, self.own, self.at_least, self.above, self.bad)
 
     def counts(self) -> Tensor:
         self.total = torch.where(self.bad > 0, torch.nan, self.total)

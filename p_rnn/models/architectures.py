@@ -1,4 +1,4 @@
-"""The architectures as compositions of inputs, GRUs and a merge.
+"""The architectures as compositions of inputs, recurrent layers and a merge.
 
 (P) = as the p-RNN paper (RecSys 2016) has it; (R) = our reading where its text leaves room.
 """
@@ -10,19 +10,21 @@ from dataclasses import dataclass, fields
 
 from p_rnn.config import Config, InputConfig, SubnetConfig
 from p_rnn.errors import UserError
+from p_rnn.models.cells import Mean, check_cell
+from p_rnn.models.dropout import Dropout
 from p_rnn.models.inputs import Direct, ItemRows
-from p_rnn.models.mean import Mean
+from p_rnn.models.layers import Layers
 from p_rnn.models.merges import InteractionMerge, Merge, ProjectedMerge, SharedMerge
 from p_rnn.models.network import PRNN, Subnet
 from p_rnn.models.parts import ID, Features, Parts
-from p_rnn.models.table import torch_gru_, xavier_normal_
+from p_rnn.models.tables import torch_gru_, xavier_normal_
 from p_rnn.random import Streams
 from p_rnn.registry import lookup, suggest
 
 
 def _single(parts: Parts, name: str, inputs: list[str]) -> PRNN:
     subnet = parts.subnet(name, inputs, weighted=True)
-    table = parts.output(ID if parts.tied is not None else name, subnet.gru.hidden_size)
+    table = parts.output(ID if parts.tied is not None else name, subnet.layers.hidden_size)
     owner = None if parts.tied is not None else 0
     return PRNN(parts.num_items, {name: subnet}, Merge([table], [owner], [1.0]))
 
@@ -44,7 +46,7 @@ def concat(parts: Parts) -> PRNN:
 
 def _per_subnet(parts: Parts, merge: type[Merge]) -> PRNN:
     subnets = parts.parallel()
-    tables = [parts.output(name, s.gru.hidden_size) for name, s in subnets.items()]
+    tables = [parts.output(name, s.layers.hidden_size) for name, s in subnets.items()]
     owners = [None if table is parts.tied else k for k, table in enumerate(tables)]
     weights = [parts.weight(name) for name in subnets]
     return PRNN(parts.num_items, subnets, merge(tables, owners, weights))
@@ -71,14 +73,14 @@ def parallel_shared(parts: Parts) -> PRNN:
 
 def gru4recf(parts: Parts) -> PRNN:
     """RecBole's GRU4RecF: late fusion of two GRUs by a linear layer, dot product with E."""
-    parts.init, parts.init_gru, parts.gru_bias = xavier_normal_, torch_gru_, False
+    parts.init, parts.init_cell, parts.cell_bias = xavier_normal_, torch_gru_, False
     parts.feature_dropout = False
     subnets = {
         ID: parts.subnet(ID, [ID], False),
         "features": parts.subnet("features", list(parts.features), False),
     }
     assert parts.tied is not None
-    sizes = [s.gru.hidden_size for s in subnets.values()]
+    sizes = [s.layers.hidden_size for s in subnets.values()]
     weights = [parts.weight(name) for name in subnets]
     merge = ProjectedMerge(parts.tied, sizes, weights, "projection", parts.streams, parts.init)
     return PRNN(parts.num_items, subnets, merge)
@@ -93,7 +95,8 @@ def bpr_mf(parts: Parts) -> PRNN:
     width = parts.config.hidden_size
     assert width is not None
     table = parts.table(parts.num_items, width, "shared/embedding")
-    subnet = Subnet([Direct(ItemRows(table))], [1.0], Mean(width))
+    layers = Layers([Mean(width)], [Dropout(0.0, parts.streams.running("none"))], [])
+    subnet = Subnet([Direct(ItemRows(table))], [1.0], layers)
     return PRNN(parts.num_items, {ID: subnet}, Merge([table], [None], [1.0]))
 
 
@@ -135,6 +138,8 @@ def check_model(config: Config) -> None:
     """
     name, model = config.model.name, config.model
     kind = lookup("model", MODELS, name)
+    if config.model.family == "recurrent":
+        check_cell(config.cell)
     for f in fields(InputConfig):
         value = getattr(model, f.name)
         if value is None and f.name in kind.reads:

@@ -2,47 +2,41 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from p_rnn.models.ahead import Ahead
+BITS = 16  # of a random number that decides about an entry
 
 
-class Dropout(Ahead):
-    """Zeroes entries with probability p where gradients are made, and scales the others.
+class Dropout(nn.Module):
+    """Zeroes entries with probability p in training, and scales the others by 1 / (1 - p).
 
-    The scale is 1 / (1 - p). A subnet that rests in an update runs without gradients, and so
-    without dropout.
-
-    Args:
-        width: columns of what it acts on.
+    p is rounded to a multiple of 2^-16: a quarter of a 64-bit number is enough for an entry, and
+    drawing takes a tenth of the time of `Tensor.bernoulli_`.
     """
 
-    def __init__(self, p: float, width: int, generator: torch.Generator) -> None:
+    def __init__(self, p: float, generator: torch.Generator) -> None:
         super().__init__()
-        self.p, self.width = p, width
-        self.numbers = width
+        self.dropped = min(round(p * 2**BITS), 2**BITS - 1)
         self.generator = generator
 
     @property
     def active(self) -> bool:
-        return self.training and self.p > 0 and torch.is_grad_enabled()
+        return self.training and self.dropped > 0
 
-    def wanted(self, learning: bool) -> bool:
-        return learning and self.p > 0
-
-    def ahead(self, items: Tensor) -> list[Tensor]:
-        return [self._draw(torch.empty(*items.shape, self.width, device=items.device))]
-
-    def _draw(self, like: Tensor) -> Tensor:
-        mask = torch.empty_like(like).bernoulli_(1 - self.p, generator=self.generator)
-        return mask.mul_(1 / (1 - self.p))
-
-    def mask(self, like: Tensor, width: int) -> Tensor | None:
-        """The factors for [P, width] on the device of `like` [P, ...]; None for 1 everywhere."""
-        return self._draw(like.new_empty(len(like), width)) if self.active else None
+    def mask(self, *shape: int, like: Tensor) -> Tensor | None:
+        """0 or 1 / (1 - p), of the type of `like`; None: ones."""
+        if not self.active:
+            return None
+        count = math.prod(shape)
+        words = torch.empty(-(-count // 4), dtype=torch.int64, device=like.device)
+        words.random_(-(2**63), None, generator=self.generator)
+        drawn = words.view(torch.int16)[:count].view(shape)
+        keep: Tensor = drawn >= self.dropped - 2 ** (BITS - 1)
+        return keep.to(like.dtype).mul_(2**BITS / (2**BITS - self.dropped))
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.active:
-            return x
-        return x * (self.now[0] if self.now else self._draw(x))
+        mask = self.mask(*x.shape, like=x)
+        return x if mask is None else x * mask

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from p_rnn.models.ahead import Ahead
-from p_rnn.models.gru import GRU
-from p_rnn.models.mean import Mean
-from p_rnn.models.merges import Candidates, Learners, Merge, learns
-from p_rnn.models.table import Items, Table
+from p_rnn.batches import Batch
+from p_rnn.models.cells import State
+from p_rnn.models.layers import Layers
+from p_rnn.models.merges import Merge
+from p_rnn.models.tables import Items, Table
 
-State = tuple[Tensor, ...]
+Learners = Collection[int] | None  # numbers of the subnets that learn; None = all
 
 
 class Subnet(nn.Module):
-    """Views of the items and the GRU that reads them: a = sum_i w_i a_i.
+    """Views of the items and the recurrent layers that read them: a = sum_i w_i a_i.
 
     Several inputs are the paper's concatenation: [w_1 e; w_2 phi] W = w_1 e W_1 + w_2 phi W_2 (P).
+    A subnet in evaluation mode is frozen: it makes no gradients, and no dropout.
     """
 
     def __init__(
-        self, inputs: Sequence[nn.Module], weights: Sequence[float], gru: GRU | Mean
+        self, inputs: Sequence[nn.Module], weights: Sequence[float], layers: Layers
     ) -> None:
         super().__init__()
         self.inputs = nn.ModuleList(inputs)
         self.weights = list(weights)
-        self.gru = gru
+        self.layers = layers
 
-    def _gate_inputs(self, items: Tensor, repeat: Tensor | None) -> Tensor:
+    def gate_inputs(self, items: Tensor, repeat: Tensor | None = None) -> Tensor:
         total: Tensor | None = None
         for weight, read in zip(self.weights, self.inputs, strict=True):
             a = read(items, repeat)
@@ -41,21 +43,25 @@ class Subnet(nn.Module):
 
     def forward(self, items: Tensor, state: State) -> State:
         """The layers' states after one more item [B]."""
-        new: State = self.gru(self._gate_inputs(items, None), state)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.training):
+            new: State = self.layers(self.gate_inputs(items), state)
         return new
 
     def scan(self, items: Tensor, repeat: Tensor, widths: Sequence[int]) -> Tensor:
-        """The top layer's output [P, H] at all places of packed sequences (`GRU.scan`)."""
-        return self.gru.scan(self._gate_inputs(items, repeat), widths)
+        """The top layer's output [P, H] at all places of packed sequences (`Cell.scan`)."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.training):
+            return self.layers.scan(self.gate_inputs(items, repeat), widths)
 
 
 class PRNN(nn.Module):
     """K subnets and a merge.
 
     It is a `Ranker` (p_rnn.evaluation.ranking): `begin`, `step` and `scores`. Its state is the
-    tuple of all layers' hidden states [B, H_k], subnet after subnet. `learners` says which subnets
-    learn: the others run without gradients and without dropout, and nothing that they own gets a
-    gradient.
+    tuple of all layers' states [B, ...], subnet after subnet.
+
+    Attributes:
+        in_score: how many subnets run and count, from the first (`use`).
+        learners: which subnets learn (`learn`).
     """
 
     def __init__(self, num_items: int, subnets: Mapping[str, Subnet], merge: Merge) -> None:
@@ -65,90 +71,35 @@ class PRNN(nn.Module):
         self.subnets = nn.ModuleList(subnets.values())
         self.merge = merge
         self.in_score = len(self.names)
+        self.learners: Learners = None
 
-    def use(self, in_score: int) -> None:
-        """Have only the first `in_score` subnets run and count (a stage of `residual`)."""
-        assert 1 <= in_score <= len(self.names)
-        self.in_score = in_score
+    def forward(self, batch: Batch, state: State) -> tuple[Tensor, State]:
+        """Scores [M, C] of the candidates of a mini-batch, and the state after it."""
+        hidden, after = self.read(batch, state)
+        scores: Tensor = self.merge(hidden, batch.candidates)
+        return scores, after
 
-    @property
-    def device(self) -> torch.device:
-        return next(self.parameters()).device
+    def read(self, batch: Batch, state: State) -> tuple[list[Tensor], State]:
+        """Hidden states h_k [M, H_k] from which the targets are predicted, and the state.
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return next(self.parameters()).dtype
-
-    def tables(self) -> dict[str, Table]:
-        """Every table once, by name (an embedding that serves input and output is one table)."""
-        return {n: m for n, m in self.named_modules() if isinstance(m, Table)}
-
-    def ahead(self, learners: Learners = None) -> list[Ahead]:
-        """The modules of the subnets that run for which numbers are to be made ahead of a step."""
-        return [
-            module
-            for k, subnet, _ in self._active()
-            for module in subnet.modules()
-            if isinstance(module, Ahead) and module.wanted(learns(k, learners))
-        ]
-
-    def owners(self) -> dict[str, int | None]:
-        """Parameter name -> number of the subnet that owns it, or None where it is shared.
-
-        What serves a subnet and the merge at once, as the matrix of model.input=shared, is shared.
-        In an update in which that subnet rests, such a matrix learns from its part in the scores
-        alone, because nothing is propagated back through a subnet that rests (R).
+        Windows start from zero, whatever the state.
         """
-        owner: dict[nn.Parameter, int | None] = {}
-        for k, subnet in enumerate(self.subnets):
-            owner.update(dict.fromkeys(subnet.parameters(), k))
-        for p, its_owner in self.merge.owned().items():
-            owner[p] = None if p in owner else its_owner
-        return {name: owner.get(p) for name, p in self.named_parameters()}
+        if batch.repeat is None:
+            after = self.advance(batch.inputs, state)
+            return self.hidden(after), after
+        assert batch.picks is not None
+        outputs = [s.scan(batch.inputs, batch.repeat, batch.widths) for s, _ in self.active()]
+        return [each.index_select(0, batch.picks) for each in outputs], state
 
-    def _active(self) -> list[tuple[int, Subnet, slice]]:
-        """The subnets that run: number, module, and where its layers stand in the state."""
-        found, at = [], 0
-        for k in range(self.in_score):
-            subnet = self.subnets[k]
-            assert isinstance(subnet, Subnet)
-            found.append((k, subnet, slice(at, at + len(subnet.gru.layers))))
-            at += len(subnet.gru.layers)
-        return found
+    def advance(self, items: Tensor, state: State) -> State:
+        """The state after one more item [B] in every session."""
+        return tuple(h for subnet, at in self.active() for h in subnet(items, state[at]))
 
     def begin(self, batch: int) -> State:
         """Zero states for `batch` sessions."""
         like = next(self.parameters())
-        return tuple(
-            like.new_zeros(batch, subnet.gru.hidden_size)
-            for _, subnet, _ in self._active()
-            for _ in subnet.gru.layers
-        )
-
-    def advance(self, items: Tensor, state: State, learners: Learners = None) -> State:
-        """The state after one more item [B] in every session."""
-        grad = torch.is_grad_enabled()
-        new: list[Tensor] = []
-        for k, subnet, at in self._active():
-            with torch.set_grad_enabled(grad and learns(k, learners)):
-                new += subnet(items, state[at])
-        return tuple(new)
-
-    def read(
-        self, items: Tensor, widths: Sequence[int], picks: Tensor, learners: Learners = None
-    ) -> list[Tensor]:
-        """Hidden states h_k [M, H_k] at `picks` [M] of packed sequences that start from zero.
-
-        Args:
-            items: [P], step after step, longest sequence first; `widths`: as in `GRU.scan`.
-        """
-        grad = torch.is_grad_enabled()
-        distinct, repeat = torch.unique(items, return_inverse=True)  # the CPU waits for the GPU
-        hidden = []
-        for k, subnet, _ in self._active():
-            with torch.set_grad_enabled(grad and learns(k, learners)):
-                hidden.append(subnet.scan(distinct, repeat, widths).index_select(0, picks))
-        return hidden
+        widths = [width for subnet, _ in self.active() for width in subnet.layers.state_widths]
+        return tuple(like.new_zeros(batch, width) for width in widths)
 
     def step(self, items: Tensor, state: State, active: Tensor) -> State:
         """`advance` where `active` (bool [B]); the other sessions keep their state."""
@@ -157,29 +108,76 @@ class PRNN(nn.Module):
         return tuple(torch.where(keep, old, h) for old, h in zip(state, new, strict=True))
 
     def hidden(self, state: State) -> list[Tensor]:
-        """h_k [B, H_k]: the top layer's state of each subnet."""
-        return [state[at.stop - 1] for _, _, at in self._active()]
-
-    def merged(self, hidden: Sequence[Tensor], items: Items, learners: Learners = None) -> Tensor:
-        """Scores [B, C] of candidate items from the subnets' hidden states."""
-        scores: Tensor = self.merge(hidden, items, learners)
-        return scores
-
-    def candidates(
-        self, hidden: Sequence[Tensor], items: Items, learners: Learners = None
-    ) -> Candidates:
-        """What `merged` makes scores of."""
-        assert isinstance(self.merge, Merge)
-        return self.merge.candidates(hidden, items, learners)
+        """h_k [B, H_k]: the top layer's output of each subnet."""
+        return [state[at.start + subnet.layers.top] for subnet, at in self.active()]
 
     def scores(self, state: State, items: Items) -> Tensor:
         """Scores [B, C] of candidate items: a slice, [C], or [B, C]."""
-        return self.merged(self.hidden(state), items)
+        scores: Tensor = self.merge(self.hidden(state), items)
+        return scores
+
+    def active(self) -> list[tuple[Subnet, slice]]:
+        """The subnets that run, and where the states of their layers stand."""
+        found, at = [], 0
+        for subnet in self.subnets[: self.in_score]:
+            assert isinstance(subnet, Subnet)
+            found.append((subnet, slice(at, at + len(subnet.layers.state_widths))))
+            at += len(subnet.layers.state_widths)
+        return found
+
+    # --- what learns ----------------------------------------------------------------------------
+
+    def use(self, in_score: int) -> None:
+        """Have only the first `in_score` subnets run and count (a stage of `residual`)."""
+        assert 1 <= in_score <= len(self.names)
+        self.in_score = in_score
+
+    def learn(self, learners: Learners) -> None:
+        """Have only these subnets, and what is shared, learn; the others are frozen.
+
+        What serves a subnet and the merge at once, as the matrix of model.input=shared, is shared.
+        In an update in which that subnet is frozen, such a matrix learns from its part in the
+        scores alone, because nothing is propagated back through a frozen subnet (R).
+        """
+        if self.training and learners == self.learners:
+            return
+        self.learners = learners
+        owners = self.owners()
+        for name, p in self.named_parameters():
+            p.requires_grad_(learners is None or owners[name] is None or owners[name] in learners)
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode for the subnets that learn; frozen ones stay in evaluation mode."""
+        super().train(mode)
+        for k, subnet in enumerate(self.subnets):
+            subnet.train(mode and (self.learners is None or k in self.learners))
+        return self
+
+    def owners(self) -> dict[str, int | None]:
+        """Parameter name -> number of the subnet that owns it, or None where it is shared."""
+        owner: dict[nn.Parameter, int | None] = {}
+        for k, subnet in enumerate(self.subnets):
+            owner.update(dict.fromkeys(subnet.parameters(), k))
+        for p, its_owner in self.merge.owned().items():
+            owner[p] = None if p in owner else its_owner
+        return {name: owner.get(p) for name, p in self.named_parameters()}
 
     def select(self, state: State, other: State, subnets: Learners) -> State:
-        """`state`, but the layers of these subnets from `other`."""
+        """`state`, but of these subnets their part of `other`."""
         mixed = list(state)
-        for k, _, at in self._active():
-            if learns(k, subnets):
+        for k, (_, at) in enumerate(self.active()):
+            if subnets is None or k in subnets:
                 mixed[at] = other[at]
         return tuple(mixed)
+
+    def dense_gradients(self) -> Self:
+        """Have tables make dense gradients [N, D], for tools that take no sparse ones."""
+        for module in self.modules():
+            if isinstance(module, Table):
+                module.sparse = False
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device

@@ -12,7 +12,8 @@ from torch import nn
 
 from p_rnn.config import Config
 from p_rnn.data.features import BagFeature, Feature
-from p_rnn.models.gru import GRU
+from p_rnn.models.cells import Initial, build_cell, check_cell
+from p_rnn.models.dropout import Dropout
 from p_rnn.models.inputs import (
     DenseRows,
     Direct,
@@ -22,8 +23,9 @@ from p_rnn.models.inputs import (
     Projection,
     new_table,
 )
+from p_rnn.models.layers import Layers
 from p_rnn.models.network import Subnet
-from p_rnn.models.table import Init, Table, uniform_
+from p_rnn.models.tables import Init, Table, uniform_
 from p_rnn.random import Streams
 from p_rnn.registry import lookup
 
@@ -40,10 +42,15 @@ class Parts:
     streams: Streams
     features: Features
     init: Init = uniform_  # of embeddings
-    init_gru: Init = uniform_
-    gru_bias: bool = True
+    init_cell: Init = uniform_
+    cell_bias: bool = True
     feature_dropout: bool = True  # dropout_embedding acts on embeddings of features as well
     tied: Table | None = field(default=None, init=False)  # E, where input and output share it
+
+    @property
+    def gates(self) -> int:
+        """Gate inputs are gates * H wide."""
+        return check_cell(self.config.cell).gates
 
     def weight(self, name: str) -> float:
         return self.config.subnet(name).weight
@@ -67,8 +74,16 @@ class Parts:
         width, dropout = self.config.embedding_size, self.config.dropout_embedding
         assert width is not None
         assert dropout is not None
-        dropout = dropout if dropped else 0.0
-        return Projection(view, width, hidden, dropout, name, self.streams, self.init_gru)
+        return self.projected(view, width, name, hidden, dropout if dropped else 0.0)
+
+    def projected(
+        self, view: nn.Module, width: int, name: str, hidden: int, dropout: float = 0.0
+    ) -> Projection:
+        """A view [., width] times W."""
+        initial = Initial(name, self.streams, self.init_cell)
+        weight = initial.matrix(width, self.gates * hidden, "input", self.gates)
+        generator = self.streams.running(f"{name}/dropout_embedding")
+        return Projection(view, weight, Dropout(dropout, generator))
 
     def pooled(
         self, name: str, feature: BagFeature, width: int, key: str, gates: int
@@ -76,25 +91,43 @@ class Parts:
         """The view of a bag, over a table of its own."""
         mode = self.config.pooling_mode or self.config.model.hyperparameters.pooling_mode
         assert mode is not None
-        table = self.table(feature.num_tokens, width, f"{name}/{key}", gates)
+        table = self.table(feature.num_tokens, width, f"{name}/{key}", gates, padding=1)
         return PooledRows(feature, table, mode, self.streams.device)
 
-    def table(self, rows: int, width: int, key: str, gates: int = 1) -> Table:
-        return new_table(rows, width, key, self.streams, self.init, gates)
+    def table(self, rows: int, width: int, key: str, gates: int = 1, padding: int = 0) -> Table:
+        return new_table(rows, width, key, self.streams, self.init, gates, padding)
 
     def subnet(self, name: str, inputs: list[str], weighted: bool) -> Subnet:
-        """A GRU over one or several inputs; `weighted`: these have weights of their own."""
-        config, hidden = self.config, self.hidden_size(name)
-        layers = self.config.subnet(name).num_layers or config.num_layers
-        assert layers is not None
-        assert config.dropout_hidden is not None
+        """Recurrent layers over one or several inputs; `weighted`: these have their own weights."""
+        hidden = self.hidden_size(name)
         made = [
             self.id_input(hidden) if each == ID else self.feature_input(each, hidden)
             for each in inputs
         ]
-        gru = GRU(hidden, layers, config.gru.reset, config.dropout_hidden, name, self.streams,
-                  self.init_gru, self.gru_bias)  # fmt: skip
-        return Subnet(made, [self.weight(each) if weighted else 1.0 for each in inputs], gru)
+        weights = [self.weight(each) if weighted else 1.0 for each in inputs]
+        return Subnet(made, weights, self.layers(name, hidden))
+
+    def layers(self, name: str, hidden: int) -> Layers:
+        """The recurrent layers of a subnet."""
+        config = self.config
+        num_layers = config.subnet(name).num_layers or config.num_layers
+        assert num_layers is not None
+        assert config.dropout_hidden is not None
+        initials = [
+            Initial(f"{name}/{config.cell.name}{k}", self.streams, self.init_cell, self.cell_bias)
+            for k in range(num_layers)
+        ]
+        return Layers(
+            [build_cell(config.cell, hidden, each) for each in initials],
+            [
+                Dropout(config.dropout_hidden, self.streams.running(f"{each.name}/dropout_hidden"))
+                for each in initials
+            ],
+            [
+                each.matrix(hidden, self.gates * hidden, "input", self.gates)
+                for each in initials[1:]
+            ],
+        )
 
     def parallel(self) -> dict[str, Subnet]:
         """A subnet over item ids and one for each feature."""
@@ -108,8 +141,10 @@ class Parts:
 
 
 def one_hot(parts: Parts, hidden: int) -> nn.Module:
-    """A row of W [N, 3H] per item: the paper's 1-of-N vector times W (P)."""
-    return Direct(ItemRows(parts.table(parts.num_items, 3 * hidden, "id/one_hot", gates=3)))
+    """A row of W [N, gates H] per item: the paper's 1-of-N vector times W (P)."""
+    return Direct(
+        ItemRows(parts.table(parts.num_items, parts.gates * hidden, "id/one_hot", parts.gates))
+    )
 
 
 def embedding(parts: Parts, hidden: int) -> nn.Module:
@@ -134,12 +169,12 @@ ID_INPUTS: dict[str, Callable[[Parts, int], nn.Module]] = {
 
 
 def direct_feature(parts: Parts, name: str, hidden: int) -> nn.Module:
-    """W phi: pooled rows of W [V, 3H] of a bag, or a dense vector times W."""
+    """W phi: pooled rows of W [V, gates H] of a bag, or a dense vector times W."""
     feature = parts.features[name]
     if isinstance(feature, BagFeature):
-        return Direct(parts.pooled(name, feature, 3 * hidden, "direct", gates=3))
+        return Direct(parts.pooled(name, feature, parts.gates * hidden, "direct", parts.gates))
     view = DenseRows(feature, parts.streams.device)
-    return Projection(view, view.width, hidden, 0.0, name, parts.streams, parts.init_gru)
+    return parts.projected(view, view.width, name, hidden)
 
 
 def embedded_feature(parts: Parts, name: str, hidden: int) -> nn.Module:

@@ -12,9 +12,10 @@ import torch
 from p_rnn.config import Config
 from p_rnn.errors import UserError
 from p_rnn.stored import from_dict
+from p_rnn.upgrade import upgraded_content
 
 FORMAT = "p_rnn checkpoint"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 HEADER = ("format", "format_version", "config")
 
 
@@ -45,7 +46,9 @@ def load_checkpoint(path: Path) -> tuple[Config, dict[str, Any]]:
             raise KeyError("format")
     except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
         raise UserError(f"{path} is not a whole p_rnn checkpoint") from error
-    if content["format_version"] != FORMAT_VERSION:
+    if content["format_version"] == 2:
+        content = upgraded_content(content)
+    elif content["format_version"] != FORMAT_VERSION:
         raise UserError(
             f"{path} has format version {content['format_version']}, this is {FORMAT_VERSION}"
         )

@@ -1,4 +1,4 @@
-"""Pass after pass: train, validate, keep the best, stop early, go on after an interruption."""
+"""Pass after pass: train, validate, keep the best, stop early."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p_rnn.config import Config
-from p_rnn.errors import UserError
 from p_rnn.models.network import PRNN
-from p_rnn.stored import refuse_difference
-from p_rnn.training.checkpoint import HEADER, load_checkpoint, save_checkpoint
+from p_rnn.training.checkpoint import load_checkpoint, save_checkpoint
 from p_rnn.training.strategies import Pass
 from p_rnn.training.trainer import PassResult, Trainer
 
@@ -87,6 +84,8 @@ def fit(
 
 def _next_stage(trainer: Trainer, checkpoints: Path, history: History, plan: Pass) -> None:
     best = load_network(trainer.network, checkpoints / "best.pt")
+    if trainer.average is not None:
+        set_network(trainer.average, best)
     trainer.optimizer.load_state_dict(best["optimizer"])
     name = trainer.network.names[plan.in_score - 1]
     log.info("stage %d: subnet %s joins the best state, of epoch %d",
@@ -105,14 +104,14 @@ def _record(
 ) -> None:
     """A row of the history, points for TensorBoard, a line for people."""
     plan, epoch, tracker = trainer.passes[index], index + 1, trainer.tracker
-    names, learners = trainer.network.names, _learners(trainer, plan)
+    names, learners = trainer.network.names, learners_of(trainer, plan)
     row: dict[str, Any] = {"epoch": epoch, "stage": plan.stage, "learners": learners,
                            **asdict(done), "updates": trainer.updates}  # fmt: skip
     line = f"epoch {epoch}: loss {done.loss:.4f}, {done.events / done.seconds:,.0f} events/s"
     if plan.in_score < len(names) or learners != [list(names)]:
         line += f", {' '.join('+'.join(each) for each in learners)} learned"
     tracker.scalar("epoch/loss", done.loss, epoch)
-    tracker.scalar("epoch/learning_rate", trainer.optimizer.learning_rate, epoch)
+    tracker.scalar("epoch/learning_rate", float(trainer.optimizer.param_groups[0]["lr"]), epoch)
     if valid is not None:
         row["valid"] = valid
         for name, value in valid.items():
@@ -126,7 +125,7 @@ def _record(
         history.best_epoch, history.best = epoch, valid or {}
 
 
-def _learners(trainer: Trainer, plan: Pass) -> list[list[str]]:
+def learners_of(trainer: Trainer, plan: Pass) -> list[list[str]]:
     """The names of the subnets that learn, update after update of a mini-batch."""
     return [[trainer.network.names[k] for k in learners] for learners in plan.updates]
 
@@ -136,20 +135,24 @@ def _save(
 ) -> None:
     content = {**extra, **network_content(trainer.network), "history": asdict(history)}
     content.update(
-        optimizer=trainer.optimizer.state_dict(), updates=trainer.updates, learned=trainer.learned
-    )
+        optimizer=trainer.optimizer.state_dict(), updates=trainer.updates, learned=trainer.learned,
+        route=trainer.fast.route,
+    )  # fmt: skip
+    if trainer.average is not None:
+        content["average"] = trainer.average.state_dict()
     # last.pt first: after an interruption in between, it is itself the best (see `resume`).
     save_checkpoint(checkpoints / "last.pt", trainer.config, content)
     if better:
-        _save_best(trainer, checkpoints, content)
+        save_best(trainer, checkpoints, content)
 
 
-def _save_best(trainer: Trainer, checkpoints: Path, content: dict[str, Any]) -> None:
+def save_best(trainer: Trainer, checkpoints: Path, content: dict[str, Any]) -> None:
     """best.pt out of the content of a last.pt; with the optimizer where a stage starts from it."""
-    drop = {"updates", "learned"}
+    drop = {"updates", "learned", "route", "average"}
     if trainer.passes[-1].stage == 0:
         drop.add("optimizer")
     kept = {key: value for key, value in content.items() if key not in drop}
+    kept["model"] = content.get("average", content["model"])  # that which was validated
     save_checkpoint(checkpoints / "best.pt", trainer.config, kept)
 
 
@@ -169,53 +172,3 @@ def set_network(network: PRNN, content: dict[str, Any]) -> None:
     """The inverse of `network_content`."""
     network.load_state_dict(content["model"])
     network.use(content["in_score"])
-
-
-def check_resume(path: Path, config: Config) -> None:
-    """Refuse to go on from a checkpoint of other settings, before anything takes time.
-
-    Raises:
-        UserError: no checkpoint, one without an optimizer, or the first setting that differs.
-    """
-    stored, content = load_checkpoint(path)
-    if "optimizer" not in content:
-        raise UserError(f"resume={path} cannot be trained on; give the run's checkpoints/last.pt")
-    free = ("num_epochs", "early_stopping.patience", "evaluation.baselines")
-    refuse_difference(f"resume={path}", stored, config, free)
-
-
-def resume(path: Path, trainer: Trainer, extra: dict[str, Any], checkpoints: Path) -> History:
-    """Put a trainer where an interrupted run was; the run's best.pt is taken along.
-
-    Raises:
-        UserError: the checkpoint is of another data set or other features, or has trained longer
-            than, or otherwise than, asked for.
-    """
-    _, content = load_checkpoint(path)
-    for key, value in extra.items():
-        if content[key] != value:
-            raise UserError(f"resume={path} was trained on other data ({key} {content[key]})")
-    history = History(**content["history"])
-    if history.last_epoch > len(trainer.passes):
-        raise UserError(
-            f"resume={path} has trained {history.last_epoch} epochs already, and num_epochs="
-            f"{trainer.config.num_epochs} makes {len(trainer.passes)}"
-        )
-    for row in history.epochs:
-        plan = trainer.passes[row["epoch"] - 1]
-        if (plan.stage, _learners(trainer, plan)) != (row["stage"], row["learners"]):
-            raise UserError(f"resume={path}: with another num_epochs, strategy="
-                            f"{trainer.config.strategy.name} would have trained otherwise in epoch "
-                            f"{row['epoch']}; keep num_epochs")  # fmt: skip
-    if history.best_epoch == history.last_epoch:
-        _save_best(trainer, checkpoints, content)
-    elif history.best_epoch:
-        _, best = load_checkpoint(path.with_name("best.pt"))
-        save_checkpoint(checkpoints / "best.pt", trainer.config, {
-            key: value for key, value in best.items() if key not in HEADER
-        })  # fmt: skip
-    set_network(trainer.network, content)
-    trainer.optimizer.load_state_dict(content["optimizer"])
-    trainer.updates, trainer.learned = content["updates"], list(content["learned"])
-    log.info("going on from %s after epoch %d", path, history.last_epoch)
-    return history

@@ -1,193 +1,188 @@
 """Optimizers that move dense parameters whole and tables row by row.
 
-An optimizer is a rule `apply(weight, gradient, slots)` on rows of any number: the same rule serves
-a dense parameter and the rows of a table that a step touched. Rows that were not touched
-keep their weights and their slots.
+Each is a `torch.optim.Optimizer` with a rule for rows of any number: the same rule serves a dense
+parameter and the rows of a table that a step touched. Rows that were not touched keep their weights
+and their slots, weight decay included. The learning rate may be a number or a 0-d tensor.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from p_rnn import native
 from p_rnn.config import OptimizerConfig
-from p_rnn.models.network import PRNN
-from p_rnn.models.plans import RowPlan
-from p_rnn.models.table import RowGradient
-from p_rnn.native import EPS
 from p_rnn.registry import lookup, settings_for
+from p_rnn.training.gradients import summed_rows
 
-Slots = dict[str, Tensor]
+EPS = 1e-6  # in Adagrad's root (P)
+Group = dict[str, Any]
 
 
-class Optimizer(ABC):
-    """Steps every parameter of a network that has a gradient."""
+class RowOptimizer(torch.optim.Optimizer):
+    """Applies a rule to every parameter that has a gradient.
 
-    slot_names: tuple[str, ...]
-    counting = False  # whether the rule depends on the number of updates
+    Attributes:
+        slots: the names of the tensors like a parameter that the rule keeps.
+        counting: whether the rule depends on the number of updates.
+    """
 
-    def __init__(self, network: PRNN, learning_rate: float) -> None:
-        self.learning_rate = learning_rate
-        self.tables = network.tables()
-        self.dense: dict[str, nn.Parameter] = {
-            name: p for name, p in network.named_parameters() if p.requires_grad
-        }
-        self.slots: dict[str, Slots] = {
-            name: {slot: torch.zeros_like(weight) for slot in self.slot_names}
-            for name, weight in self._weights()
-        }
-        # Updates of each parameter: one that does not learn in an update rests, its count included.
-        # One tensor, because a compiled step would take numbers, and tensors of one, for constants.
-        device = next(iter(self._weights()))[1].device
-        size = max(len(self.slots), 2)
-        self.counts = torch.zeros(size, dtype=torch.float64, device=device)
-        self.places = {name: place for place, name in enumerate(self.slots)}
+    slots: tuple[str, ...] = ()
+    counting = False
 
-    def _weights(self) -> Iterator[tuple[str, Tensor]]:
-        """What is moved; of a table the storage, scratch row included."""
-        for name, parameter in self.dense.items():
-            yield name, parameter.detach()
-        yield from ((name, table.storage) for name, table in self.tables.items())
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, **settings: float) -> None:
+        super().__init__(params, {"lr": lr, **settings})
 
-    @abstractmethod
-    def apply(self, weight: Tensor, gradient: Tensor, slots: Slots, count: Tensor) -> None:
-        """Move `weight` and `slots` in place, for the count-th time; may overwrite `gradient`."""
+    def rule(
+        self, weight: Tensor, gradient: Tensor, slots: Sequence[Tensor], group: Group, count: Any
+    ) -> None:
+        """Move `weight` and `slots` in place; `counting` rules for the count-th time (0-d)."""
+        raise NotImplementedError
 
     @torch.no_grad()
-    def step(
-        self, measure: bool = False, plans: Mapping[str, RowPlan] | None = None
-    ) -> Tensor | None:
-        """Apply and clear all gradients; with `measure`, their joint L2 norm (0-d tensor).
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        assert closure is None, "a mini-batch is read once"
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self._move(p, group)
 
-        Args:
-            plans: by the name of the table, of the reads of this step, where made ahead.
-        """
-        squares: list[Tensor] = []
-        for name, parameter in self.dense.items():
-            if parameter.grad is not None:
-                gradient, parameter.grad = parameter.grad, None
-                if measure:
-                    squares.append(gradient.square().sum())
-                self._apply(name, parameter.detach(), gradient)
-        for name, table in self.tables.items():
-            taken = table.take_gradient(plans.get(name) if plans else None)
-            if taken is None:
-                continue
-            if measure:
-                squares.append(taken.values.square().sum())
-            if taken.plan is None:
-                self._apply(name, table.storage[:-1], taken.source)
-            else:
-                self._apply_rows(name, table.storage, taken)
-        return torch.stack(squares).sum().sqrt() if measure else None
+    def slots_of(self, p: nn.Parameter) -> list[Tensor]:
+        """The slots of a parameter; zeros at first."""
+        state = self.state[p]
+        for name in self.slots:
+            if name not in state:
+                state[name] = torch.zeros_like(p)
+        return [state[name] for name in self.slots]
 
-    def _apply(self, name: str, weight: Tensor, gradient: Tensor) -> None:
-        slots = {slot: x[: len(weight)] for slot, x in self.slots[name].items()}
-        self.apply(weight, gradient, slots, self._count(name))
+    def _move(self, p: nn.Parameter, group: Group) -> None:
+        slots = self.slots_of(p)
+        count = self._count(p) if self.counting else None
+        assert p.grad is not None
+        if not p.grad.is_sparse:
+            self._apply(p, p.grad, slots, group, count)
+            return
+        rows, gradient = summed_rows(p.grad)
+        moved = [x.index_select(0, rows) for x in (p, *slots)]
+        self._apply(moved[0], gradient, moved[1:], group, count)
+        for x, new in zip((p, *slots), moved, strict=True):
+            x.index_copy_(0, rows, new)  # rows that come again are equal
 
-    def _count(self, name: str) -> Tensor:
-        count = self.counts[self.places[name]]
-        return count.add_(1) if self.counting else count
+    def _apply(self, weight: Tensor, gradient: Tensor, slots: Sequence[Tensor], group: Group,
+               count: Any) -> None:  # fmt: skip
+        if group["weight_decay"] != 0:
+            gradient = self.decay(weight, gradient, group)
+        self.rule(weight, gradient, slots, group, count)
 
-    def _apply_rows(self, name: str, storage: Tensor, taken: RowGradient) -> None:
-        """The same for some rows; the scratch row may come often, with a gradient of zero."""
-        rows = taken.rows
-        assert rows is not None
-        weight = storage.index_select(0, rows)
-        slots = {slot: x.index_select(0, rows) for slot, x in self.slots[name].items()}
-        self.apply(weight, taken.values, slots, self._count(name))
-        storage.index_copy_(0, rows, weight)
-        for slot, x in self.slots[name].items():
-            x.index_copy_(0, rows, slots[slot])
+    def decay(self, weight: Tensor, gradient: Tensor, group: Group) -> Tensor:
+        """The gradient with that of an L2 penalty, as in PyTorch's optimizers."""
+        return gradient.add(weight, alpha=group["weight_decay"])
 
-    def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain Python only."""
-        counts = {name: int(self.counts[place]) for name, place in self.places.items()}
-        slots = {
-            name: {slot: self._stored(name, x) for slot, x in slots.items()}
-            for name, slots in self.slots.items()
-        }
-        return {"counts": counts, "slots": slots}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name, count in state["counts"].items():
-            self.counts[self.places[name]] = count
-        for name, slots in self.slots.items():
-            for slot, x in slots.items():
-                self._stored(name, x).copy_(state["slots"][name][slot])
-
-    def _stored(self, name: str, slot: Tensor) -> Tensor:
-        """Without the scratch row."""
-        return slot if name in self.dense else slot[:-1]
+    def _count(self, p: nn.Parameter) -> Tensor:
+        """The updates of a parameter, this one included: while it is frozen its count rests."""
+        state = self.state[p]
+        count = state.get("step")
+        if count is None:
+            count = torch.zeros((), dtype=torch.float64, device=p.device)
+        state["step"] = count.to(p.device)  # a checkpoint has it on the CPU
+        return state["step"].add_(1)  # type: ignore[no-any-return]
 
 
-class Adagrad(Optimizer):
+class Adagrad(RowOptimizer):
     """acc += g^2;  v = momentum * v - lr * g / sqrt(acc + 1e-6);  w += v, on touched rows (P).
 
     Rows read twice in a step have their gradients summed before they are squared.
     """
 
-    slot_names: tuple[str, ...] = ("acc", "velocity")
+    slots: tuple[str, ...] = ("acc", "velocity")
 
-    def __init__(self, network: PRNN, learning_rate: float, *, momentum: float) -> None:
-        self.momentum = momentum
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, *, momentum: float,
+                 weight_decay: float = 0.0) -> None:  # fmt: skip
         if momentum == 0:
-            self.slot_names = ("acc",)
-        super().__init__(network, learning_rate)
+            self.slots = ("acc",)
+        super().__init__(params, lr, momentum=momentum, weight_decay=weight_decay)
 
-    def apply(self, weight: Tensor, gradient: Tensor, slots: Slots, count: Tensor) -> None:
-        acc = slots["acc"].addcmul_(gradient, gradient)
-        gradient.mul_((acc + EPS).rsqrt_())
-        if self.momentum:
-            velocity = slots["velocity"].mul_(self.momentum)
-            weight.add_(velocity.sub_(gradient, alpha=self.learning_rate))
+    def rule(
+        self, weight: Tensor, gradient: Tensor, slots: Sequence[Tensor], group: Group, count: Any
+    ) -> None:
+        acc, *velocity = slots
+        root = acc.addcmul_(gradient, gradient).add(EPS).sqrt_()
+        if velocity:
+            weight.add_(descend_(velocity[0].mul_(group["momentum"]), gradient, root, group["lr"]))
         else:
-            weight.sub_(gradient, alpha=self.learning_rate)
-
-    def _apply_rows(self, name: str, storage: Tensor, taken: RowGradient) -> None:
-        plan = taken.plan
-        if plan is None or not native.serves(storage):
-            super()._apply_rows(name, storage, taken)
-            return
-        acc, velocity = self.slots[name]["acc"], self.slots[name].get("velocity")
-        sources = [x.contiguous() for x in taken.sources]
-        torch.ops.p_rnn.adagrad_rows(
-            storage, acc, velocity, sources, plan.rows, plan.starts, plan.order, plan.weights,
-            self.learning_rate, self.momentum,
-        )  # fmt: skip
+            descend_(weight, gradient, root, group["lr"])
 
 
-class Adam(Optimizer):
+def descend_(x: Tensor, gradient: Tensor, root: Tensor, lr: float | Tensor) -> Tensor:
+    """x -= lr * gradient / root."""
+    if isinstance(lr, Tensor):
+        return x.sub_(gradient / root * lr)
+    return x.addcdiv_(gradient, root, value=-lr)
+
+
+class SGD(RowOptimizer):
+    """v = momentum * v + g;  w -= lr * v, on touched rows."""
+
+    slots: tuple[str, ...] = ("velocity",)
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, *, momentum: float = 0.0,
+                 weight_decay: float = 0.0) -> None:  # fmt: skip
+        if momentum == 0:
+            self.slots = ()
+        super().__init__(params, lr, momentum=momentum, weight_decay=weight_decay)
+
+    def rule(
+        self, weight: Tensor, gradient: Tensor, slots: Sequence[Tensor], group: Group, count: Any
+    ) -> None:
+        if slots:
+            gradient = slots[0].mul_(group["momentum"]).add_(gradient)
+        weight.sub_(gradient * group["lr"])
+
+
+class Adam(RowOptimizer):
     """Adam (Kingma & Ba 2015) with bias correction; on tables for the touched rows."""
 
-    slot_names = ("mean", "square")
+    slots = ("mean", "square")
     counting = True
 
-    def __init__(
-        self, network: PRNN, learning_rate: float, *, beta1: float, beta2: float, eps: float
-    ) -> None:
-        self.betas = (beta1, beta2)
-        self.eps = eps
-        super().__init__(network, learning_rate)
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, *, beta1: float, beta2: float,
+                 eps: float, weight_decay: float = 0.0) -> None:  # fmt: skip
+        super().__init__(params, lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
 
-    def apply(self, weight: Tensor, gradient: Tensor, slots: Slots, count: Tensor) -> None:
-        beta1, beta2 = self.betas
-        mean = slots["mean"].lerp_(gradient, 1 - beta1)
-        square = slots["square"].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        scale = (self.learning_rate / (1 - beta1**count)).to(weight.dtype)
-        root = (square / (1 - beta2**count).to(weight.dtype)).sqrt_().add_(self.eps)
+    def rule(
+        self, weight: Tensor, gradient: Tensor, slots: Sequence[Tensor], group: Group, count: Any
+    ) -> None:
+        mean, square = slots
+        beta1, beta2 = group["beta1"], group["beta2"]
+        mean.lerp_(gradient, 1 - beta1)
+        square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        scale = (group["lr"] / (1 - beta1**count)).to(weight.dtype)
+        root = (square / (1 - beta2**count).to(weight.dtype)).sqrt_().add_(group["eps"])
         weight.sub_(mean * scale / root)
 
 
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adagrad": Adagrad, "adam": Adam}
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019): w -= lr * decay * w first."""
+
+    def decay(self, weight: Tensor, gradient: Tensor, group: Group) -> Tensor:
+        weight.mul_(1 - group["lr"] * group["weight_decay"])
+        return gradient
 
 
-def build_optimizer(config: OptimizerConfig, network: PRNN, learning_rate: float) -> Optimizer:
-    """The optimizer of a resolved config for all parameters of a network."""
+# Of (parameters, learning rate, *, settings).
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adagrad": Adagrad,
+    "adam": Adam,
+    "adamw": AdamW,
+    "sgd": SGD,
+}
+
+
+def build_optimizer(
+    config: OptimizerConfig, parameters: Iterable[nn.Parameter], learning_rate: float
+) -> torch.optim.Optimizer:
+    """The optimizer of a resolved config."""
     cls = lookup("optimizer", OPTIMIZERS, config.name)
-    return cls(network, learning_rate, **settings_for("optimizer", cls, config))
+    return cls(parameters, learning_rate, **settings_for("optimizer", cls, config))

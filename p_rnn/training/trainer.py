@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,19 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from p_rnn.batches import Batch, build_batches
+from p_rnn.batches.session_parallel import num_pairs
 from p_rnn.config import Config
-from p_rnn.data.batches import num_pairs
 from p_rnn.data.dataset import Sessions
 from p_rnn.errors import UserError
-from p_rnn.models.merges import Learners
-from p_rnn.models.network import PRNN, State
+from p_rnn.fast import Fast
+from p_rnn.models.cells import State
+from p_rnn.models.network import PRNN
 from p_rnn.random import Streams
 from p_rnn.tracking import Tracker
-from p_rnn.training.engine import Engine
-from p_rnn.training.feeds import FEEDS, Step
+from p_rnn.training.losses import build_loss
 from p_rnn.training.optimizers import build_optimizer
+from p_rnn.training.schedules import factor_at, set_learning_rate
+from p_rnn.training.step import Update, train_step
 from p_rnn.training.strategies import Pass, build_strategy
-from p_rnn.training.update import Update
 
 
 class Diverged(UserError):
@@ -51,6 +55,7 @@ class Trainer:
     Attributes:
         passes: those of the run, as its strategy has them.
         updates: steps of the optimizer so far; `learned`: of them, those of each subnet.
+        average: the network with averaged weights, where there is one (`ema`).
 
     Raises:
         UserError: sessions from which nothing can be learned, or too few for a mini-batch.
@@ -64,6 +69,7 @@ class Trainer:
     tracker: Tracker
     updates: int = 0
     learned: list[int] = field(default_factory=list)
+    average: PRNN | None = None
     _points: list[Tensor] = field(default_factory=list)
     # Time, events and examples at the last look at the losses; an event that K updates learn from
     # is K examples.
@@ -74,29 +80,38 @@ class Trainer:
         config, network = self.config, self.network
         assert config.batch_size is not None
         assert config.learning_rate is not None
-        assert config.batching is not None
-        if not num_pairs(self.sessions.offsets):
+        self.pairs = num_pairs(self.sessions.offsets)
+        if not self.pairs:
             raise UserError(
                 "no training session has two events, so there is nothing to learn from; give "
                 "dataset.min_session_length=2, or a longer training period"
             )
-        feed = FEEDS[config.batching]
-        self.feed = feed(config, network, self.sessions, self.support, self.streams)
+        self.batches = build_batches(config, self.sessions, self.support, self.streams)
         self.passes = build_strategy(config.strategy)(epochs_of_subnets(config, network.names))
-        self.optimizer = build_optimizer(config.optimizer, network, config.learning_rate)
-        self.update = Update(config, network, self.feed, self.optimizer, self.support)
+        optimizer = build_optimizer(config.optimizer, network.parameters(), config.learning_rate)
+        self.optimizer, log_support = optimizer, None
+        if config.loss.logq:
+            log_support = torch.from_numpy(np.log(self.support)).to(network.device, torch.float32)
+        self.update = Update(
+            network, build_loss(config.loss), optimizer, config.batch_size, log_support,
+            config.sample_alpha or 0.0, config.clip_norm,
+        )  # fmt: skip
+        full = self.pairs // config.batch_size * sum(len(each.updates) for each in self.passes)
+        shared = config.negatives != "uniform_one"
+        self.fast = Fast(self.update, config.compile, full, shared)
         self.learned = self.learned or [0] * len(network.names)
-        self.engine = Engine(self.update, config, self._full_updates())
+        if config.ema is not None:
+            self.average = copy.deepcopy(network)
 
-    def _full_updates(self) -> dict[Learners, int]:
-        """About how many updates of full mini-batches the run has, by who learns in them."""
-        assert self.config.batch_size is not None
-        found: dict[Learners, int] = {}
-        for plan in self.passes:
-            for learners in plan.updates:
-                steps = num_pairs(self.sessions.offsets) // self.config.batch_size
-                found[learners] = found.get(learners, 0) + steps
-        return found
+    @property
+    def ranker(self) -> PRNN:
+        """What is to be evaluated and kept: the averaged network, or the network."""
+        return self.network if self.average is None else self.average
+
+    def use(self, in_score: int) -> None:
+        """Have only the first `in_score` subnets run and count."""
+        for network in {self.network, self.ranker}:
+            network.use(in_score)
 
     def run_pass(self, index: int) -> PassResult:
         """Pass `index` (from 0) of `passes` over all sessions.
@@ -106,27 +121,19 @@ class Trainer:
             UserError: no mini-batch had anything to tell its target from.
         """
         plan, result, started = self.passes[index], PassResult(), time.perf_counter()
-        self.network.use(plan.in_score)
-        demand = self.update.prepare(plan)
-        self.streams.start_epoch(index)
+        self.use(plan.in_score)
         self.network.train()
+        self.streams.start_epoch(index)
         self._last_read, self._examples = (started, 0, 0), 0
-        state = self.feed.begin()
-        with self.tracker.bar(num_pairs(self.sessions.offsets), "ev", f"epoch {index + 1}") as bar:
-            for step in self.feed.steps(demand):
-                state = self.feed.enter(state)
-                if step.count == 1 and not self.update.has_negatives(step):
-                    with torch.no_grad():
-                        _, state = self.feed.forward(step, state, demand, None)
-                    result.skipped += 1
-                else:
-                    state = self._learn(step, state, plan)
-                    result.events += step.count
-                    self._examples += step.count * len(plan.updates)
+        state, epoch_at = self.network.begin(self.update.batch_size), self._clock(index)
+        with self.tracker.bar(self.pairs, "ev", f"epoch {index + 1}") as bar:
+            for batch in self.batches:
+                self._set_learning_rate(epoch_at((result.events + result.skipped) / self.pairs))
+                state = self._learn(batch, state, plan, result)
                 if len(self._points) >= self.config.tracking.log_every:
                     self._read_losses(index, result)
                     bar.set_postfix_str(f"loss {result.loss / self._examples:.4f}", refresh=False)
-                bar.update(step.count)
+                bar.update(len(batch.targets))
         if not result.events:
             raise UserError(
                 f"nothing was learned: none of the {result.skipped} mini-batches had more to score "
@@ -138,25 +145,45 @@ class Trainer:
         result.seconds = time.perf_counter() - started
         return result
 
-    def _learn(self, step: Step, state: State, plan: Pass) -> State:
-        """All updates of a mini-batch; the state to go on from.
-
-        Every update starts from the same state; the one carried on has each subnet's layers from
-        the forward pass in which it learned.
-        """
-        carried: State = ()
+    def _learn(self, batch: Batch, state: State, plan: Pass, result: PassResult) -> State:
+        """All updates of a mini-batch; the state to go on from."""
         number = self.updates // len(plan.updates) + 1  # of this mini-batch
         measure = self.tracker.settings.tensorboard and not number % self.config.tracking.log_every
-        for learners in plan.updates:
-            done = self.engine(step, state, learners, measure)
+        done, state = train_step(self.fast, batch, state, plan.updates, measure)
+        if not done:
+            result.skipped += 1
+        for each, learners in zip(done, plan.updates, strict=False):
             self.updates += 1
             for k in learners:
                 self.learned[k] += 1
-            self._points.append(done.loss)
-            if done.norm is not None:
-                self.tracker.scalar("train/gradient_norm", done.norm.item(), self.updates)
-            carried = self.network.select(carried or done.state, done.state, learners)
-        return carried
+            self._points.append(each.loss)
+            if each.norm is not None and measure:
+                self.tracker.scalar("train/gradient_norm", each.norm.item(), self.updates)
+            result.events += len(batch.targets) if each is done[0] else 0
+            self._examples += len(batch.targets)
+        if done and self.average is not None:
+            self._move_average()
+        return state
+
+    @torch.no_grad()
+    def _move_average(self) -> None:
+        """average = d average + (1 - d) weights; d is smaller at first."""
+        assert self.average is not None
+        assert self.config.ema is not None
+        decay = min(self.config.ema, (1 + self.updates) / (10 + self.updates))
+        for a, p in zip(self.average.parameters(), self.network.parameters(), strict=True):
+            a.lerp_(p, 1 - decay)
+
+    def _clock(self, index: int) -> Callable[[float], tuple[float, int]]:
+        """Of a part of a pass: the epochs of each subnet of the stage so far, and in all."""
+        stage = [k for k, each in enumerate(self.passes) if each.stage == self.passes[index].stage]
+        cycles = sum(self.passes[k].ends_cycle for k in stage)
+        return lambda part: ((index - stage[0] + part) * cycles / len(stage), cycles)
+
+    def _set_learning_rate(self, now: tuple[float, int]) -> None:
+        assert self.config.learning_rate is not None
+        factor = factor_at(self.config.schedule, *now)
+        set_learning_rate(self.optimizer, self.config.learning_rate * factor)
 
     def _read_losses(self, index: int, result: PassResult) -> None:
         """Fetch the losses since the last call: the one wait for the device in many steps."""

@@ -31,7 +31,7 @@ rows:
   id_only:
     space: {networks_space}
     overrides: ${{shared.networks}}
-    variants: [gru.reset=after, gru.reset=before]
+    variants: [cell.reset=after, cell.reset=before]
 """
 
 
@@ -72,7 +72,7 @@ def test_a_study(study: Path) -> None:
         tried.setdefault(metrics["valid"]["recall@20"], metrics["config"]["learning_rate"])
     runs = [json.loads((study / row["folder"] / "metrics.json").read_text()) for row in rows[2:]]
     assert {run["config"]["learning_rate"] for run in runs} == {tried[max(tried)]}
-    assert [run["config"]["gru"]["reset"] for run in runs] == ["after"] * 2 + ["before"] * 2
+    assert [run["config"]["cell"]["reset"] for run in runs] == ["after"] * 2 + ["before"] * 2
     assert all("valid" not in run for run in runs)
     text = (folder / "report" / "table.txt").read_text()
     assert "better and worse than pop" in text

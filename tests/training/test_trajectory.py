@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 import torch
 
-from p_rnn import native
 from p_rnn.cli import load_config
 from p_rnn.config import Config
 from p_rnn.data.dataset import Sessions
 from p_rnn.experiment import train
+from p_rnn.fast import native
 from p_rnn.models.architectures import build_network
 from p_rnn.random import Streams
 from p_rnn.resolve import resolve
@@ -97,23 +97,31 @@ def fingerprint() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", list(JOBS))
-def test_trajectory_is_the_stored_one(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_trajectory_is_the_stored_one(name: str, tmp_path: Path) -> None:
     stored = json.loads(STORED.read_text())
     here, there = fingerprint(), stored["fingerprint"]
-    if here["mkl"] != there["mkl"]:
-        pytest.skip("without the same MKL, dropout draws other random numbers")
     wanted = [float.fromhex(x) for x in stored["losses"][name]]
     np.testing.assert_allclose(losses_of(name, tmp_path), wanted, rtol=RTOL)
     # With PyTorch's operations alone, whatever C++ compiler there is.
-    monkeypatch.setattr(native, "library", lambda: None)
-    losses = losses_of(name, tmp_path)
+    losses = losses_of(name, tmp_path, "compile=never")
     assert len(wanted) == STEPS
     if here == there:
         assert losses == wanted
     else:
         np.testing.assert_allclose(losses, wanted, rtol=RTOL)
+
+
+@pytest.mark.parametrize("name", list(JOBS))
+@pytest.mark.parametrize("how", ["never", "always"])
+def test_without_dropout_losses_are_those_of_the_version_before(
+    how: str, name: str, tmp_path: Path
+) -> None:
+    """Of commit 4f76236, which drew other numbers for dropout, and traced and planned its steps."""
+    wanted = json.loads(STORED.read_text())["without_dropout"][name]
+    if how == "always" and native.library() is None:
+        pytest.skip("no C++ compiler")
+    losses = losses_of(name, tmp_path, "dropout_embedding=0", "dropout_hidden=0", f"compile={how}")
+    np.testing.assert_allclose(losses, [float.fromhex(x) for x in wanted], rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", list(JOBS))
@@ -148,10 +156,12 @@ def test_a_seed_decides_a_whole_run(tiny: Callable[..., Config], tmp_path: Path)
 
 def store() -> None:
     """Write trajectory.json."""
-    native.library = lambda: None  # type: ignore[assignment]
     with tempfile.TemporaryDirectory() as folder:
-        losses = {name: [x.hex() for x in losses_of(name, Path(folder))] for name in JOBS}
-    content = {"fingerprint": fingerprint(), "losses": losses}
+        losses = {
+            name: [x.hex() for x in losses_of(name, Path(folder), "compile=never")] for name in JOBS
+        }
+    kept = json.loads(STORED.read_text())["without_dropout"]
+    content = {"fingerprint": fingerprint(), "losses": losses, "without_dropout": kept}
     STORED.write_text(json.dumps(content, indent=1) + "\n")
 
 

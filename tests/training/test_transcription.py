@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from p_rnn.batches import session_parallel
 from p_rnn.cli import load_config
 from p_rnn.config import Config
 from p_rnn.data.dataset import Sessions
@@ -22,7 +23,6 @@ from p_rnn.models.architectures import build_network
 from p_rnn.models.network import PRNN
 from p_rnn.random import Streams
 from p_rnn.resolve import resolve
-from p_rnn.training import feeds as feeds_module
 from p_rnn.training.trainer import Trainer
 from tests.conftest import Recorder
 
@@ -83,34 +83,37 @@ def by_code(
     before = weights_of(network)
     tracker = Recorder(folder)
     trainer = Trainer(config, network, data, support, streams, tracker)
-    # Whatever precision the code keeps log q in, this comparison is about float64.
-    np.testing.assert_allclose(trainer.update.log_support, np.log(support), rtol=1e-6)
-    trainer.update.log_support = torch.from_numpy(np.log(support))
-    trainer.feed.sampling.sampler = Stored(negatives)  # type: ignore[assignment]
+    assert (trainer.update.log_support is not None) == bool(config.loss.logq)
+    if trainer.update.log_support is not None:
+        # Whatever precision the code keeps log q in, this comparison is about float64.
+        np.testing.assert_allclose(trainer.update.log_support, np.log(support), rtol=1e-6)
+        trainer.update.log_support = torch.from_numpy(np.log(support))
+    stored = Stored(negatives)
+    trainer.batches.negatives.sampler = stored
     for index in range(PASSES):
         trainer.run_pass(index)
-    assert trainer.feed.sampling.sampler.used == len(tracker.losses) == trainer.updates  # type: ignore[union-attr]
+    assert stored.used == len(tracker.losses) == trainer.updates
     return tracker.losses, before, network
 
 
 def weights_of(network: PRNN) -> Weights:
     """E and W (one array in mode shared), b, and of layer k: its input W, U, c and d."""
     (read,) = network.subnets[0].inputs
-    gru, table = network.subnets[0].gru, read.view.table
+    layers, table = network.subnets[0].layers, read.view.table
     tensors: dict[str, Any] = {
         "out": network.merge.tables[0].weight,
-        "b": network.merge.bias.weight,
+        "b": network.merge.bias.weight[:, 0],
     }
     if table is not network.merge.tables[0]:
         tensors["in"] = table.weight
     if hasattr(read, "weight"):
         tensors["W0"] = read.weight
-    for k, layer in enumerate(gru.layers):
+    for k, layer in enumerate(layers.cells):
         tensors[f"U{k}"], tensors[f"c{k}"] = layer.recurrent, layer.bias
         if hasattr(layer, "input_bias"):
             tensors[f"d{k}"] = layer.input_bias
         if k > 0:
-            tensors[f"W{k}"] = gru.inputs[k - 1]
+            tensors[f"W{k}"] = layers.inputs[k - 1]
     return {name: x.detach().numpy().copy() for name, x in tensors.items()}
 
 
@@ -301,7 +304,7 @@ JOBS = [
     Job("cross_entropy-shared", ("loss=cross_entropy", "loss.logq=1"), "cross_entropy", 0.2),
     Job(
         "top1-one_hot-before",
-        ("loss=top1", "model.input=one_hot", "gru.reset=before"),
+        ("loss=top1", "model.input=one_hot", "cell.reset=before"),
         "top1",
         0.0,
         reset="before",
@@ -321,7 +324,7 @@ def test_training_is_its_equations(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Blocks end in the middle of sessions.
-    monkeypatch.setattr(feeds_module, "MAX_BLOCK_STEPS", 17)
+    monkeypatch.setattr(session_parallel, "MAX_BLOCK_STEPS", 17)
     sessions, support = make_sessions()
     negatives = np.random.default_rng(13).integers(0, N, (10 * STEPS, S))  # targets among them
     config = make_config(*job.overrides, f"optimizer.momentum={job.momentum}")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from .serving import Contender, Repeated, Spec, serve, timed
+from .serving import LEARNED, Contender, Repeated, Spec, serve, timed
 from .textbook import STEPS, Textbook, draw_steps
 
 
@@ -58,6 +58,8 @@ def make(spec: Spec) -> Contender:
     def step(t: int) -> None:
         textbook.step(**{name: x[t % STEPS] for name, x in steps.items()})
 
+    for t in range(LEARNED // B):
+        step(t)
     return Repeated(step, B, spec.seconds)
 
 

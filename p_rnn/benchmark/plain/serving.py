@@ -34,10 +34,14 @@ class Spec:
     strategy: str = "simultaneous"
     stage: int = 0
     compile: str = "never"
+    sharp: bool = False  # scores far apart, so that the softmax has denormal numbers
     events: int = 0  # of an evaluation or a preparation; 0: as many as `seconds` are enough for
     path: str = ""
     device: str = "cpu"
     threads: int | None = None
+
+
+LEARNED = 50_000  # events that a network learns from before it is measured
 
 
 class Contender(Protocol):
@@ -76,8 +80,10 @@ def draw_sessions(
 ) -> tuple[Array, Array]:
     """Items int32 [E] and offsets int64 [S+1] of about `num_events` events, 5 to a session.
 
-    P(item) ~ (rank + 10)^-0.8. The last sessions run from long to short, so that `parallel` slots
-    run empty together: the end of a pass of a second must not weigh as it never does in training.
+    P(item) ~ (rank + 10)^-0.8, but that three of four events are of the item that follows the one
+    before: something to learn, or weights would stay as random as no trained network's. The last
+    sessions run from long to short, so that `parallel` slots run empty together: the end of a pass
+    of a second must not weigh as it never does in training.
     """
     rng = np.random.default_rng([seed, num_events])
     lengths = 1 + rng.geometric(0.25, size=max(1, parallel, num_events // 5))
@@ -86,6 +92,11 @@ def draw_sessions(
     offsets = np.concatenate([[0], lengths.cumsum()])
     below = ((np.arange(num_items) + 10.0) ** -0.8).cumsum()
     ranks = np.searchsorted(below, rng.random(offsets[-1]) * below[-1], side="right")
+    follows = rng.random(len(ranks)) < 0.75
+    follows[offsets[:-1]] = False
+    # Where a run of followers begins, and how far it has come.
+    begin = np.maximum.accumulate(np.where(follows, 0, np.arange(len(ranks))))
+    ranks = (ranks[begin] + np.arange(len(ranks)) - begin) % num_items
     permuted = np.random.default_rng(0).permutation(num_items).astype(np.int32)
     return permuted[ranks], offsets
 

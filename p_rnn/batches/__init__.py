@@ -1,0 +1,41 @@
+"""From sessions to the mini-batches of an epoch, on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p_rnn.batches.batch import Batch
+from p_rnn.batches.negatives import Negatives
+from p_rnn.batches.session_parallel import SessionParallel
+from p_rnn.batches.windows import WindowBatches
+from p_rnn.config import Config
+from p_rnn.data.dataset import Sessions
+from p_rnn.random import Streams
+from p_rnn.registry import lookup
+
+__all__ = ["BATCHINGS", "Batch", "Batches", "build_batches"]
+
+
+class Batches(Protocol):
+    """The mini-batches of an epoch, in order; a new iteration is the next epoch."""
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
+BATCHINGS: dict[str, Callable[[Config, Sessions, Negatives, Streams], Batches]] = {
+    "session_parallel": SessionParallel,
+    "sequences": WindowBatches,
+}
+
+
+def build_batches(
+    config: Config, sessions: Sessions, support: NDArray[np.int64], streams: Streams
+) -> Batches:
+    """The mini-batches of a resolved config; `support`: int64 [N] events per item in training."""
+    kind: Any = lookup("batching", BATCHINGS, config.batching)
+    made: Batches = kind(config, sessions, Negatives(config, support, streams), streams)
+    return made

@@ -1,0 +1,97 @@
+"""Candidates of a step: its targets, and negatives that all its examples share."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from p_rnn.config import Config
+from p_rnn.random import Streams
+
+
+class Negatives:
+    """The candidates of mini-batches, as `negatives` and its settings say."""
+
+    def __init__(self, config: Config, support: NDArray[np.int64], streams: Streams) -> None:
+        self.full = config.negatives == "full"
+        self.one_each = config.negatives == "uniform_one"
+        self.shared = config.num_negatives or 0  # samples that a mini-batch shares
+        self.sampler: NegativeSampler | None = None
+        if self.one_each or self.shared:
+            alpha = 0.0 if self.one_each else config.sample_alpha
+            assert alpha is not None
+            self.sampler = NegativeSampler(support, alpha, streams.running("negatives"))
+
+    def draw(self, steps: int, batch: int) -> Tensor | None:
+        """Of some steps: [T, S] shared by the batch, or [T, B] one for each example."""
+        if self.sampler is None:
+            return None
+        return self.sampler.sample(steps, batch if self.one_each else self.shared)
+
+    def candidates(self, targets: Tensor, drawn: Tensor | None) -> Tensor | None:
+        """[T, C], or [T, M, 2] with uniform_one, of targets [T, M]; None: all items."""
+        if self.full:
+            return None
+        if drawn is None:
+            return targets
+        if self.one_each:
+            return torch.stack([targets, drawn[:, : targets.shape[1]]], dim=2)
+        return torch.cat([targets, drawn], dim=1)
+
+    def columns(self, targets: Tensor) -> Tensor:
+        """Where each target [T, M] stands among its candidates."""
+        if self.full:
+            return targets
+        if self.one_each:
+            return torch.zeros_like(targets)
+        return torch.arange(targets.shape[1], device=targets.device).expand_as(targets)
+
+
+class NegativeSampler:
+    """Draws item indices with P(i) ~ support_i^alpha, with replacement (Walker's alias method).
+
+    A draw costs one uniform number and three reads whatever the number of items, where a search
+    in the cumulative distribution would cost log2(N) reads that miss the cache.
+    """
+
+    def __init__(
+        self, support: NDArray[np.int64], alpha: float, generator: torch.Generator
+    ) -> None:
+        """`support`: [N] events per item; items without any are drawn only with alpha=0."""
+        keep, other = alias_table(support.astype(np.float64) ** alpha)
+        self.generator = generator
+        self.keep = torch.from_numpy(keep).to(generator.device)  # float64 [N]
+        self.other = torch.from_numpy(other).to(generator.device)  # int64 [N]
+
+    def sample(self, *shape: int) -> Tensor:
+        """int64 [shape] item indices."""
+        device = self.generator.device
+        u = torch.rand(shape, dtype=torch.float64, generator=self.generator, device=device)
+        u *= len(self.keep)
+        column = u.long()
+        u -= column
+        return torch.where(u < self.keep[column], column, self.other[column])
+
+
+def alias_table(weight: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Vose's table: N columns of equal mass, each shared by at most two items.
+
+    Returns:
+        keep: [N], the part of column i that belongs to item i; other: [N], who owns the rest.
+    """
+    share = weight / weight.sum() * len(weight)
+    other = np.arange(len(weight))
+    small = np.flatnonzero(share < 1).tolist()
+    large = np.flatnonzero(share >= 1).tolist()
+    rest = share.tolist()
+    while small and large:
+        i, j = small.pop(), large[-1]
+        other[i] = j
+        rest[j] -= 1 - rest[i]
+        if rest[j] < 1:
+            small.append(large.pop())
+    keep = np.array(rest)
+    keep[small + large] = 1.0  # what is left differs from 1 by rounding only
+    return keep, other

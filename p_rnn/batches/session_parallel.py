@@ -1,0 +1,158 @@
+"""Session-parallel mini-batches: B slots, each walking one session at a time.
+
+The schedule is a pure function of (offsets, B): sessions in order; a slot whose session has ended
+takes the next one and starts from a zero state; when none is left the batch shrinks. Every pair of
+consecutive events of a session is visited exactly once: sum(len - 1) pairs per epoch.
+(Hidasi et al., ICLR 2016, section 3.1.1.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from p_rnn.batches.batch import Batch
+from p_rnn.batches.negatives import Negatives
+from p_rnn.config import Config
+from p_rnn.data.dataset import Sessions
+from p_rnn.errors import UserError
+from p_rnn.random import Streams
+
+Array = NDArray[Any]
+
+# Item indices that are made at a time: on a CPU so few that they stay in the cache, on a GPU so
+# many that the launches of the operations do not count.
+NUMBERS_PER_BLOCK = {"cpu": 2**17, "cuda": 2**22}
+MAX_BLOCK_STEPS = 1024
+
+
+@dataclass(frozen=True)
+class Block:
+    """T consecutive steps of the schedule; row t is valid up to width[t].
+
+    Attributes:
+        inputs: int64 [T, B] item index of the input event; `targets`: of the one after it.
+        first: bool [T, B], the input is the first event of its session, so its state is zero.
+        width: int64 [T], live slots; they stand at the front.
+        stay: where a step has fewer slots than the one before, which of those go on (int64).
+    """
+
+    inputs: Array
+    targets: Array
+    first: Array
+    width: Array
+    stay: dict[int, Array]
+
+
+def num_pairs(offsets: Array) -> int:
+    """Pairs of consecutive events, which is the number of examples of an epoch."""
+    return int(np.maximum(np.diff(offsets) - 1, 0).sum())
+
+
+def blocks_of(sessions: Sessions, batch_size: int, block_steps: int) -> Iterator[Block]:
+    """All steps of an epoch, in blocks of `block_steps` (the last one may be shorter).
+
+    Python runs once per step and never per event; memory is one block and O(S) for the lengths.
+    """
+    usable = np.flatnonzero(sessions.lengths >= 2)
+    starts = sessions.offsets[:-1][usable]
+    pairs = sessions.lengths[usable] - 1
+    taken = min(batch_size, len(usable))
+    position, left = starts[:taken].copy(), pairs[:taken].copy()
+    new = np.ones(taken, dtype=bool)
+
+    while len(position):
+        at = np.zeros((block_steps, batch_size), dtype=np.int64)
+        first = np.zeros((block_steps, batch_size), dtype=bool)
+        width = np.zeros(block_steps, dtype=np.int64)
+        stay: dict[int, Array] = {}
+        steps = 0
+        while steps < block_steps:
+            ended = np.flatnonzero(left == 0)
+            if len(ended):
+                refill = ended[: len(usable) - taken]
+                following = slice(taken, taken + len(refill))
+                position[refill], left[refill] = starts[following], pairs[following]
+                new[refill] = True
+                taken += len(refill)
+                if len(refill) < len(ended):
+                    going_on = np.flatnonzero(left > 0)
+                    position, left, new = position[going_on], left[going_on], new[going_on]
+                    if not len(going_on):
+                        break
+                    stay[steps] = going_on
+            live = len(position)
+            at[steps, :live], first[steps, :live], width[steps] = position, new, live
+            position, left = position + 1, left - 1
+            new = np.zeros(live, dtype=bool)
+            steps += 1
+        if steps:
+            at, last = at[:steps], sessions.num_events - 1
+            yield Block(
+                inputs=sessions.items[at].astype(np.int64),
+                targets=sessions.items[np.minimum(at + 1, last)].astype(np.int64),
+                first=first[:steps],
+                width=width[:steps],
+                stay=stay,
+            )
+
+
+class SessionParallel:
+    """Mini-batches of B slots; the state of a slot is carried from one to the next (P).
+
+    Raises:
+        UserError: fewer sessions than slots.
+    """
+
+    def __init__(
+        self, config: Config, sessions: Sessions, negatives: Negatives, streams: Streams
+    ) -> None:
+        assert config.batch_size is not None
+        self.batch_size = config.batch_size
+        self.sessions, self.negatives, self.device = sessions, negatives, streams.device
+        usable = int((sessions.lengths >= 2).sum())
+        if self.batch_size > usable:
+            raise UserError(
+                f"batch_size={self.batch_size} exceeds the {usable} training sessions with two "
+                f"events or more; set batch_size to at most {usable}, or batching=sequences"
+            )
+
+    def __iter__(self) -> Iterator[Batch]:
+        room = NUMBERS_PER_BLOCK.get(self.device.type, 2**17)
+        numbers = self.batch_size + self.negatives.shared
+        block_steps = min(MAX_BLOCK_STEPS, max(1, room // numbers))
+        for block in blocks_of(self.sessions, self.batch_size, block_steps):
+            drawn = self.negatives.draw(len(block.width), self.batch_size)
+            for part in _equally_wide(block):
+                own = None if drawn is None else drawn[part]
+                yield from self._batches(block, part, own)
+
+    def _batches(self, block: Block, part: slice, drawn: torch.Tensor | None) -> Iterator[Batch]:
+        """The steps `part` of a block, which have the same number of live slots."""
+        width, device = int(block.width[part.start]), self.device
+        stay = block.stay.get(part.start)
+        going_on = None if stay is None else torch.from_numpy(stay).to(device)
+        inputs, targets = (
+            torch.from_numpy(x[part, :width]).to(device) for x in (block.inputs, block.targets)
+        )
+        keep = torch.from_numpy(~block.first[part, :width, None]).to(device, torch.float32)
+        items = self.negatives.candidates(targets, drawn)
+        column = self.negatives.columns(targets)
+        for t in range(len(inputs)):
+            yield Batch(
+                inputs[t], targets[t], None if items is None else items[t], column[t], keep[t],
+                going_on, full=width == self.batch_size,
+            )  # fmt: skip
+            going_on = None
+
+
+def _equally_wide(block: Block) -> Iterator[slice]:
+    """The runs of steps that have the same number of live slots."""
+    cuts = np.flatnonzero(np.diff(block.width)) + 1
+    for lo, hi in zip([0, *cuts.tolist()], [*cuts.tolist(), len(block.width)], strict=True):
+        yield slice(lo, hi)

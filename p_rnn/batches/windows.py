@@ -1,0 +1,125 @@
+"""Sequence mini-batches: windows of the sessions, read from a zero state.
+
+Every event after the first of its session is a target once per epoch. The targets of a session are
+cut into runs of `stride`; a window ends before the last target of its run and reaches back over at
+most `window` events, so that each target has at least window - stride + 1 events of context where
+the session has them. stride=1 makes the rows of RecBole: each prefix, cut to its last events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from p_rnn.batches.batch import Batch
+from p_rnn.batches.negatives import Negatives
+from p_rnn.config import Config
+from p_rnn.data.dataset import Sessions
+from p_rnn.random import Streams
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A mini-batch of windows, packed without padding: step 0 of all, step 1 of all, and so on.
+
+    Attributes:
+        inputs: int64 [P] item indices; `widths`: windows that have a step t (longest come first).
+        picks: int64 [M], the places of the last inputs before each target; `targets`: int64 [M].
+    """
+
+    inputs: Array
+    widths: list[int]
+    picks: Array
+    targets: Array
+
+
+def cut_windows(offsets: Array, window: int, stride: int) -> tuple[Array, Array, Array]:
+    """All windows of an epoch, in the order of the sessions.
+
+    Returns:
+        start: int64 [R], the position of the first input among the events; `length`: inputs;
+        `count`: targets, which are the events after the last `count` inputs.
+    """
+    pairs = np.maximum(np.diff(offsets) - 1, 0)  # targets of each session
+    runs = -(-pairs // stride)
+    session = np.repeat(np.arange(len(pairs)), runs)
+    number = np.arange(len(session)) - np.repeat(np.cumsum(runs) - runs, runs)
+    first = number * stride  # targets of the session before this run
+    count = np.minimum(stride, pairs[session] - first)
+    length = np.minimum(first + count, window)
+    return offsets[:-1][session] + first + count - length, length, count
+
+
+def sequence_batches(
+    sessions: Sessions, window: int, stride: int, batch_size: int, rng: np.random.Generator
+) -> Iterator[Windows]:
+    """The windows of an epoch in random order, as many in a batch as have `batch_size` targets.
+
+    Whole windows only: a batch may hold up to stride - 1 targets less.
+    """
+    start, length, count = cut_windows(sessions.offsets, window, stride)
+    order = rng.permutation(len(start))
+    done = np.cumsum(count[order])  # targets up to and with each window
+    lo, before = 0, 0
+    while lo < len(order):
+        hi = int(np.searchsorted(done, before + batch_size, side="right"))
+        rows = order[lo:hi]
+        yield _pack(sessions.items, start[rows], length[rows], count[rows])
+        lo, before = hi, int(done[hi - 1])
+
+
+def _pack(items: Array, start: Array, length: Array, count: Array) -> Windows:
+    longest_first = np.argsort(-length, kind="stable")
+    start, length, count = start[longest_first], length[longest_first], count[longest_first]
+    step = np.arange(length[0])[:, None]  # [T, 1]
+    there = step < length  # [T, R]
+    at = (start + step)[there]
+    target = (there & (step >= length - count))[there]
+    return Windows(
+        inputs=items[at].astype(np.int64),
+        widths=there.sum(axis=1).tolist(),
+        picks=np.flatnonzero(target),
+        targets=items[at[target] + 1].astype(np.int64),
+    )
+
+
+class WindowBatches:
+    """Mini-batches of windows, read from a zero state with back-propagation through time."""
+
+    def __init__(
+        self, config: Config, sessions: Sessions, negatives: Negatives, streams: Streams
+    ) -> None:
+        assert config.window is not None
+        assert config.stride is not None
+        assert config.batch_size is not None
+        self.window, self.stride, self.batch_size = config.window, config.stride, config.batch_size
+        self.sessions, self.negatives, self.streams = sessions, negatives, streams
+
+    def __iter__(self) -> Iterator[Batch]:
+        rng = self.streams.order("order")
+        for windows in sequence_batches(
+            self.sessions, self.window, self.stride, self.batch_size, rng
+        ):
+            yield self._batch(windows)
+
+    def _batch(self, windows: Windows) -> Batch:
+        # On the CPU, where the number of distinct items is known without a wait for the GPU.
+        distinct, repeat = np.unique(windows.inputs, return_inverse=True)
+        inputs, places, targets, picks = (
+            torch.from_numpy(x).to(self.streams.device)
+            for x in (distinct, repeat, windows.targets, windows.picks)
+        )
+        drawn = self.negatives.draw(1, len(picks))
+        items = self.negatives.candidates(targets[None], drawn)
+        return Batch(
+            inputs, targets, None if items is None else items[0],
+            self.negatives.columns(targets[None])[0], repeat=places, widths=windows.widths,
+            picks=picks,
+        )  # fmt: skip

@@ -1,0 +1,225 @@
+"""The passes over memory that count most, as compiled C++ on a CPU.
+
+Rows that a step touched (rows.cpp), the gates of a GRU (gates.cpp), two losses with their matrix
+products (losses.cpp), and the comparison of scores in evaluation (rows.cpp). This needs a C++
+compiler; without one, and on other devices, the plain step runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+HERE = Path(__file__).parent
+# Without the exceptions of square roots, which keep loops from being vectorised. OpenMP's functions
+# are those that PyTorch has loaded: a second library would have threads of its own.
+FLAGS = (
+    "-std=gnu++17",
+    "-O3",
+    "-march=native",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fopenmp",
+    "-fPIC",
+)
+BUILD_S = 120  # of a source, at most
+P, N, F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+
+
+def _struct(name: str, *fields: tuple[type, str]) -> type[ctypes.Structure]:
+    """A struct of the C++ side: names of each type, in its order."""
+    layout = [(each, kind) for kind, names in fields for each in names.split()]
+    return type(name, (ctypes.Structure,), {"_fields_": layout})
+
+
+Product = _struct("Product", (P, "a b c"), (N, "m n k a_row a_column turned"))
+Gather = _struct("Gather", (P, "table items out"), (N, "count width"))
+Pool = _struct("Pool", (P, "table items offsets tokens weights out"), (N, "count width"))
+Times = _struct("Times", (P, "x y out"), (N, "count add"), (F, "scale"))
+Mask = _struct("Mask", (P, "words out"), (N, "count dropped"), (F, "scale"))
+Offset = _struct("Offset", (P, "bias log_support items out"), (N, "count targets"),
+                 (F, "logq alpha"))  # fmt: skip
+Gates = _struct("Gates", (P, "a u c d h mask r z n acted output gradient of_a of_u sum_a sum_u"),
+                (N, "batch size"))  # fmt: skip
+Loss = _struct("Loss", (P, "queries tables widths items offset target scores targets"),
+               (N, "terms examples candidates"),
+               (P, "kept losses mean of_queries of_rows of_offset"),
+               (F, "gradient alpha bpreg"))  # fmt: skip
+Reads = _struct("Reads", (P, "items gradient offsets tokens weights"), (N, "count"))
+AdagradRows = _struct("AdagradRows", (P, "weight acc velocity parts slots"), (N, "num_parts width"),
+                      (F, "lr momentum eps"))  # fmt: skip
+Parameter = _struct("Parameter", (P, "weight acc velocity gradient"), (N, "size"))
+AdagradWhole = _struct("AdagradWhole", (P, "parameters"), (N, "count"), (F, "lr momentum eps"))
+Counting = _struct("Counting", (P, "block own at_least above bad"), (N, "rows columns"))
+Call = _struct("Call", (P, "function arguments"))
+
+# Each function takes one struct.
+FUNCTIONS = {
+    "product": Product,
+    "gather": Gather,
+    "pool": Pool,
+    "times": Times,
+    "mask": Mask,
+    "offset": Offset,
+    "gates_forward": Gates,
+    "gates_backward": Gates,
+    "cross_entropy": Loss,
+    "bpr_max": Loss,
+    "adagrad_rows": AdagradRows,
+    "adagrad_whole": AdagradWhole,
+    "count_scores": Counting,
+}
+SIZES = {
+    "product": Product, "gather": Gather, "pool": Pool, "times": Times, "mask": Mask,
+    "offset": Offset, "gates": Gates, "loss": Loss, "reads": Reads, "adagrad_rows": AdagradRows,
+    "parameter": Parameter, "adagrad_whole": AdagradWhole, "counting": Counting, "call": Call,
+}  # fmt: skip
+COUNTS = {"room_for_scores": 2, "room_for_kept": 1}  # numbers in, a number out
+
+
+def compiler() -> str | None:
+    """A C++ compiler."""
+    names = (os.environ.get("CXX"), "g++", "clang++")
+    return next((name for name in names if name and shutil.which(name)), None)
+
+
+@lru_cache(maxsize=1)
+def library() -> ctypes.CDLL | None:
+    """The compiled functions; None where they cannot be had. A few seconds, once a machine."""
+    found = compiler()
+    if found is None:
+        return None
+    try:
+        loaded = _load(found)
+    except (OSError, AttributeError, subprocess.SubprocessError) as error:
+        said = getattr(error, "stderr", None) or b""
+        reason = said.decode(errors="replace").strip() or str(error)
+        log.warning("%s cannot compile p_rnn's C++, so training is slower: %s", found, reason)
+        return None
+    return loaded
+
+
+def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
+    """With the types of its functions, after its sizes have been compared with ours.
+
+    Raises:
+        OSError: it is not the library of these sources.
+    """
+    for name in FUNCTIONS:
+        getattr(loaded, name).argtypes, getattr(loaded, name).restype = (P,), None
+    loaded.replay.argtypes, loaded.replay.restype = (P, N, N), None
+    for name, count in COUNTS.items():
+        getattr(loaded, name).argtypes, getattr(loaded, name).restype = (N,) * count, N
+    for name, struct in SIZES.items():
+        size = getattr(loaded, f"size_of_{name}")
+        size.argtypes, size.restype = (), N
+        if size() != ctypes.sizeof(struct):
+            raise OSError(
+                f"{struct.__name__} has {size()} bytes there, {ctypes.sizeof(struct)} here"
+            )
+    return loaded
+
+
+def _load(compiler: str) -> ctypes.CDLL:
+    """Compile, or take what was compiled before of the same sources, by the same compiler, for such
+    a CPU."""
+    sources = sorted(HERE.glob("*.cpp"))
+    # The compiler's own macros name its version and the instructions of this CPU.
+    macros = _run([compiler, *FLAGS, "-dM", "-E", "-x", "c++", os.devnull])
+    parts = [macros, *(path.read_bytes() for path in [*sources, *sorted(HERE.glob("*.h"))])]
+    key = hashlib.sha256(b"\0".join([repr((compiler, FLAGS)).encode(), *parts])).hexdigest()[:16]
+    folder = private_folder()
+    kept = None if folder is None else folder / f"native-{key}.so"
+    if kept is not None:
+        with contextlib.suppress(OSError, AttributeError):  # not there, or damaged
+            return _declared(ctypes.CDLL(str(kept), mode=os.RTLD_NOW))
+    with tempfile.TemporaryDirectory() as place:
+        objects = [f"{place}/{path.stem}.o" for path in sources]
+        for path, compiled in zip(sources, objects, strict=True):
+            _run([compiler, *FLAGS, "-c", str(path), "-o", compiled])
+        linked = Path(place) / "native.so"
+        _run([compiler, "-shared", *objects, "-o", str(linked)])
+        if kept is not None:
+            with contextlib.suppress(OSError):
+                _keep(linked, kept)
+                return _declared(ctypes.CDLL(str(kept), mode=os.RTLD_NOW))
+        return _declared(ctypes.CDLL(str(linked), mode=os.RTLD_NOW))
+
+
+def private_folder() -> Path | None:
+    """Where files that can be made again are kept: of this user alone, as code is loaded from it.
+
+    None where no folder is known, or where it belongs to, or can be written by, somebody else.
+    """
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111  (never raises)
+    folder = (given if given.is_absolute() else home / ".cache") / "p_rnn"
+    if not folder.is_absolute():
+        return None
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if hasattr(os, "getuid"):
+            if folder.stat().st_uid != os.getuid() or folder.is_symlink():
+                return None
+            folder.chmod(0o700)
+    except OSError:
+        return None
+    return folder
+
+
+def _keep(made: Path, kept: Path) -> None:
+    """Copy a file, whole or not at all."""
+    partial = kept.with_suffix(f".{os.getpid()}")
+    try:
+        shutil.copyfile(made, partial)
+        partial.replace(kept)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _run(command: Sequence[str]) -> bytes:
+    return subprocess.run(command, check=True, capture_output=True, timeout=BUILD_S).stdout
+
+
+def loaded() -> ctypes.CDLL:
+    """The library, where `serves` has said that there is one."""
+    found = library()
+    assert found is not None
+    return found
+
+
+def serves(*tensors: Tensor) -> bool:
+    """Whether the compiled functions take such tensors of numbers, and are there."""
+    plain = all(
+        x.device.type == "cpu" and x.dtype == torch.float32 and x.is_contiguous() for x in tensors
+    )
+    return plain and library() is not None
+
+
+def pointer(x: Tensor | None) -> int | None:
+    """Where the numbers of a tensor lie, that must lie without gaps."""
+    assert x is None or x.is_contiguous()
+    return None if x is None else x.data_ptr()
+
+
+def pointers(tensors: Sequence[Tensor | None]) -> ctypes.Array[ctypes.c_void_p]:
+    """An array of them."""
+    return (P * len(tensors))(*map(pointer, tensors))
+
+
+def numbers(values: Sequence[int]) -> ctypes.Array[ctypes.c_int64]:
+    return (N * len(values))(*values)

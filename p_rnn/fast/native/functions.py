@@ -1,0 +1,232 @@
+"""The compiled functions, of tensors: float32, contiguous, on the CPU."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from p_rnn.fast import native
+from p_rnn.fast.native import loaded, numbers, pointers
+from p_rnn.fast.native.tape import call, make, recording
+from p_rnn.models.dropout import BITS, Dropout
+
+
+def product(a: Tensor, b: Tensor, turned: bool = False) -> Tensor:
+    """a b [M, N]; with `turned`, a b^T. `a` may be a transposed view."""
+    m, k = a.shape
+    n = b.shape[0] if turned else b.shape[1]
+    out = b.new_empty(m, n)
+    assert not turned or a.is_contiguous()
+    tape = recording()
+    if tape is not None:
+        tape.held.append(a)
+    base = a if a.is_contiguous() else a.t()
+    call("product", make(native.Product, (base, b, out), m, n, k, *a.stride(), turned))
+    return out
+
+
+def gather(table: Tensor, items: Tensor) -> Tensor:
+    """[B, D]: rows of a table."""
+    out = table.new_empty(len(items), table.shape[1])
+    call("gather", make(native.Gather, (table, items, out), *out.shape))
+    return out
+
+
+def pool(table: Tensor, items: Tensor, bags: Sequence[Tensor]) -> Tensor:
+    """[B, D]: sum_t weights_t table[tokens_t] over the bag of each of items [B].
+
+    Args:
+        bags: offsets, tokens, weights.
+    """
+    out = table.new_empty(len(items), table.shape[1])
+    call("pool", make(native.Pool, (table, items, *bags, out), *out.shape))
+    return out
+
+
+def times(
+    x: Tensor, y: Tensor | None = None, scale: float = 1.0, to: Tensor | None = None
+) -> Tensor:
+    """scale x y, element by element; added to `to` where that is given."""
+    out = torch.empty_like(x) if to is None else to
+    call("times", make(native.Times, (x, y, out), x.numel(), to is not None, scale))
+    return out
+
+
+def mask(dropout: Dropout, like: Tensor) -> Tensor | None:
+    """`Dropout.mask` of the shape of a tensor, and the same numbers."""
+    if not dropout.active:
+        return None
+    words, out = torch.empty(-(-like.numel() // 4), dtype=torch.int64), torch.empty_like(like)
+    words.random_(-(2**63), None, generator=dropout.generator)
+    tape = recording()
+    if tape is not None:
+        tape.draws.append((words, dropout.generator))
+    scale = 2**BITS / (2**BITS - dropout.dropped)
+    call("mask", make(native.Mask, (words, out), out.numel(), dropout.dropped, scale))
+    return out
+
+
+def offset(
+    bias: Tensor | None, log_support: Tensor | None, items: Tensor | None, targets: int,
+    logq: float, alpha: float, count: int, like: Tensor,
+) -> Tensor:  # fmt: skip
+    """[C]: bias - logq * log q of the candidates (p_rnn.training.step.Update.log_q)."""
+    out = like.new_empty(count)
+    tensors = (bias, log_support, items, out)
+    call("offset", make(native.Offset, tensors, count, targets, logq, alpha))
+    return out
+
+
+@dataclass(frozen=True)
+class GateValues:
+    """What the backward pass of a GRU's step needs of the forward pass."""
+
+    tensors: tuple[Tensor | None, ...]
+    output: Tensor
+
+
+def gates_forward(
+    a: Tensor, u: Tensor, c: Tensor, d: Tensor, h: Tensor, mask: Tensor | None
+) -> GateValues:
+    """h' [B, H], times mask, of gate inputs a and u = h U [B, 3H] (p_rnn/models/cells/gru.py)."""
+    r, z, n, acted, output = (torch.empty_like(h) for _ in range(5))
+    tensors = (a, u, c, d, h, mask, r, z, n, acted, output)
+    call("gates_forward", make(native.Gates, (*tensors, *[None] * 5), *h.shape))
+    return GateValues(tensors, output)
+
+
+def gates_backward(values: GateValues, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of the gradient [B, H] of h': those of a and of h U + c [B, 3H], and of d and c [3H]."""
+    batch, size = gradient.shape
+    of_a, of_u = gradient.new_empty(batch, 3 * size), gradient.new_empty(batch, 3 * size)
+    of_d, of_c = gradient.new_empty(3 * size), gradient.new_empty(3 * size)
+    tensors = (*values.tensors, gradient, of_a, of_u, of_d, of_c)
+    call("gates_backward", make(native.Gates, tensors, batch, size))
+    return of_a, of_u, of_d, of_c
+
+
+def loss(
+    name: str,
+    queries: Sequence[Tensor],
+    tables: Sequence[Tensor],
+    items: Tensor | None,
+    offset: Tensor | None,
+    target: Tensor,
+    parameters: Sequence[float],
+    gradient: float,
+    wanted: Sequence[bool],
+) -> tuple[Tensor, list[Tensor], list[Tensor | None], Tensor | None]:
+    """A loss of the scores sum_p queries_p . rows of tables_p + offset, and its gradients.
+
+    Args:
+        queries: [B, D_p]; `tables`: [N, D_p]; `items`: int64 [C], their rows; None: all.
+        offset: [C]; `target`: int64 [B], the column of each target.
+        gradient: that of each loss. `wanted`: of which tables.
+
+    Returns:
+        The sum of the losses times `gradient` [1]; the gradients of the queries, of the rows
+        [C, D_p] of the wanted tables, of the offset.
+    """
+    like, examples = queries[0], len(queries[0])
+    count = len(tables[0]) if items is None else len(items)
+    kept = like.new_empty(loaded().room_for_kept(examples))
+    scores = like.new_empty(loaded().room_for_scores(examples, count))
+    losses, mean = like.new_empty(examples), like.new_empty(1)
+    targets = torch.empty(len(kept), dtype=torch.int32)  # more than it needs
+    of_queries = [torch.empty_like(q) for q in queries]
+    of_rows = [
+        like.new_empty(count, q.shape[1]) if wants else None
+        for q, wants in zip(queries, wanted, strict=True)
+    ]
+    of_offset = None if offset is None else like.new_empty(count)
+    widths = numbers([q.shape[1] for q in queries])
+    addresses: list[Any] = [
+        pointers(queries),
+        pointers(tables),
+        pointers(of_queries),
+        pointers(of_rows),
+    ]
+    tape = recording()
+    if tape is not None:
+        tape.held += [*queries, *tables, *of_queries, *of_rows]
+    struct = native.Loss(
+        *map(ctypes.addressof, (addresses[0], addresses[1], widths)),
+        *(None if x is None else x.data_ptr() for x in (items, offset, target, scores, targets)),
+        len(queries), examples, count, kept.data_ptr(), losses.data_ptr(), mean.data_ptr(),
+        *map(ctypes.addressof, addresses[2:]), None if of_offset is None else of_offset.data_ptr(),
+        gradient, *parameters,
+    )  # fmt: skip
+    if tape is not None:
+        tape.structs.append(struct)
+        tape.held += [
+            items,
+            offset,
+            target,
+            scores,
+            targets,
+            kept,
+            losses,
+            mean,
+            of_offset,
+            widths,
+            addresses,
+        ]
+    call(name, struct)
+    return mean, of_queries, of_rows, of_offset
+
+
+@dataclass(frozen=True)
+class RowsRead:
+    """Rows of a table that were read, and the gradient of what was read.
+
+    Attributes:
+        items: int64 [M]; `gradient`: [M, D].
+        bags: (offsets, tokens, weights): what was read are weighted sums of the rows `tokens` of
+            the bags `items`; None: the rows `items` themselves.
+    """
+
+    items: Tensor
+    gradient: Tensor
+    bags: tuple[Tensor, Tensor, Tensor] | None = None
+
+
+Slots = tuple[Tensor, Tensor, Tensor | None]  # weight, acc, velocity
+Rule = tuple[float, float, float]  # learning rate, momentum, eps
+
+
+def adagrad_rows(moved: Slots, reads: Sequence[RowsRead], slots: Tensor, rule: Rule) -> None:
+    """acc += g^2, velocity = momentum * velocity - lr * g / sqrt(acc + eps), weight += velocity.
+
+    Args:
+        moved: [N, D] each. `reads`: of which the gradients of a row are summed.
+        slots: int32 [N], all -1, and so again afterwards.
+    """
+    parts = (native.Reads * len(reads))()
+    for k, read in enumerate(reads):
+        tensors = (read.items, read.gradient, *(read.bags or (None,) * 3))
+        parts[k] = make(native.Reads, tensors, len(read.items))
+    tape = recording()
+    if tape is not None:  # elements of the array, not the structs that were copied into it
+        del tape.structs[-len(reads) :]
+        tape.structs += list(parts)
+    width = moved[0].shape[1]
+    struct = make(native.AdagradRows, (*moved, parts, slots), len(reads), width, *rule)
+    call("adagrad_rows", struct)
+
+
+def adagrad_whole(moved: Sequence[tuple[Slots, Tensor]], rule: Rule) -> None:
+    """The same of whole parameters and their gradients."""
+    made = (native.Parameter * len(moved))()
+    for k, (slots, gradient) in enumerate(moved):
+        made[k] = make(native.Parameter, (*slots, gradient), gradient.numel())
+    call("adagrad_whole", make(native.AdagradWhole, (made,), len(moved), *rule))
+
+
+def count_scores(block: Tensor, own: Tensor, at_least: Tensor, above: Tensor, bad: Tensor) -> None:
+    """Add to int64 [B]: scores of each row of [B, C] that are >= and > own; to [1]: not finite."""
+    call("count_scores", make(native.Counting, (block, own, at_least, above, bad), *block.shape))

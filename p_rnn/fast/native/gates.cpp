@@ -1,0 +1,95 @@
+// The gates of a GRU whose reset gate acts after the product, forward and backward, in one pass each.
+// In the letters of p_rnn/models/cells/gru.py.
+
+#include <cstdint>
+#include <cstring>
+
+#include <omp.h>
+
+#include "denormals.h"
+#include "tiles.h"
+
+namespace {
+
+// Where a vector begins that is to hold number `from` of H: the last one may make some numbers a
+// second time.
+inline int64_t start(int64_t from, int64_t H) {
+  return from + FULL <= H || H < FULL ? from : H - FULL;
+}
+
+inline Full sigma(Full x) { return 1.0f / (1.0f + exponential(-x)); }
+inline Full tangent(Full x) { return 2.0f * sigma(2.0f * x) - 1.0f; }
+
+}  // namespace
+
+// What a step reads and leaves, of B sessions and H units; `mask` may be null.
+struct Gates {
+  const float *a, *u, *c, *d;  // [B, 3H]: gate inputs, h U; [3H]: biases of h U and of a
+  const float *h, *mask;       // [B, H]
+  float *r, *z, *n, *acted;    // [B, H]; acted = U_n h + c_n
+  float* output;               // [B, H]
+  const float* gradient;       // [B, H], of the output, masked
+  float *of_a, *of_u;          // [B, 3H]: gradients of a, and of U h + c
+  float *sum_a, *sum_u;        // [3H]: their sums over the sessions
+  int64_t batch, size;
+};
+
+extern "C" int64_t size_of_gates() { return sizeof(Gates); }
+
+extern "C" void gates_forward(const Gates* gates) {
+  const Gates& g = *gates;
+  const int64_t H = g.size;
+#pragma omp for schedule(static)
+  for (int64_t b = 0; b < g.batch; ++b) {
+    const float *a = g.a + 3 * b * H, *u = g.u + 3 * b * H;
+    for (int64_t from = 0; from < H; from += FULL) {
+      const int64_t j = start(from, H), at = b * H + j, m = H - j;
+      const auto sum = [&](int64_t k) {
+        return some(a + k + j, m) + some(g.d + k + j, m) + some(u + k + j, m) +
+               some(g.c + k + j, m);
+      };
+      const Full r = sigma(sum(0)), z = sigma(sum(H));
+      const Full acted = some(u + 2 * H + j, m) + some(g.c + 2 * H + j, m);
+      const Full n = tangent(some(a + 2 * H + j, m) + some(g.d + 2 * H + j, m) + r * acted);
+      Full h = n + z * (some(g.h + at, m) - n);
+      if (g.mask) h *= some(g.mask + at, m);
+      keep(g.r + at, r, m), keep(g.z + at, z, m), keep(g.n + at, n, m);
+      keep(g.acted + at, acted, m), keep(g.output + at, h, m);
+    }
+  }
+}
+
+extern "C" void gates_backward(const Gates* gates) {
+  const Gates& g = *gates;
+  const int64_t H = g.size, team = omp_get_num_threads(), line = stride(4 * H);
+  const Shared sums(team * line);
+  float* const own = sums + omp_get_thread_num() * line;  // of dr, dz, dn and r dn
+  std::memset(own, 0, 4 * line);
+#pragma omp for schedule(static)
+  for (int64_t b = 0; b < g.batch; ++b) {
+    for (int64_t j = 0; j < H; j += FULL) {
+      const int64_t at = b * H + j, wide = 3 * b * H + j, m = H - j;
+      Full dh = some(g.gradient + at, m);
+      if (g.mask) dh *= some(g.mask + at, m);
+      const Full r = some(g.r + at, m), z = some(g.z + at, m), n = some(g.n + at, m);
+      const Full dn = dh * (1.0f - z) * (1.0f - n * n);
+      const Full dz = dh * (some(g.h + at, m) - n) * (z - z * z);
+      const Full dr = dn * some(g.acted + at, m) * (r - r * r), of_acted = dn * r;
+      const auto put = [&](float* to, int64_t k, Full v) { keep(to + wide + k * H, v, m); };
+      put(g.of_a, 0, dr), put(g.of_a, 1, dz), put(g.of_a, 2, dn);
+      put(g.of_u, 0, dr), put(g.of_u, 1, dz), put(g.of_u, 2, of_acted);
+      const auto add = [&](int64_t k, Full v) {
+        keep(own + k * H + j, some(own + k * H + j, m) + v, m);
+      };
+      add(0, dr), add(1, dz), add(2, dn), add(3, of_acted);
+    }
+  }
+#pragma omp for schedule(static)
+  for (int64_t j = 0; j < 4 * H; ++j) {
+    float sum = 0.0f;
+    for (int64_t t = 0; t < team; ++t) sum += sums[t * line + j];
+    if (j < 3 * H) g.sum_a[j] = sum;
+    if (j < 2 * H) g.sum_u[j] = sum;
+    if (j >= 3 * H) g.sum_u[j - H] = sum;
+  }
+}

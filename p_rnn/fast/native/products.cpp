@@ -1,0 +1,226 @@
+// Every function here and in the other files is called by all threads of a team (`replay`): they
+// share its loops, and wait for each other at the end of each loop.
+//
+// Matrix products of a step, and what stands between them. They are as large as B x 3H x H: too
+// small for a library's overhead, and of shapes that its kernels are not made for.
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include <omp.h>
+
+#include "denormals.h"
+#include "tiles.h"
+
+// c [m, n] = a b, a [m, k] with strides, b [k, n]; `turned`: a without strides, and b is [n, k].
+struct Product {
+  const float *a, *b;
+  float* c;
+  int64_t m, n, k, a_row, a_column, turned;
+};
+
+// out[j] = table[items[j]], rows of `width`.
+struct Gather {
+  const float* table;
+  const int64_t* items;
+  float* out;
+  int64_t count, width;
+};
+
+// out[j] = sum_t weights[t] table[tokens[t]] over the bag items[j].
+struct Pool {
+  const float* table;
+  const int64_t *items, *offsets, *tokens;
+  const float* weights;
+  float* out;
+  int64_t count, width;
+};
+
+// out = scale x y (+ out), element by element; y may be null, for ones.
+struct Times {
+  const float *x, *y;
+  float* out;
+  int64_t count, add;
+  float scale;
+};
+
+// 0 where a number of 16 random bits is below `dropped`, else `scale`.
+struct Mask {
+  const int16_t* words;
+  float* out;
+  int64_t count, dropped;
+  float scale;
+};
+
+// The part of the scores that is the item's: bias, less logq log q; each pointer may be null.
+// log q is log_support for the first `targets` candidates, alpha times it for the others.
+struct Offset {
+  const float *bias, *log_support;
+  const int64_t* items;
+  float* out;
+  int64_t count, targets;
+  float logq, alpha;
+};
+
+namespace {
+
+constexpr int ROWS = 8, VECTORS = SUMS / ROWS;  // of a tile: 24 or 12 sums
+constexpr int64_t HIGH = 8 * ROWS;              // rows of a piece of work
+
+// Rows [low, high) of c, columns [j, j + WIDE vectors). The last tile begins so that it ends with
+// the rows: it may make some of them a second time.
+template <int WIDE>
+void columns_of(const Product& p, int64_t low, int64_t high, int64_t j) {
+  const auto piece = [&](auto rows, int64_t i) {
+    tile<Full, decltype(rows)::value, WIDE, false>({p.a + i * p.a_row, p.a_row, p.a_column},
+                                                   p.b + j, p.n, p.c + i * p.n + j, p.n, p.k);
+  };
+  int64_t i = low;
+  for (; i + ROWS <= high; i += ROWS) piece(std::integral_constant<int, ROWS>{}, i);
+  if (i < high && high - low >= ROWS) return piece(std::integral_constant<int, ROWS>{}, high - ROWS);
+  for (; i < high; ++i) piece(std::integral_constant<int, 1>{}, i);
+}
+
+void few_columns(const Product& p, int64_t low, int64_t high) {
+  for (int64_t i = low; i < high; ++i)
+    for (int64_t j = 0; j < p.n; ++j) {
+      float sum = 0.0f;
+      for (int64_t k = 0; k < p.k; ++k)
+        sum += p.a[i * p.a_row + k * p.a_column] * p.b[k * p.n + j];
+      p.c[i * p.n + j] = sum;
+    }
+}
+
+// c[i, j] = a_i . b_j for TALL rows of a and TALL of b.
+template <int TALL>
+void dots(const Product& p, int64_t i, int64_t j) {
+  Full sums[TALL][TALL]{};
+  for (int64_t k = 0; k < p.k; k += FULL) {
+    const int64_t m = p.k - k;
+    Full x[TALL], y[TALL];
+#pragma GCC unroll 4
+    for (int t = 0; t < TALL; ++t) {
+      x[t] = some(p.a + (i + t) * p.k + k, m);
+      y[t] = some(p.b + (j + t) * p.k + k, m);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < TALL; ++r)
+#pragma GCC unroll 4
+      for (int t = 0; t < TALL; ++t) sums[r][t] += x[r] * y[t];
+  }
+  for (int r = 0; r < TALL; ++r)
+    for (int t = 0; t < TALL; ++t) p.c[(i + r) * p.n + j + t] = total(sums[r][t]);
+}
+
+void turned(const Product& p) {
+  constexpr int TALL = 4;
+#pragma omp for schedule(static)
+  for (int64_t i = 0; i < p.m; i += TALL) {
+    if (p.m < TALL || p.n < TALL) {
+      for (int64_t r = i; r < p.m && r < i + TALL; ++r)
+        for (int64_t j = 0; j < p.n; ++j) dots<1>(p, r, j);
+      continue;
+    }
+    const int64_t row = i + TALL <= p.m ? i : p.m - TALL;
+    for (int64_t j = 0; j < p.n; j += TALL) dots<TALL>(p, row, j + TALL <= p.n ? j : p.n - TALL);
+  }
+}
+
+}  // namespace
+
+extern "C" void product(const Product* given) {
+  const Product& p = *given;
+  if (p.turned) return turned(p);
+  constexpr int64_t WIDE = VECTORS * FULL;
+  const int64_t strips = p.n / WIDE + 1, pieces = (p.m + HIGH - 1) / HIGH;
+#pragma omp for schedule(static)
+  for (int64_t unit = 0; unit < strips * pieces; ++unit) {
+    const int64_t low = unit / strips * HIGH, high = p.m < low + HIGH ? p.m : low + HIGH;
+    const int64_t strip = unit % strips, j = strip * WIDE;
+    if (strip < strips - 1) {
+      columns_of<VECTORS>(p, low, high, j);
+    } else if (p.n < FULL) {
+      few_columns(p, low, high);
+    } else {  // what is left, of which the last vector may make some columns a second time
+      for (int64_t l = j; l < p.n; l += FULL)
+        columns_of<1>(p, low, high, l + FULL <= p.n ? l : p.n - FULL);
+    }
+  }
+}
+
+extern "C" void gather(const Gather* given) {
+  const Gather& g = *given;
+#pragma omp for schedule(static)
+  for (int64_t j = 0; j < g.count; ++j) {
+    if (j + 8 < g.count) {
+      const float* ahead = g.table + g.items[j + 8] * g.width;
+      for (int64_t d = 0; d < g.width; d += LINE) __builtin_prefetch(ahead + d);
+    }
+    std::memcpy(g.out + j * g.width, g.table + g.items[j] * g.width, 4 * g.width);
+  }
+}
+
+extern "C" void pool(const Pool* given) {
+  const Pool& p = *given;
+#pragma omp for schedule(static)
+  for (int64_t b = 0; b < p.count; ++b) {
+    float* __restrict sum = p.out + b * p.width;
+    for (int64_t d = 0; d < p.width; ++d) sum[d] = 0.0f;
+    for (int64_t t = p.offsets[p.items[b]]; t < p.offsets[p.items[b] + 1]; ++t) {
+      const float* row = p.table + p.tokens[t] * p.width;
+      const float scale = p.weights[t];
+      for (int64_t d = 0; d < p.width; ++d) sum[d] += scale * row[d];
+    }
+  }
+}
+
+extern "C" void times(const Times* given) {
+  const Times& t = *given;
+#pragma omp for schedule(static)
+  for (int64_t k = 0; k < t.count; ++k) {
+    const float value = t.scale * t.x[k] * (t.y ? t.y[k] : 1.0f);
+    t.out[k] = t.add ? t.out[k] + value : value;
+  }
+}
+
+extern "C" void mask(const Mask* given) {
+  const Mask& m = *given;
+  const int32_t lowest = static_cast<int32_t>(m.dropped) - 32768;
+#pragma omp for schedule(static)
+  for (int64_t k = 0; k < m.count; ++k) m.out[k] = m.words[k] >= lowest ? m.scale : 0.0f;
+}
+
+extern "C" void offset(const Offset* given) {
+  const Offset& o = *given;
+#pragma omp for schedule(static)
+  for (int64_t c = 0; c < o.count; ++c) {
+    const int64_t item = o.items ? o.items[c] : c;
+    const float bias = o.bias ? o.bias[item] : 0.0f;
+    const float log_q = o.log_support ? o.log_support[item] : 0.0f;
+    o.out[c] = bias - o.logq * (c < o.targets ? log_q : o.alpha * log_q);
+  }
+}
+
+// A function of one of these, and its arguments.
+struct Call {
+  void (*function)(const void*);
+  const void* arguments;
+};
+
+// Calls them all, one after the other, with all threads of a team.
+extern "C" void replay(const Call* calls, int64_t count, int64_t threads) {
+#pragma omp parallel num_threads(threads)
+  {
+    const NoDenormals here;
+    for (int64_t k = 0; k < count; ++k) calls[k].function(calls[k].arguments);
+  }
+}
+
+extern "C" int64_t size_of_product() { return sizeof(Product); }
+extern "C" int64_t size_of_gather() { return sizeof(Gather); }
+extern "C" int64_t size_of_pool() { return sizeof(Pool); }
+extern "C" int64_t size_of_times() { return sizeof(Times); }
+extern "C" int64_t size_of_mask() { return sizeof(Mask); }
+extern "C" int64_t size_of_offset() { return sizeof(Offset); }
+extern "C" int64_t size_of_call() { return sizeof(Call); }

@@ -1,0 +1,250 @@
+// Rows of tables, and rows of scores, in one pass where PyTorch's operations take several.
+
+#include <cfloat>
+#include <cmath>
+#include <cstdint>
+#include <vector>
+
+#include <omp.h>
+
+#include "denormals.h"
+#include "tiles.h"
+
+namespace {
+
+constexpr int64_t OWNERS = 256;  // of rows, at most so many threads
+constexpr int64_t AHEAD = 8;  // rows; memory is asked for them before their turn
+
+void ask_for(const float* row, int64_t width) {
+  for (int64_t d = 0; d < width; d += LINE) __builtin_prefetch(row + d, 1);
+}
+
+struct Adagrad {
+  float *weight, *acc, *velocity;  // velocity is null where there is no momentum
+  float lr, momentum, eps;
+
+  void move(int64_t from, const float* g, int64_t width) const {
+    for (int64_t d = 0; d < width; d += FULL) {
+      const int64_t at = from + d, n = width - d;
+      const Full gradient = some(g + d, n), square = some(acc + at, n) + gradient * gradient;
+      keep(acc + at, square, n);
+      Full change = -lr * gradient * inverse_root(square + eps);
+      if (velocity) {
+        change += momentum * some(velocity + at, n);
+        keep(velocity + at, change, n);
+      }
+      keep(weight + at, some(weight + at, n) + change, n);
+    }
+  }
+
+  void move_one(int64_t at, float g) const {
+    acc[at] += g * g;
+    float change = -lr * (g / std::sqrt(acc[at] + eps));
+    if (velocity) change = velocity[at] = momentum * velocity[at] + change;
+    weight[at] += change;
+  }
+};
+
+// A read of a row, of which the gradient is `scale` times the numbers at `gradient`.
+struct Read {
+  const float* gradient;
+  float scale;
+  int64_t row;
+};
+
+}  // namespace
+
+// Rows of a table that were read, and the gradients [count, width] of what was read of them: row
+// items[j]; or with `offsets` the sum of the rows tokens[t], times weights[t], of the bag items[j].
+struct Reads {
+  const int64_t* items;
+  const float* gradient;
+  const int64_t *offsets, *tokens;
+  const float* weights;
+  int64_t count;
+
+  // Calls act(row, gradient, scale) for each row that was read, in order.
+  template <typename Act>
+  void each(int64_t width, const Act& act) const {
+    for (int64_t j = 0; j < count; ++j) {
+      const float* g = gradient + j * width;
+      if (!offsets) {
+        act(items[j], g, 1.0f);
+        continue;
+      }
+      for (int64_t t = offsets[items[j]]; t < offsets[items[j] + 1]; ++t)
+        act(tokens[t], g, weights[t]);
+    }
+  }
+
+  int64_t size() const {
+    if (!offsets) return count;
+    int64_t total = 0;
+    for (int64_t j = 0; j < count; ++j) total += offsets[items[j] + 1] - offsets[items[j]];
+    return total;
+  }
+};
+
+namespace {
+
+// The reads of the rows that belong to one thread of a team.
+struct Plan {
+  std::vector<int64_t> rows, starts;  // one start more than rows
+  std::vector<Read> own, reads;       // as they come; those of each row next to each other
+
+  // `slots`: a number for each row of the table, all -1, as they are again afterwards.
+  void make(const Reads* parts, int64_t count, int64_t width, int32_t* slots, int64_t me,
+            int64_t team) {
+    int64_t mine[OWNERS];  // by the cache line of a row in `slots`, which no two threads must share
+    for (int64_t k = 0; k < OWNERS; ++k) mine[k] = k % team == me;
+    int64_t most = 1, n = 0;
+    for (int64_t k = 0; k < count; ++k) most += parts[k].size();
+    own.resize(most);
+    for (int64_t k = 0; k < count; ++k)
+      parts[k].each(width, [&](int64_t row, const float* gradient, float scale) {
+        own[n] = {gradient, scale, row};  // overwritten by the next, if it is not mine
+        n += mine[row / LINE % OWNERS];
+      });
+    rows.clear(), starts.clear();
+    for (int64_t j = 0; j < n; ++j) {
+      const int64_t row = own[j].row;
+      if (slots[row] < 0) {
+        slots[row] = static_cast<int32_t>(rows.size());
+        rows.push_back(row);
+        starts.push_back(0);
+      }
+      ++starts[slots[row]];
+    }
+    int64_t end = 0;
+    for (int64_t& start : starts) start = end += start;
+    starts.push_back(end);
+    reads.resize(end);
+    // From the last read to the first, so that starts become what they are called.
+    for (int64_t j = n; j-- > 0;) reads[--starts[slots[own[j].row]]] = own[j];
+    for (int64_t row : rows) slots[row] = -1;
+  }
+};
+
+}  // namespace
+
+// A table [., width] of which rows were read, as `parts` say; `slots`: see Plan.
+struct AdagradRows {
+  float *weight, *acc, *velocity;
+  const Reads* parts;
+  int32_t* slots;
+  int64_t num_parts, width;
+  float lr, momentum, eps;
+};
+
+// Adagrad on the rows that were read: the gradients of the reads of a row are summed, then the row
+// and its slots move.
+extern "C" void adagrad_rows(const AdagradRows* given) {
+  float *const weight = given->weight, *const acc = given->acc, *const velocity = given->velocity;
+  const int64_t width = given->width;
+  const Adagrad rule{weight, acc, velocity, given->lr, given->momentum, given->eps};
+  static thread_local Plan plan;  // keeps its memory
+  plan.make(given->parts, given->num_parts, width, given->slots, omp_get_thread_num(),
+            omp_get_num_threads());
+  const int64_t count = plan.rows.size();
+  std::vector<float> sum(width);
+  for (int64_t u = 0; u < count; ++u) {
+    const int64_t row = plan.rows[u];
+    if (u + AHEAD < count) {
+      const int64_t next = plan.rows[u + AHEAD] * width;
+      ask_for(weight + next, width);
+      ask_for(acc + next, width);
+      if (velocity) ask_for(velocity + next, width);
+    }
+    const int64_t end = plan.starts[u + 1];
+    int64_t j = plan.starts[u];
+    const float* g = plan.reads[j].gradient;
+    if (end - j > 1 || plan.reads[j].scale != 1.0f) {
+      for (int64_t d = 0; d < width; ++d) sum[d] = 0.0f;
+      for (; j < end; ++j) {
+        const float* read = plan.reads[j].gradient;
+        const float scale = plan.reads[j].scale;
+        for (int64_t d = 0; d < width; ++d) sum[d] += scale * read[d];
+      }
+      g = sum.data();
+    }
+    width == 1 ? rule.move_one(row, *g) : rule.move(row * width, g, width);
+  }
+#pragma omp barrier
+}
+
+// A whole parameter, its gradient and its slots; `velocity` may be null.
+struct Parameter {
+  float *weight, *acc, *velocity;
+  const float* gradient;
+  int64_t size;
+};
+
+struct AdagradWhole {
+  const Parameter* parameters;
+  int64_t count;
+  float lr, momentum, eps;
+};
+
+// Adagrad on whole parameters.
+extern "C" void adagrad_whole(const AdagradWhole* given) {
+  const Parameter* const parameters = given->parameters;
+  const int64_t count = given->count;
+  const float lr = given->lr, momentum = given->momentum, eps = given->eps;
+  constexpr int64_t PIECE = 4096;
+  int64_t pieces = 0;
+  for (int64_t k = 0; k < count; ++k) pieces += (parameters[k].size + PIECE - 1) / PIECE;
+  {
+#pragma omp for schedule(static)
+    for (int64_t piece = 0; piece < pieces; ++piece) {
+      int64_t k = 0, at = piece;
+      for (int64_t own; at >= (own = (parameters[k].size + PIECE - 1) / PIECE); ++k) at -= own;
+      const Parameter& p = parameters[k];
+      const int64_t from = at * PIECE, n = p.size - from < PIECE ? p.size - from : PIECE;
+      const Adagrad rule{p.weight, p.acc, p.velocity, lr, momentum, eps};
+      rule.move(from, p.gradient + from, n);
+    }
+  }
+}
+
+extern "C" int64_t size_of_reads() { return sizeof(Reads); }
+extern "C" int64_t size_of_parameter() { return sizeof(Parameter); }
+extern "C" int64_t size_of_adagrad_rows() { return sizeof(AdagradRows); }
+extern "C" int64_t size_of_adagrad_whole() { return sizeof(AdagradWhole); }
+
+// Scores [rows, columns] that are compared with `own`, and what is counted.
+struct Counting {
+  const float *block, *own;
+  int64_t *at_least, *above, *bad;
+  int64_t rows, columns;
+};
+
+extern "C" int64_t size_of_counting() { return sizeof(Counting); }
+
+// Adds to at_least[b] and above[b] how many scores of row b are >= and > own[b], and to *bad how
+// many are NaN or infinite.
+extern "C" void count_scores(const Counting* given) {
+  const Counting& g = *given;
+  const float *const block = g.block, *const own = g.own;
+  int64_t *const at_least = g.at_least, *const above = g.above, *const bad = g.bad;
+  const int64_t rows = g.rows, columns = g.columns;
+  int64_t all_bad = 0;
+  {
+#pragma omp for schedule(static)
+    for (int64_t b = 0; b < rows; ++b) {
+      const float* __restrict row = block + b * columns;
+      const float mine = own[b];
+      int32_t not_less = 0, more = 0, odd = 0;
+#pragma omp simd reduction(+ : not_less, more, odd)
+      for (int64_t c = 0; c < columns; ++c) {
+        not_less += row[c] >= mine;
+        more += row[c] > mine;
+        odd += !(std::fabs(row[c]) <= FLT_MAX);
+      }
+      at_least[b] += not_less;
+      above[b] += more;
+      all_bad += odd;
+    }
+  }
+#pragma omp atomic
+  *bad += all_bad;
+}

@@ -1,0 +1,129 @@
+// The losses, for vectors of examples: `add` takes a chunk of candidates in, `finish` makes losses of
+// what has been gathered, `slopes` gives the gradients of the scores of a chunk, and `correct` those
+// of the targets. In the letters of p_rnn/training/losses.py.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "step.h"
+
+inline Full larger(Full a, Full b) { return a > b ? a : b; }
+
+struct CrossEntropy {
+  static constexpr int STATE = 2, KEPT = 2;  // highest score, sum of the exponentials
+  static constexpr bool TARGET_FIRST = false;
+
+  Full activated(Full x) const { return x; }
+
+  // Adds the offset on the way.
+  void add(const Block& block, Rows state, const float*) const {
+    const int64_t b = block.example;
+    const Full before = load<Full>(state[0] + b);
+    Full m = before, sum{};
+    for (int64_t c = 0; c < block.count; ++c) {
+      const Full x = block.shifted(c);
+      store(block.scores + c * block.row, x);
+      m = larger(x, m);
+    }
+    for (int64_t c = 0; c < block.count; ++c)
+      sum += exponential(load<Full>(block.scores + c * block.row) - m);
+    store(state[0] + b, m);
+    store(state[1] + b, load<Full>(state[1] + b) * exponential(before - m) + sum);
+  }
+
+  void finish(Rows state, Rows kept, const float* own, float* losses, int64_t b) const {
+    kept[0][b] = state[0][b], kept[1][b] = state[1][b];
+    losses[b] = std::log(state[1][b]) + state[0][b] - own[b];
+  }
+
+  void slopes(const Block& block, Kept kept, const float* gradient, float* out) const {
+    const int64_t b = block.example;
+    const Full m = load<Full>(kept[0] + b);
+    const Full scale = load<Full>(gradient + b) / load<Full>(kept[1] + b);
+    for (int64_t c = 0; c < block.count; ++c) {
+      const int64_t at = c * block.row;
+      store(out + at, exponential(load<Full>(block.scores + at) - m) * scale);
+    }
+  }
+
+  void correct(float* slope, Kept, const float* gradient, int64_t b) const {
+    *slope -= gradient[b];
+  }
+};
+
+struct BprMax {
+  // Highest negative and sums of e, e g, e g^2, e o^2; then m, r, sum_j s_j g_j^2 and o_t.
+  static constexpr int STATE = 5, KEPT = 6;
+  static constexpr bool TARGET_FIRST = true;
+  float alpha, bpreg;
+
+  Full activated(Full x) const {
+    if (alpha == 0.0f) return x;
+    return x > Full{} ? x : alpha * (exponential(x) - 1.0f);
+  }
+
+  void add(const Block& block, Rows state, const float* own) const {
+    block.has_target ? add<true>(block, state, own) : add<false>(block, state, own);
+  }
+
+  // g = sigma(o_t - o) = 1 / (1 + e ratio), with e = exp(o - m) and ratio = exp(m - o_t).
+  template <bool MASKED>
+  void add(const Block& block, Rows state, const float* own) const {
+    const int64_t b = block.example;
+    const Full before = load<Full>(state[0] + b);
+    Full m = before;
+    for (int64_t c = 0; c < block.count; ++c) {
+      const Full o = activated(block.shifted(c));
+      store(block.scores + c * block.row, o);
+      m = larger(MASKED ? (block.is_target(c) ? m : o) : o, m);
+    }
+    const Full ratio = exponential(m - load<Full>(own + b));
+    Full sums[4] = {};
+    for (int64_t c = 0; c < block.count; ++c) {
+      const Full o = load<Full>(block.scores + c * block.row);
+      Full e = exponential(o - m), square = o * o;
+      const Full g = 1.0f / (1.0f + e * ratio);
+      if (MASKED) {
+        e = block.is_target(c) ? Full{} : e;
+        square = block.is_target(c) ? Full{} : square;
+      }
+      sums[0] += e, sums[1] += e * g, sums[2] += e * g * g, sums[3] += e * square;
+    }
+    const Full scale = exponential(before - m);
+    store(state[0] + b, m);
+    for (int k = 0; k < 4; ++k)
+      store(state[k + 1] + b, load<Full>(state[k + 1] + b) * scale + sums[k]);
+  }
+
+  void finish(Rows state, Rows kept, const float* own, float* losses, int64_t b) const {
+    const float sum = state[1][b], mean = state[2][b] / sum + 1e-24f, r = state[4][b] / sum;
+    // NaN where the target's score is not finite.
+    losses[b] = bpreg * r - std::log(mean) + 0.0f * own[b];
+    const float values[KEPT] = {state[0][b], sum, mean, r, state[3][b] / sum, own[b]};
+    for (int k = 0; k < KEPT; ++k) kept[k][b] = values[k];
+  }
+
+  void slopes(const Block& block, Kept kept, const float* gradient, float* out) const {
+    const int64_t b = block.example;
+    const Full m = load<Full>(kept[0] + b), inverse = 1.0f / load<Full>(kept[2] + b);
+    const Full ratio = exponential(m - load<Full>(kept[5] + b));
+    const Full scale = load<Full>(gradient + b) / load<Full>(kept[1] + b);
+    const Full constant = 1.0f - 1e-24f * inverse - bpreg * load<Full>(kept[3] + b);
+    // The slope of ELU, from its result.
+    const Full linear = all(alpha == 0.0f ? -INFINITY : 0.0f);
+    for (int64_t c = 0; c < block.count; ++c) {
+      const int64_t at = c * block.row;
+      const Full o = load<Full>(block.scores + at);
+      const Full e = exponential(o - m), g = 1.0f / (1.0f + e * ratio);
+      const Full d = constant - g * g * inverse + bpreg * (o * o + 2.0f * o);
+      store(out + at, scale * e * d * (o > linear ? all(1.0f) : o + alpha));
+    }
+  }
+
+  void correct(float* slope, Kept kept, const float* gradient, int64_t b) const {
+    const float o = kept[5][b], mean = kept[2][b];
+    const float of_elu = o > 0.0f || alpha == 0.0f ? 1.0f : o + alpha;
+    *slope = gradient[b] * of_elu * (kept[4][b] - (mean - 1e-24f)) / mean;
+  }
+};

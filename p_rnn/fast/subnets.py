@@ -1,0 +1,177 @@
+"""Subnets of a fast step: forward, and backward by hand where that is quicker.
+
+A reader runs a subnet on a mini-batch, and takes the gradient of its output further to the
+parameters. `AutogradReader` serves any subnet, `GRUReader` those of GRUs with reset=after.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from p_rnn.batches import Batch
+from p_rnn.fast.gradients import Gradients
+from p_rnn.fast.native import serves
+from p_rnn.fast.native.functions import (
+    GateValues,
+    RowsRead,
+    gates_backward,
+    gates_forward,
+    gather,
+    mask,
+    pool,
+    product,
+    times,
+)
+from p_rnn.fast.native.tape import off_tape
+from p_rnn.models.cells import State
+from p_rnn.models.cells.gru import GRU
+from p_rnn.models.dropout import Dropout
+from p_rnn.models.inputs import DenseRows, Direct, ItemRows, PooledRows, Projection
+from p_rnn.models.network import Subnet
+
+
+class Reader(Protocol):
+    def forward(self, batch: Batch, state: State) -> tuple[Tensor, State]:
+        """The subnet's output [M, H] and its state after the mini-batch, cut off from graphs."""
+
+    def backward(self, gradient: Tensor, found: Gradients) -> None:
+        """Of the gradient [M, H] of the output, those of the parameters."""
+
+
+class AutogradReader:
+    """A subnet as it stands."""
+
+    def __init__(self, subnet: Subnet) -> None:
+        self.subnet = subnet
+
+    def forward(self, batch: Batch, state: State) -> tuple[Tensor, State]:
+        off_tape()
+        with torch.enable_grad():
+            if batch.repeat is None:
+                after = self.subnet(batch.inputs, state)
+                self.output = after[self.subnet.layers.top]
+            else:
+                assert batch.picks is not None
+                outputs = self.subnet.scan(batch.inputs, batch.repeat, batch.widths)
+                self.output, after = outputs.index_select(0, batch.picks), state
+        return self.output.detach(), tuple(h.detach() for h in after)
+
+    def backward(self, gradient: Tensor, found: Gradients) -> None:
+        if self.output.requires_grad:
+            torch.autograd.backward(self.output, gradient)
+        del self.output
+
+
+class Input:
+    """An input of a subnet: gate inputs forward, gradients of its parameters backward."""
+
+    def __init__(self, read: nn.Module, weight: float) -> None:
+        self.read, self.weight = read, weight
+
+    def forward(self, items: Tensor) -> Tensor:
+        assert isinstance(self.read, (Direct, Projection))
+        self.items = items
+        x = self.x = self._view(self.read.view, items)
+        if isinstance(self.read, Projection):
+            self.mask = mask(self.read.dropout, x)
+            if self.mask is not None:
+                self.x = times(x, self.mask)
+            x = product(self.x, self.read.weight)
+        return x if self.weight == 1 else times(x, scale=self.weight)
+
+    def backward(self, of_a: Tensor, found: Gradients) -> None:
+        if self.weight != 1:
+            of_a = times(of_a, scale=self.weight)
+        if isinstance(self.read, Projection):
+            found.whole(self.read.weight, product(self.x.t(), of_a))
+            if isinstance(self.read.view, DenseRows):
+                return  # nothing before W learns
+            of_x = product(of_a, self.read.weight, turned=True)
+            of_a = of_x if self.mask is None else times(of_x, self.mask)
+        assert isinstance(self.read, (Direct, Projection))
+        self._view_backward(self.read.view, of_a, found)
+
+    def _view(self, view: nn.Module, items: Tensor) -> Tensor:
+        if isinstance(view, ItemRows):
+            return gather(view.table.weight, items)
+        if isinstance(view, DenseRows) and serves(view.values):
+            return gather(view.values, items)
+        if isinstance(view, PooledRows) and view.pooling_mode != "max":
+            return pool(view.table.weight, items, bags_of(view))
+        off_tape()
+        with torch.enable_grad():
+            self.viewed = view(items).float()
+        found: Tensor = self.viewed.detach()
+        return found
+
+    def _view_backward(self, view: nn.Module, gradient: Tensor, found: Gradients) -> None:
+        if isinstance(view, ItemRows):
+            found.rows(view.table.weight, RowsRead(self.items, gradient))
+        elif isinstance(view, PooledRows) and view.pooling_mode != "max":
+            found.rows(view.table.weight, RowsRead(self.items, gradient, bags_of(view)))
+        elif self.viewed.requires_grad:
+            torch.autograd.backward(self.viewed, gradient)
+
+
+def bags_of(view: PooledRows) -> tuple[Tensor, Tensor, Tensor]:
+    return view.offsets, view.tokens, view.weights
+
+
+class GRUReader:
+    """A subnet of GRUs with reset=after, its gradients by hand."""
+
+    def __init__(self, subnet: Subnet) -> None:
+        self.subnet = subnet
+        self.inputs = [
+            Input(read, weight) for read, weight in zip(subnet.inputs, subnet.weights, strict=True)
+        ]
+
+    @staticmethod
+    def serves(subnet: Subnet) -> bool:
+        cells = all(isinstance(c, GRU) and c.reset_after for c in subnet.layers.cells)
+        return cells and all(isinstance(x, (Direct, Projection)) for x in subnet.inputs)
+
+    def forward(self, batch: Batch, state: State) -> tuple[Tensor, State]:
+        layers, total = self.subnet.layers, None
+        for each in self.inputs:
+            a = each.forward(batch.inputs)
+            total = a if total is None else times(a, to=total)
+        assert total is not None
+        a, self.steps = total, list[GateValues]()
+        for k, (cell, dropout) in enumerate(zip(layers.cells, layers.dropouts, strict=True)):
+            assert isinstance(cell, GRU)
+            assert isinstance(dropout, Dropout)
+            if k > 0:
+                a = product(self.steps[-1].output, layers.inputs[k - 1])
+            h = state[k]
+            u = product(h, cell.recurrent)
+            drop = mask(dropout, h)
+            self.steps.append(gates_forward(a, u, cell.bias, cell.input_bias, h, drop))
+        return self.steps[-1].output, tuple(each.output for each in self.steps)
+
+    def backward(self, gradient: Tensor, found: Gradients) -> None:
+        layers = self.subnet.layers
+        for k in reversed(range(len(self.steps))):
+            cell, step = layers.cells[k], self.steps[k]
+            assert isinstance(cell, GRU)
+            of_a, of_u, of_d, of_c = gates_backward(step, gradient)
+            h = step.tensors[4]
+            assert h is not None
+            found.whole(cell.recurrent, product(h.t(), of_u))
+            found.whole(cell.input_bias, of_d)
+            found.whole(cell.bias, of_c)
+            if k > 0:
+                weight, below = layers.inputs[k - 1], self.steps[k - 1].output
+                found.whole(weight, product(below.t(), of_a))
+                gradient = product(of_a, weight, turned=True)
+        for each in self.inputs:
+            each.backward(of_a, found)
+        self.steps = []
+
+
+def reader_of(subnet: Subnet) -> Reader:
+    """The quickest reader of a subnet, of session-parallel mini-batches."""
+    return GRUReader(subnet) if GRUReader.serves(subnet) else AutogradReader(subnet)

@@ -1,0 +1,62 @@
+"""Matrices with a row per item or token, and how weights begin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Items = Tensor | slice  # item indices, or a range of them
+Init = Callable[..., Tensor]  # of (weight [rows, gates * cols], generator, gates)
+
+
+@torch.no_grad()
+def uniform_(weight: Tensor, generator: torch.Generator, gates: int = 1) -> Tensor:
+    """Fill [rows, gates * cols] with U(+-sqrt(6 / (rows + cols))), each gate on its own (P)."""
+    rows, cols = weight.shape[0], weight.shape[1] // gates
+    bound = math.sqrt(6.0 / (rows + cols))
+    return weight.uniform_(-bound, bound, generator=generator)
+
+
+@torch.no_grad()
+def xavier_normal_(weight: Tensor, generator: torch.Generator, gates: int = 1) -> Tensor:
+    """Fill [rows, gates * cols] with N(0, 2 / (rows + cols)) (Glorot & Bengio 2010)."""
+    rows, cols = weight.shape[0], weight.shape[1] // gates
+    return weight.normal_(0.0, math.sqrt(2.0 / (rows + cols)), generator=generator)
+
+
+@torch.no_grad()
+def torch_gru_(weight: Tensor, generator: torch.Generator, gates: int = 3) -> Tensor:
+    """Fill [rows, gates * H] with U(+-1 / sqrt(H)), as torch.nn.GRU does with all its weights."""
+    bound = 1 / math.sqrt(weight.shape[1] // gates)
+    return weight.uniform_(-bound, bound, generator=generator)
+
+
+class Table(nn.Embedding):
+    """Parameters [N, D] that are read by row; the gradients of rows that were read are sparse.
+
+    Attributes:
+        sparse: no gradient of the size of the table is made, unless it is read whole. False is for
+            tools that take no sparse gradients (`PRNN.dense_gradients`).
+    """
+
+    weight: nn.Parameter
+
+    def __init__(self, num_rows: int, width: int) -> None:
+        super().__init__(num_rows, width, sparse=True, device="meta")  # no random numbers
+        self.weight = nn.Parameter(torch.zeros(num_rows, width))
+
+    def forward(self, items: Items) -> Tensor:
+        """[C] -> [C, D], [M, C] -> [M, C, D]; a range of the rows is a view."""
+        if isinstance(items, slice):
+            return self.weight[items]
+        return F.embedding(items, self.weight, sparse=self.sparse)
+
+    def bags(self, rows: Tensor, weights: Tensor) -> Tensor:
+        """[B, V] -> [B, D]: sum_v weights_bv * row rows_bv."""
+        return F.embedding_bag(
+            rows, self.weight, mode="sum", per_sample_weights=weights, sparse=self.sparse
+        )
