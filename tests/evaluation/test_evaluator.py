@@ -262,7 +262,8 @@ def test_a_network_equals_one_session_at_a_time(model: tuple[str, ...]) -> None:
     """Batches, padding and chunks change nothing; dropout is off outside of training."""
     config = resolve(load_config(*TINY, *model, "dropout_hidden=0.3"))
     network = build_network(config, NUM_WARM, Streams(3), {}).eval()
-    network.merge.bias.weight.copy_(torch.linspace(-0.2, 0.2, NUM_WARM))
+    with torch.no_grad():
+        network.merge.bias.weight.copy_(torch.linspace(-0.2, 0.2, NUM_WARM)[:, None])
     rows = random_rows(11)
     ranks = evaluate(network, make_sessions(rows), protocol(ties="standard"))
     expected = []
@@ -273,7 +274,7 @@ def test_a_network_equals_one_session_at_a_time(model: tuple[str, ...]) -> None:
             for item, target in pairwise(kept):
                 state = network.subnets[0](torch.tensor([item]), state)
                 weight, bias = network.merge.tables[0].weight, network.merge.bias
-                scores = (weight @ state[-1][0] + bias.weight).double()
+                scores = (weight @ state[-1][0] + bias.weight[:, 0]).double()
                 margin = (scores - scores[target]).abs() < 1e-6
                 assert margin.sum() == 1, "choose another seed: a near tie"
                 expected.append(1.0 + float((scores > scores[target]).sum()))
