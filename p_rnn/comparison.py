@@ -32,6 +32,7 @@ from p_rnn.data.other_events import read_sessions
 from p_rnn.data.prepare import prepare, same_events
 from p_rnn.errors import UserError
 from p_rnn.evaluation.evaluator import Protocol, Ranks, check_targets, evaluate, summarise
+from p_rnn.fit import set_network
 from p_rnn.models.architectures import build_network
 from p_rnn.models.network import PRNN
 from p_rnn.random import Streams
@@ -39,7 +40,6 @@ from p_rnn.ranges import check_ranges
 from p_rnn.resolve import check_evaluation
 from p_rnn.runtime import use_device
 from p_rnn.training.checkpoint import load_checkpoint
-from p_rnn.training.fit import set_network
 
 
 def make_protocol(config: Config, num_items: int, training: Training) -> Protocol:

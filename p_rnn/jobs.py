@@ -16,12 +16,12 @@ from p_rnn.config import Config
 from p_rnn.data.dataset import Dataset
 from p_rnn.data.features import Feature
 from p_rnn.evaluation.evaluator import evaluate, summarise
+from p_rnn.fit import History, fit, load_network, network_content
 from p_rnn.models.architectures import build_network
 from p_rnn.random import Streams
 from p_rnn.resuming import resume
 from p_rnn.tracking import Tracker
 from p_rnn.training.checkpoint import save_checkpoint
-from p_rnn.training.fit import History, fit, load_network, network_content
 from p_rnn.training.trainer import Trainer
 
 log = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ from typing import Any
 
 from p_rnn.config import Config
 from p_rnn.errors import UserError
+from p_rnn.fit import History, learners_of, save_best, set_network
 from p_rnn.stored import refuse_difference
 from p_rnn.training.checkpoint import HEADER, load_checkpoint, save_checkpoint
-from p_rnn.training.fit import History, learners_of, save_best, set_network
 from p_rnn.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,8 @@ def resume(path: Path, trainer: Trainer, extra: dict[str, Any], checkpoints: Pat
     if trainer.average is not None:
         set_network(trainer.average, {**content, "model": content["average"]})
     trainer.optimizer.load_state_dict(content["optimizer"])
-    trainer.fast.route = content["route"]
+    if trainer.config.compile == "auto":  # other steps sum in another order
+        trainer.fast.route = content["route"]
     trainer.updates, trainer.learned = content["updates"], list(content["learned"])
     log.info("going on from %s after epoch %d", path, history.last_epoch)
     return history

@@ -17,23 +17,47 @@ from p_rnn.benchmark.worker import Training
 
 MODES = {"never": "plain", "always": "compiled", "graph": "graph"}
 HEAD = (
-    "model", "strategy", "items", "negatives", "B", "step", "mini-batches/s", "events/s",
-    "GPU busy", "MiB",
-)  # fmt: skip
+    "model",
+    "strategy",
+    "items",
+    "negatives",
+    "B",
+    "step",
+    "mini-batches/s",
+    "events/s",
+    "GPU busy",
+    "MiB",
+)
 
 
 def grid(device: str) -> Iterator[Spec]:
     """The most telling cells first, as the time may not be enough for all."""
     base = Spec("training", 0.5, 20_000, device=device)
-    sizes = [(128, 2048), (32, 2048), (512, 2048), (128, 0), (32, 0), (512, 0), (128, 8192),
-             (32, 8192), (512, 8192)]  # fmt: skip
+    sizes = [
+        (128, 2048),
+        (32, 2048),
+        (512, 2048),
+        (128, 0),
+        (32, 0),
+        (512, 0),
+        (128, 8192),
+        (32, 8192),
+        (512, 8192),
+    ]
     for items, (batch, negatives) in itertools.product((20_000, 1_000_000), sizes):
         for mode in MODES:
-            yield replace(base, num_items=items, batch_size=batch, num_negatives=negatives,
-                          compile=mode)  # fmt: skip
+            yield replace(
+                base, num_items=items, batch_size=batch, num_negatives=negatives, compile=mode
+            )
     for strategy, mode in itertools.product(("simultaneous", "alternating", "interleaving"), MODES):
-        yield replace(base, model="parallel", strategy=strategy, batch_size=128,
-                      num_negatives=2048, compile=mode)  # fmt: skip
+        yield replace(
+            base,
+            model="parallel",
+            strategy=strategy,
+            batch_size=128,
+            num_negatives=2048,
+            compile=mode,
+        )
 
 
 def measure(spec: Spec) -> list[Any]:
@@ -63,8 +87,12 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     name, started = torch.cuda.get_device_name(), time.monotonic()
-    lines = [f"# {name}, PyTorch {torch.__version__}", "", f"| {' | '.join(HEAD)} |",
-             "|" + " --- |" * len(HEAD)]  # fmt: skip
+    lines = [
+        f"# {name}, PyTorch {torch.__version__}",
+        "",
+        f"| {' | '.join(HEAD)} |",
+        "|" + " --- |" * len(HEAD),
+    ]
     left_out = 0
     for spec in grid("cuda"):
         if time.monotonic() - started > arguments.seconds:
@@ -74,8 +102,18 @@ def main() -> None:
             row = measure(spec)
         except Exception as error:  # one cell that fails must not end the others
             reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
-            row = [spec.model, spec.strategy, spec.num_items, spec.num_negatives, spec.batch_size,
-                   MODES[spec.compile], f"failed: {reason}", "", "", ""]  # fmt: skip
+            row = [
+                spec.model,
+                spec.strategy,
+                spec.num_items,
+                spec.num_negatives,
+                spec.batch_size,
+                MODES[spec.compile],
+                f"failed: {reason}",
+                "",
+                "",
+                "",
+            ]
         lines.append(f"| {' | '.join(map(str, row))} |")
         print(lines[-1], flush=True)
         # Whole after each row: whoever ends this has what there is.

@@ -145,9 +145,14 @@ class SessionParallel:
         column = self.negatives.columns(targets)
         for t in range(len(inputs)):
             yield Batch(
-                inputs[t], targets[t], None if items is None else items[t], column[t], keep[t],
-                going_on, full=width == self.batch_size,
-            )  # fmt: skip
+                inputs[t],
+                targets[t],
+                None if items is None else items[t],
+                column[t],
+                keep[t],
+                going_on,
+                full=width == self.batch_size,
+            )
             going_on = None
 
 

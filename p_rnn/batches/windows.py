@@ -119,7 +119,11 @@ class WindowBatches:
         drawn = self.negatives.draw(1, len(picks))
         items = self.negatives.candidates(targets[None], drawn)
         return Batch(
-            inputs, targets, None if items is None else items[0],
-            self.negatives.columns(targets[None])[0], repeat=places, widths=windows.widths,
+            inputs,
+            targets,
+            None if items is None else items[0],
+            self.negatives.columns(targets[None])[0],
+            repeat=places,
+            widths=windows.widths,
             picks=picks,
-        )  # fmt: skip
+        )

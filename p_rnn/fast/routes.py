@@ -32,10 +32,17 @@ def key_of(update: Update, batch: Batch) -> str:
     shapes = sorted(str(tuple(p.shape)) for p in network.parameters())
     items = None if batch.items is None else len(batch.items)
     parts = (
-        processor(), torch.get_num_threads(), torch.__version__, len(batch.targets), items,
-        bool(batch.widths), type(network.merge).__name__, type(update.optimizer).__name__,
-        getattr(getattr(update.loss, "func", update.loss), "__name__", ""), *shapes,
-    )  # fmt: skip
+        processor(),
+        torch.get_num_threads(),
+        torch.__version__,
+        len(batch.targets),
+        items,
+        bool(batch.widths),
+        type(network.merge).__name__,
+        type(update.optimizer).__name__,
+        getattr(getattr(update.loss, "func", update.loss), "__name__", ""),
+        *shapes,
+    )
     return " | ".join(map(str, parts))
 
 

@@ -84,15 +84,27 @@ class NativeTail(_Tail):
         if bias is not None or update.log_support is not None:
             count = len(weights[0]) if batch.items is None else len(batch.items)
             shift = offset(
-                None if bias is None else bias.weight.detach(), update.log_support, batch.items,
-                len(batch.targets), self.settings.get("logq", 0.0), update.sample_alpha, count,
+                None if bias is None else bias.weight.detach(),
+                update.log_support,
+                batch.items,
+                len(batch.targets),
+                self.settings.get("logq", 0.0),
+                update.sample_alpha,
+                count,
                 weights[0],
-            )  # fmt: skip
+            )
         wanted = [t.weight.requires_grad for t in tables]
         mean, of_queries, of_rows, of_offset = loss(
-            self.name, queries, weights, batch.items, shift, batch.column, self.parameters,
-            1 / update.batch_size, wanted,
-        )  # fmt: skip
+            self.name,
+            queries,
+            weights,
+            batch.items,
+            shift,
+            batch.column,
+            self.parameters,
+            1 / update.batch_size,
+            wanted,
+        )
         for table, gradient in zip(tables, of_rows, strict=True):
             self.found(table, batch, gradient, found)
         if bias is not None:

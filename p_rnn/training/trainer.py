@@ -93,9 +93,14 @@ class Trainer:
         if config.loss.logq:
             log_support = torch.from_numpy(np.log(self.support)).to(network.device, torch.float32)
         self.update = Update(
-            network, build_loss(config.loss), optimizer, config.batch_size, log_support,
-            config.sample_alpha or 0.0, config.clip_norm,
-        )  # fmt: skip
+            network,
+            build_loss(config.loss),
+            optimizer,
+            config.batch_size,
+            log_support,
+            config.sample_alpha or 0.0,
+            config.clip_norm,
+        )
         full = self.pairs // config.batch_size * sum(len(each.updates) for each in self.passes)
         shared = config.negatives != "uniform_one"
         self.fast = Fast(self.update, config.compile, full, shared)

@@ -51,17 +51,28 @@ Gather = _struct("Gather", (P, "table items out"), (N, "count width"))
 Pool = _struct("Pool", (P, "table items offsets tokens weights out"), (N, "count width"))
 Times = _struct("Times", (P, "x y out"), (N, "count add"), (F, "scale"))
 Mask = _struct("Mask", (P, "words out"), (N, "count dropped"), (F, "scale"))
-Offset = _struct("Offset", (P, "bias log_support items out"), (N, "count targets"),
-                 (F, "logq alpha"))  # fmt: skip
-Gates = _struct("Gates", (P, "a u c d h mask r z n acted output gradient of_a of_u sum_a sum_u"),
-                (N, "batch size"))  # fmt: skip
-Loss = _struct("Loss", (P, "queries tables widths items offset target scores targets"),
-               (N, "terms examples candidates"),
-               (P, "kept losses mean of_queries of_rows of_offset"),
-               (F, "gradient alpha bpreg"))  # fmt: skip
+Offset = _struct(
+    "Offset", (P, "bias log_support items out"), (N, "count targets"), (F, "logq alpha")
+)
+Gates = _struct(
+    "Gates",
+    (P, "a u c d h mask r z n acted output gradient of_a of_u sum_a sum_u"),
+    (N, "batch size"),
+)
+Loss = _struct(
+    "Loss",
+    (P, "queries tables widths items offset target scores targets"),
+    (N, "terms examples candidates"),
+    (P, "kept losses mean of_queries of_rows of_offset"),
+    (F, "gradient alpha bpreg"),
+)
 Reads = _struct("Reads", (P, "items gradient offsets tokens weights"), (N, "count"))
-AdagradRows = _struct("AdagradRows", (P, "weight acc velocity parts slots"), (N, "num_parts width"),
-                      (F, "lr momentum eps"))  # fmt: skip
+AdagradRows = _struct(
+    "AdagradRows",
+    (P, "weight acc velocity parts slots"),
+    (N, "num_parts width"),
+    (F, "lr momentum eps"),
+)
 Parameter = _struct("Parameter", (P, "weight acc velocity gradient"), (N, "size"))
 AdagradWhole = _struct("AdagradWhole", (P, "parameters"), (N, "count"), (F, "lr momentum eps"))
 Counting = _struct("Counting", (P, "block own at_least above bad"), (N, "rows columns"))
@@ -84,10 +95,21 @@ FUNCTIONS = {
     "count_scores": Counting,
 }
 SIZES = {
-    "product": Product, "gather": Gather, "pool": Pool, "times": Times, "mask": Mask,
-    "offset": Offset, "gates": Gates, "loss": Loss, "reads": Reads, "adagrad_rows": AdagradRows,
-    "parameter": Parameter, "adagrad_whole": AdagradWhole, "counting": Counting, "call": Call,
-}  # fmt: skip
+    "product": Product,
+    "gather": Gather,
+    "pool": Pool,
+    "times": Times,
+    "mask": Mask,
+    "offset": Offset,
+    "gates": Gates,
+    "loss": Loss,
+    "reads": Reads,
+    "adagrad_rows": AdagradRows,
+    "parameter": Parameter,
+    "adagrad_whole": AdagradWhole,
+    "counting": Counting,
+    "call": Call,
+}
 COUNTS = {"room_for_scores": 2, "room_for_kept": 1}  # numbers in, a number out
 
 

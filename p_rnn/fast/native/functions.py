@@ -72,9 +72,15 @@ def mask(dropout: Dropout, like: Tensor) -> Tensor | None:
 
 
 def offset(
-    bias: Tensor | None, log_support: Tensor | None, items: Tensor | None, targets: int,
-    logq: float, alpha: float, count: int, like: Tensor,
-) -> Tensor:  # fmt: skip
+    bias: Tensor | None,
+    log_support: Tensor | None,
+    items: Tensor | None,
+    targets: int,
+    logq: float,
+    alpha: float,
+    count: int,
+    like: Tensor,
+) -> Tensor:
     """[C]: bias - logq * log q of the candidates (p_rnn.training.step.Update.log_q)."""
     out = like.new_empty(count)
     tensors = (bias, log_support, items, out)
@@ -157,10 +163,17 @@ def loss(
     struct = native.Loss(
         *map(ctypes.addressof, (addresses[0], addresses[1], widths)),
         *(None if x is None else x.data_ptr() for x in (items, offset, target, scores, targets)),
-        len(queries), examples, count, kept.data_ptr(), losses.data_ptr(), mean.data_ptr(),
-        *map(ctypes.addressof, addresses[2:]), None if of_offset is None else of_offset.data_ptr(),
-        gradient, *parameters,
-    )  # fmt: skip
+        len(queries),
+        examples,
+        count,
+        kept.data_ptr(),
+        losses.data_ptr(),
+        mean.data_ptr(),
+        *map(ctypes.addressof, addresses[2:]),
+        None if of_offset is None else of_offset.data_ptr(),
+        gradient,
+        *parameters,
+    )
     if tape is not None:
         tape.structs.append(struct)
         tape.held += [

@@ -33,8 +33,11 @@ class History:
     @property
     def since_best(self) -> int:
         """Validations of this stage since the best one."""
-        return sum("valid" in row and row["epoch"] > self.best_epoch
-                   for row in self.epochs if row["stage"] == self.stage)  # fmt: skip
+        return sum(
+            "valid" in row and row["epoch"] > self.best_epoch
+            for row in self.epochs
+            if row["stage"] == self.stage
+        )
 
     def chosen(self) -> list[int]:
         """The passes, from 0, that led to the best state: of each stage those up to its best."""
@@ -88,8 +91,12 @@ def _next_stage(trainer: Trainer, checkpoints: Path, history: History, plan: Pas
         set_network(trainer.average, best)
     trainer.optimizer.load_state_dict(best["optimizer"])
     name = trainer.network.names[plan.in_score - 1]
-    log.info("stage %d: subnet %s joins the best state, of epoch %d",
-             plan.stage + 1, name, history.best_epoch)  # fmt: skip
+    log.info(
+        "stage %d: subnet %s joins the best state, of epoch %d",
+        plan.stage + 1,
+        name,
+        history.best_epoch,
+    )
     history.stages.append(history.best_epoch)
     history.stage, history.best_epoch, history.best = plan.stage, 0, {}
 
@@ -105,8 +112,13 @@ def _record(
     """A row of the history, points for TensorBoard, a line for people."""
     plan, epoch, tracker = trainer.passes[index], index + 1, trainer.tracker
     names, learners = trainer.network.names, learners_of(trainer, plan)
-    row: dict[str, Any] = {"epoch": epoch, "stage": plan.stage, "learners": learners,
-                           **asdict(done), "updates": trainer.updates}  # fmt: skip
+    row: dict[str, Any] = {
+        "epoch": epoch,
+        "stage": plan.stage,
+        "learners": learners,
+        **asdict(done),
+        "updates": trainer.updates,
+    }
     line = f"epoch {epoch}: loss {done.loss:.4f}, {done.events / done.seconds:,.0f} events/s"
     if plan.in_score < len(names) or learners != [list(names)]:
         line += f", {' '.join('+'.join(each) for each in learners)} learned"
@@ -135,9 +147,11 @@ def _save(
 ) -> None:
     content = {**extra, **network_content(trainer.network), "history": asdict(history)}
     content.update(
-        optimizer=trainer.optimizer.state_dict(), updates=trainer.updates, learned=trainer.learned,
+        optimizer=trainer.optimizer.state_dict(),
+        updates=trainer.updates,
+        learned=trainer.learned,
         route=trainer.fast.route,
-    )  # fmt: skip
+    )
     if trainer.average is not None:
         content["average"] = trainer.average.state_dict()
     # last.pt first: after an interruption in between, it is itself the best (see `resume`).
