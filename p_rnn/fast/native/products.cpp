@@ -66,6 +66,7 @@ struct Offset {
 namespace {
 
 constexpr int ROWS = 8, VECTORS = SUMS / ROWS;  // of a tile: 24 or 12 sums
+constexpr int64_t WORTH_TURNING = 64;           // rows of a, for which b is turned first
 constexpr int64_t HIGH = 8 * ROWS;              // rows of a piece of work
 
 // Rows [low, high) of c, columns [j, j + WIDE vectors). The last tile begins so that it ends with
@@ -131,7 +132,17 @@ void turned(const Product& p) {
 
 extern "C" void product(const Product* given) {
   const Product& p = *given;
-  if (p.turned) return turned(p);
+  if (p.turned && p.m < WORTH_TURNING) return turned(p);
+  if (p.turned) {
+    const Shared room(p.k * p.n);
+    float* const b = room;
+#pragma omp for schedule(static)
+    for (int64_t k = 0; k < p.k; k += LINE)
+      for (int64_t j = 0; j < p.n; ++j)
+        for (int64_t l = k; l < p.k && l < k + LINE; ++l) b[l * p.n + j] = p.b[j * p.k + l];
+    const Product straight{p.a, b, p.c, p.m, p.n, p.k, p.a_row, p.a_column, 0};
+    return product(&straight);
+  }
   constexpr int64_t WIDE = VECTORS * FULL;
   const int64_t strips = p.n / WIDE + 1, pieces = (p.m + HIGH - 1) / HIGH;
 #pragma omp for schedule(static)
