@@ -22,6 +22,7 @@ TITLES = {
     "training": "Training step",
     "architectures": "Architectures and strategies",
     "catalogue": "Size of the catalogue",
+    "denormals": "Denormal numbers",
     "evaluation": "Evaluation",
     "preparation": "Preparation",
 }
@@ -33,6 +34,7 @@ METRICS = {
     "time_to_floor": "Time, matrix products alone = 1",
     "time_to_id_only": "Time of a mini-batch, id_only = 1",
     "speed_to_first_catalogue": "Speed, smallest catalogue = 1",
+    "time_to_ordinary": "Time, ordinary scores = 1",
     "recurrent_share": "Share of the recurrent part",
     "peak_mib": "Peak memory of the process, MiB",
     "grown_mib": "of which evaluation added, MiB",
