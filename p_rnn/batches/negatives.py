@@ -63,7 +63,8 @@ class NegativeSampler:
         keep, other = alias_table(support.astype(np.float64) ** alpha)
         self.generator = generator
         self.keep = torch.from_numpy(keep).to(generator.device)  # float64 [N]
-        self.other = torch.from_numpy(other).to(generator.device)  # int64 [N]
+        # int64 [N]: from a column to the other item in it.
+        self.step = torch.from_numpy(other - np.arange(len(other))).to(generator.device)
 
     def sample(self, *shape: int) -> Tensor:
         """int64 [shape] item indices."""
@@ -72,7 +73,10 @@ class NegativeSampler:
         u *= len(self.keep)
         column = u.long()
         u -= column
-        return torch.where(u < self.keep[column], column, self.other[column])
+        flat = column.view(-1)
+        other = u.view(-1) >= self.keep.index_select(0, flat)
+        flat += self.step.index_select(0, flat) * other
+        return column
 
 
 def alias_table(weight: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

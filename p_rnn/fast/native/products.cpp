@@ -66,7 +66,7 @@ struct Offset {
 namespace {
 
 constexpr int ROWS = 8, VECTORS = SUMS / ROWS;  // of a tile: 24 or 12 sums
-constexpr int64_t WORTH_TURNING = 64;           // rows of a, for which b is turned first
+constexpr int64_t WORTH_TURNING = 24;           // rows of a, for which b is turned first
 constexpr int64_t HIGH = 8 * ROWS;              // rows of a piece of work
 
 // Rows [low, high) of c, columns [j, j + WIDE vectors). The last tile begins so that it ends with
