@@ -264,6 +264,7 @@ def test_counts(shape: tuple[int, int], threads: int) -> None:
 def test_compiled_once_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[str] = []
     run = native._run
+    monkeypatch.setattr(native, "FLAGS", (*native.FLAGS, "-O0"))  # in a second
     monkeypatch.setattr(native, "_run", lambda c: runs.append("-c" if "-c" in c else "") or run(c))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     build = native.library.__wrapped__
