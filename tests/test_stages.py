@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 import torch
 
+from p_rnn import fit as fit_module
 from p_rnn.comparison import evaluate_checkpoint
 from p_rnn.config import Config, EvaluateConfig
 from p_rnn.errors import UserError
 from p_rnn.experiment import train
 from p_rnn.resolve import resolve
 from p_rnn.stored import from_dict, refuse_difference
-from p_rnn.training import fit as fit_module
 from p_rnn.training.strategies import STRATEGIES
 from p_rnn.training.trainer import Trainer
 
