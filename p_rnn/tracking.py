@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
-from p_rnn.config import Config, Hyperparameters, SubnetConfig, TrackingConfig
+from p_rnn.settings.config import Config, Hyperparameters, SubnetConfig, TrackingConfig
 
 # Seconds between redraws of a bar: in a terminal, and in a log file, where each is a line.
 REDRAW_S = {True: 0.5, False: 30.0}
@@ -62,9 +62,14 @@ class Tracker:
         redraw = REDRAW_S[sys.stderr.isatty()]
         off = not self.settings.progress
         return tqdm(
-            total=total, unit=unit, desc=text, disable=off, mininterval=redraw, unit_scale=True,
+            total=total,
+            unit=unit,
+            desc=text,
+            disable=off,
+            mininterval=redraw,
+            unit_scale=True,
             leave=False,
-        )  # fmt: skip
+        )
 
     def close(self) -> None:
         if self._writer is not None:

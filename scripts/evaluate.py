@@ -7,15 +7,15 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
-from p_rnn.process import prepare_process
+from p_rnn.runs.process import prepare_process
 
 prepare_process()
 
-from p_rnn.cli import hydra_script  # noqa: E402
-from p_rnn.comparison import evaluate_checkpoint  # noqa: E402
-from p_rnn.config import EvaluateConfig  # noqa: E402
 from p_rnn.evaluation.report import describe  # noqa: E402
-from p_rnn.runtime import write_json  # noqa: E402
+from p_rnn.runs.comparison import evaluate_checkpoint  # noqa: E402
+from p_rnn.runs.runtime import write_json  # noqa: E402
+from p_rnn.settings.config import EvaluateConfig  # noqa: E402
+from p_rnn.settings.hydra_glue import hydra_script  # noqa: E402
 
 log = logging.getLogger(__name__)
 

@@ -18,5 +18,5 @@ if "$PYTHON" -c 'import pytest' 2>/dev/null; then
     tests/training/test_gpu.py >"$OUT/tests.txt" 2>&1 || status=$?
   tail -5 "$OUT/tests.txt"
 fi
-timeout 330 "$PYTHON" scripts/gpu_grid.py --out "$OUT" --seconds 300 || status=$?
+timeout 330 "$PYTHON" scripts/benchmark/gpu_grid.py --out "$OUT" --seconds 300 || status=$?
 exit "$status"

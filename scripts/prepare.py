@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from p_rnn.cli import hydra_script
-from p_rnn.config import PrepareConfig
 from p_rnn.data.features import has_features, prepare_features
 from p_rnn.data.prepare import prepare
+from p_rnn.settings.config import PrepareConfig
+from p_rnn.settings.hydra_glue import hydra_script
 
 log = logging.getLogger(__name__)
 

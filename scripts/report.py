@@ -7,9 +7,9 @@ import datetime
 import logging
 from pathlib import Path
 
-from p_rnn.cli import run_to_exit
-from p_rnn.config import Config
-from p_rnn.report.write import write_report
+from p_rnn.runs.report.write import write_report
+from p_rnn.settings.config import Config
+from p_rnn.settings.hydra_glue import run_to_exit
 
 
 def numbers(text: str) -> list[int]:

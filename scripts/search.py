@@ -6,14 +6,14 @@ import argparse
 import logging
 from pathlib import Path
 
-from p_rnn.process import prepare_process
+from p_rnn.runs.process import prepare_process
 
 prepare_process()
 
-from p_rnn.cli import run_to_exit  # noqa: E402
-from p_rnn.config import Config  # noqa: E402
-from p_rnn.search import search  # noqa: E402
-from p_rnn.sweeps import finish  # noqa: E402
+from p_rnn.runs.search import search  # noqa: E402
+from p_rnn.runs.sweeps import finish  # noqa: E402
+from p_rnn.settings.config import Config  # noqa: E402
+from p_rnn.settings.hydra_glue import run_to_exit  # noqa: E402
 
 
 def main() -> None:

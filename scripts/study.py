@@ -6,12 +6,12 @@ import argparse
 import logging
 from pathlib import Path
 
-from p_rnn.process import prepare_process
+from p_rnn.runs.process import prepare_process
 
 prepare_process()
 
-from p_rnn.cli import run_to_exit  # noqa: E402
-from p_rnn.study import StudyConfig, read_study, run_study  # noqa: E402
+from p_rnn.runs.study import StudyConfig, read_study, run_study  # noqa: E402
+from p_rnn.settings.hydra_glue import run_to_exit  # noqa: E402
 
 
 def main() -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from p_rnn.process import prepare_process
+from p_rnn.runs.process import prepare_process
 
 prepare_process()
 
-from p_rnn.cli import hydra_script  # noqa: E402
-from p_rnn.config import Config  # noqa: E402
-from p_rnn.errors import UserError  # noqa: E402
-from p_rnn.sweeps import objective, run_job, threads_of_job  # noqa: E402
+from p_rnn.runs.sweeps import objective, run_job, threads_of_job  # noqa: E402
+from p_rnn.settings.config import Config  # noqa: E402
+from p_rnn.settings.errors import UserError  # noqa: E402
+from p_rnn.settings.hydra_glue import hydra_script  # noqa: E402
 
 
 @hydra_script("train", Config)

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from p_rnn.cli import load_config
-from p_rnn.config import Config, TrackingConfig
+from p_rnn.settings.config import Config, TrackingConfig
+from p_rnn.settings.hydra_glue import load_config
 from p_rnn.tracking import Tracker
 
 # One thread: tests are small, and a fixed order of additions makes them repeatable anywhere.

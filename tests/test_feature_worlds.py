@@ -10,18 +10,30 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from p_rnn.cli import load_config
-from p_rnn.experiment import train
+from p_rnn.runs.experiment import train
+from p_rnn.settings.hydra_glue import load_config
 
 GROUPS, GOODS, SIGNS = 10, 20, 1200  # goods per group; signs in all, half of them seen as inputs
 DAY = 86_400
 SETTINGS = (
-    "dataset=table", "dataset.path=log.csv", "dataset.item_table.path=items.csv",
-    "dataset.features.group.kind=category", "dataset.min_item_support=1", "dataset.test_days=1",
-    "dataset.validation=false", "loss=cross_entropy", "loss.logq=1", "num_negatives=64",
-    "batch_size=16", "hidden_size=32", "learning_rate=0.1", "num_epochs=4",
-    "tracking.progress=false", "tracking.tensorboard=false", "device=cpu",
-)  # fmt: skip
+    "dataset=table",
+    "dataset.path=log.csv",
+    "dataset.item_table.path=items.csv",
+    "dataset.features.group.kind=category",
+    "dataset.min_item_support=1",
+    "dataset.test_days=1",
+    "dataset.validation=false",
+    "loss=cross_entropy",
+    "loss.logq=1",
+    "num_negatives=64",
+    "batch_size=16",
+    "hidden_size=32",
+    "learning_rate=0.1",
+    "num_epochs=4",
+    "tracking.progress=false",
+    "tracking.tensorboard=false",
+    "device=cpu",
+)
 
 
 def feature_world(raw: Path) -> None:

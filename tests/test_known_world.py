@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from p_rnn.batches.session_parallel import Block, blocks_of
-from p_rnn.cli import load_config
-from p_rnn.experiment import train
+from p_rnn.runs.experiment import train
+from p_rnn.settings.hydra_glue import load_config
 
 # Half of the default world's items and epochs, and fewer negatives: seconds instead of a minute.
 SMALL = (

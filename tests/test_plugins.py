@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from p_rnn.config import Config
-from p_rnn.errors import UserError
-from p_rnn.experiment import train
 from p_rnn.models.cells import CELLS
-from p_rnn.resolve import resolve
+from p_rnn.runs.experiment import train
+from p_rnn.settings.config import Config
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.resolve import resolve
 from p_rnn.training.losses import LOSSES
 
 DOC = Path(__file__).parent.parent / "docs" / "architecture.md"

@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from tests.conftest import TINY, random_log
-from tests.test_cli import run
+from tests.settings.test_hydra_glue import run
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 RATES = ("0.01", "0.1")
@@ -46,8 +46,15 @@ def test_every_job_is_one_run_with_the_same_tags(sweep: Path) -> None:
         events.Reload()
         tags.append(set(events.Tags()["scalars"]))
         assert [p.step for p in events.Scalars("valid/recall@20")] == [1, 2]
-    for name in ("train/loss", "train/events_per_s", "train/gradient_norm", "epoch/learning_rate",
-                 "valid/recall@20", "valid/mrr@20", "final/test/recall@20"):  # fmt: skip
+    for name in (
+        "train/loss",
+        "train/events_per_s",
+        "train/gradient_norm",
+        "epoch/learning_rate",
+        "valid/recall@20",
+        "valid/mrr@20",
+        "final/test/recall@20",
+    ):
         assert all(name in t for t in tags), name
     assert all(t == tags[0] for t in tags)
 
@@ -107,10 +114,19 @@ def ask(address: str, what: str, request: dict[str, Any]) -> dict[str, Any]:
 def page(url: str, folder: Path, picture: str) -> str:
     """The text of a rendered page; with P_RNN_SCREENSHOTS set, its picture is kept there."""
     assert BROWSER is not None
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-               "--disable-background-networking", "--disable-component-update", "--disable-sync",
-               f"--user-data-dir={folder / 'profile'}", "--window-size=1600,1000",
-               "--virtual-time-budget=20000"]  # fmt: skip
+    command = [
+        BROWSER,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        f"--user-data-dir={folder / 'profile'}",
+        "--window-size=1600,1000",
+        "--virtual-time-budget=20000",
+    ]
     if "P_RNN_SCREENSHOTS" in os.environ:
         target = Path(os.environ["P_RNN_SCREENSHOTS"]) / picture
         subprocess.run([*command, f"--screenshot={target}", url], capture_output=True, timeout=120)

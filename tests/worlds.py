@@ -7,22 +7,27 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from p_rnn.cli import load_config
-from p_rnn.config import Config
 from p_rnn.data.dataset import Sessions
 from p_rnn.data.features import BagFeature, DenseFeature, Feature
 from p_rnn.models.architectures import build_network, check_model
 from p_rnn.models.network import PRNN
-from p_rnn.random import Streams
-from p_rnn.resolve import resolve
+from p_rnn.settings.config import Config
+from p_rnn.settings.hydra_glue import load_config
+from p_rnn.settings.resolve import resolve
+from p_rnn.streams import Streams
 from p_rnn.training.trainer import Trainer
 from tests.conftest import Recorder
 
 N, D, V = 12, 3, 5
 MODELS = (
-    "id_only", "feature_only", "concat", "parallel", "parallel_shared", "parallel_interaction",
+    "id_only",
+    "feature_only",
+    "concat",
+    "parallel",
+    "parallel_shared",
+    "parallel_interaction",
     "gru4recf",
-)  # fmt: skip
+)
 ONE_SUBNET = ("id_only", "feature_only", "concat")
 BAGS = [[0, 3], [1], [], [2, 4, 0], [1, 2], [3], [4], [0], [2], [], [1, 4], [0, 1, 2, 3, 4]]
 

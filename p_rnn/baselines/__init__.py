@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from p_rnn.baselines.bayes import BayesRanker, FirstOrderRanker
 from p_rnn.baselines.feature_markov import FeatureMarkov
 from p_rnn.baselines.item_knn import ItemKNN
 from p_rnn.baselines.markov import Markov
@@ -17,11 +16,12 @@ from p_rnn.baselines.popularity import Popularity, RecentlyPopular
 from p_rnn.baselines.ranker import Training
 from p_rnn.baselines.session_popularity import SessionPopularity
 from p_rnn.baselines.v_sknn import VSKNN
-from p_rnn.config import CONF, BaselineConfig, Config, DatasetConfig, ModelConfig
 from p_rnn.data.dataset import Dataset
-from p_rnn.data.synthetic import DAY_S, EPOCH_S, World
-from p_rnn.errors import UserError
-from p_rnn.registry import lookup, settings_for
+from p_rnn.settings.config import CONF, BaselineConfig, Config, DatasetConfig, ModelConfig
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.registry import lookup, settings_for
+from p_rnn.synthetic.best_possible import BayesRanker, FirstOrderRanker
+from p_rnn.synthetic.world import DAY_S, EPOCH_S, World
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +99,11 @@ def known_beside(names: list[str]) -> list[str]:
     for name in names:
         if name not in BASELINES:
             known = ", ".join(sorted(BASELINES))
-            log.warning("'%s' of the run's evaluation.baselines is left out: this version knows %s",
-                        name, known)  # fmt: skip
+            log.warning(
+                "'%s' of the run's evaluation.baselines is left out: this version knows %s",
+                name,
+                known,
+            )
     return [name for name in names if name in BASELINES]
 
 

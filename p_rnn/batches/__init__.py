@@ -12,10 +12,10 @@ from p_rnn.batches.batch import Batch
 from p_rnn.batches.negatives import Negatives
 from p_rnn.batches.session_parallel import SessionParallel
 from p_rnn.batches.windows import WindowBatches
-from p_rnn.config import Config
 from p_rnn.data.dataset import Sessions
-from p_rnn.random import Streams
-from p_rnn.registry import lookup
+from p_rnn.settings.config import Config
+from p_rnn.settings.registry import lookup
+from p_rnn.streams import Streams
 
 __all__ = ["BATCHINGS", "Batch", "Batches", "build_batches"]
 

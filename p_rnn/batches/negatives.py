@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from p_rnn.config import Config
-from p_rnn.random import Streams
+from p_rnn.settings.config import Config
+from p_rnn.streams import Streams
 
 
 class Negatives:

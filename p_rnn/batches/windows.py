@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from p_rnn.batches.batch import Batch
 from p_rnn.batches.negatives import Negatives
-from p_rnn.config import Config
 from p_rnn.data.dataset import Sessions
-from p_rnn.random import Streams
+from p_rnn.settings.config import Config
+from p_rnn.streams import Streams
 
 Array = NDArray[Any]
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p_rnn.errors import UserError
+from p_rnn.settings.errors import UserError
 
 Array = NDArray[Any]
 FORMAT = "p_rnn prepared data set"

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p_rnn.config import DatasetConfig
 from p_rnn.data.events import EventLog
 from p_rnn.data.splits import DAY_S, Part, day
+from p_rnn.settings.config import DatasetConfig
 
 Array = NDArray[Any]
 EARLIEST_S = 315_532_800  # 1980: a click before it is a time in another unit

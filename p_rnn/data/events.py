@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from p_rnn.data.readers.base import Reader
-from p_rnn.errors import UserError
+from p_rnn.settings.errors import UserError
 
 Array = NDArray[Any]
 BLOCK = 2**20  # ids or codes that are handled at a time, where copies of all would cost too much

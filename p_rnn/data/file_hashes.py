@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from p_rnn.config import PathsConfig
+from p_rnn.settings.config import PathsConfig
 
 NAME = "file_hashes.json"  # in the folder of prepared data: {path: [size, mtime_ns, SHA-256]}
 SMALL_BYTES = 2**17  # below, hashing takes no longer than remembering

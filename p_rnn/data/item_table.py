@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from p_rnn.data.readers.properties import exact_floats, is_text, looks_numeric
-from p_rnn.errors import UserError
+from p_rnn.settings.errors import UserError
 
 
 def write_item_table(items: pd.DataFrame, item_ids: NDArray[Any], folder: Path) -> dict[str, Any]:

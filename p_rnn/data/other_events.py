@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from p_rnn.config import DatasetConfig, PathsConfig
 from p_rnn.data.dataset import Dataset, Sessions
 from p_rnn.data.events import collect
 from p_rnn.data.readers import make_reader
 from p_rnn.data.rules import apply_rules
 from p_rnn.data.splits import Part
-from p_rnn.errors import UserError
+from p_rnn.settings.config import DatasetConfig, PathsConfig
+from p_rnn.settings.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p_rnn.config import DatasetConfig, PathsConfig
 from p_rnn.data.dataset import FORMAT, FORMAT_VERSION, Dataset, open_dataset
 from p_rnn.data.doubts import doubts, long_sessions, missing_words, spans
 from p_rnn.data.events import EventLog, collect
@@ -31,8 +30,9 @@ from p_rnn.data.readers import make_readers
 from p_rnn.data.readers.base import Reader
 from p_rnn.data.rules import apply_rules
 from p_rnn.data.splits import Part, day, split
-from p_rnn.errors import UserError
-from p_rnn.resolve import resolve_dataset
+from p_rnn.settings.config import DatasetConfig, PathsConfig
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.resolve import resolve_dataset
 
 Array = NDArray[Any]
 log = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from p_rnn.config import DatasetConfig
 from p_rnn.data.events import EventLog
-from p_rnn.errors import UserError
-from p_rnn.registry import suggest
+from p_rnn.settings.config import DatasetConfig
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.registry import suggest
 
 Array = NDArray[Any]
 

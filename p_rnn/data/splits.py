@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p_rnn.config import DatasetConfig
 from p_rnn.data.events import EventLog
-from p_rnn.errors import UserError
+from p_rnn.settings.config import DatasetConfig
+from p_rnn.settings.errors import UserError
 
 Array = NDArray[Any]
 DAY_S = 86_400

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from p_rnn.config import EvaluationConfig
 from p_rnn.data.dataset import Sessions
-from p_rnn.errors import UserError
 from p_rnn.evaluation.metrics import POSITION_GROUPS, SUPPORT_GROUPS, breakdown, metrics
 from p_rnn.evaluation.pool import Pool
 from p_rnn.evaluation.ranking import Ranker
+from p_rnn.settings.config import EvaluationConfig
+from p_rnn.settings.errors import UserError
 
 Array = NDArray[Any]
 

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from p_rnn.config import EvaluationConfig
 from p_rnn.evaluation.ranking import Ranker, State, rank_targets
+from p_rnn.settings.config import EvaluationConfig
 
 Array = NDArray[Any]
 

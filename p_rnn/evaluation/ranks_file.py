@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from p_rnn.errors import UserError
 from p_rnn.evaluation.evaluator import Ranks
+from p_rnn.settings.errors import UserError
 
 RANKS = "test_ranks.npz"
 
@@ -33,7 +33,8 @@ def read_ranks(path: Path) -> Ranks:
     """
     try:
         with np.load(path) as file:
-            return Ranks(file["session"], file["position"], file["item"],
-                         file["rank"].astype(np.float64))  # fmt: skip
+            return Ranks(
+                file["session"], file["position"], file["item"], file["rank"].astype(np.float64)
+            )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} cannot be read ({error}); run that job again") from error

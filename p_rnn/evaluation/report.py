@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from p_rnn.config import EvaluationConfig
+from p_rnn.settings.config import EvaluationConfig
 
 
 def describe(results: dict[str, dict[str, Any]], settings: EvaluationConfig) -> str:

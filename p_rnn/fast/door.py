@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Mapping
 
 from p_rnn.batches import Batch
-from p_rnn.errors import UserError
 from p_rnn.fast import native, routes
 from p_rnn.fast.gpu import GraphUpdate, compiled_update
 from p_rnn.fast.update import FastUpdate, why_not
 from p_rnn.models.cells import State
 from p_rnn.models.network import Learners
+from p_rnn.settings.errors import UserError
 from p_rnn.training.step import Done, Update
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
-from p_rnn.config import Config, InputConfig, SubnetConfig
-from p_rnn.errors import UserError
 from p_rnn.models.cells import Mean, check_cell
 from p_rnn.models.dropout import Dropout
 from p_rnn.models.inputs import Direct, ItemRows
@@ -18,8 +16,10 @@ from p_rnn.models.merges import InteractionMerge, Merge, ProjectedMerge, SharedM
 from p_rnn.models.network import PRNN, Subnet
 from p_rnn.models.parts import ID, Features, Parts
 from p_rnn.models.tables import torch_gru_, xavier_normal_
-from p_rnn.random import Streams
-from p_rnn.registry import lookup, suggest
+from p_rnn.settings.config import Config, InputConfig, SubnetConfig
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.registry import lookup, suggest
+from p_rnn.streams import Streams
 
 
 def _single(parts: Parts, name: str, inputs: list[str]) -> PRNN:
@@ -143,8 +143,10 @@ def check_model(config: Config) -> None:
     for f in fields(InputConfig):
         value = getattr(model, f.name)
         if value is None and f.name in kind.reads:
-            raise UserError(f"model.{f.name} is null, but {name} needs it: take one of "
-                            f"{', '.join(f.metadata['options'])}")  # fmt: skip
+            raise UserError(
+                f"model.{f.name} is null, but {name} needs it: take one of "
+                f"{', '.join(f.metadata['options'])}"
+            )
         if value is not None and f.name not in kind.reads:
             raise UserError(f"model.{f.name} has no effect on {name}; set it to null")
     if kind.projected and model.input != "shared":
@@ -177,8 +179,7 @@ def _check_subnets(config: Config, kind: Architecture, features: Features) -> No
             what = f"{config.model.name} has no subnet or input of that name"
             raise UserError(f"subnets.{subnet} has no effect: {what}{suggest(subnet, names)}")
     if kind.equal_hidden:
-        own = {n: config.subnet(n).hidden_size or config.hidden_size
-               for n in names}  # fmt: skip
+        own = {n: config.subnet(n).hidden_size or config.hidden_size for n in names}
         if len(set(own.values())) > 1:
             sizes = ", ".join(f"{n} {size}" for n, size in own.items())
             raise UserError(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from p_rnn.data.features import BagFeature, DenseFeature
 from p_rnn.models.dropout import Dropout
 from p_rnn.models.tables import Init, Table, uniform_
-from p_rnn.random import Streams
+from p_rnn.streams import Streams
 
 # Dense features move to the GPU when they take at most this part of its free memory.
 SHARE_OF_DEVICE = 0.5
@@ -151,8 +151,15 @@ class Embedded(nn.Module):
         return x
 
 
-def new_table(num_rows: int, width: int, key: str, streams: Streams, init: Init = uniform_,
-              gates: int = 1, padding: int = 0) -> Table:  # fmt: skip
+def new_table(
+    num_rows: int,
+    width: int,
+    key: str,
+    streams: Streams,
+    init: Init = uniform_,
+    gates: int = 1,
+    padding: int = 0,
+) -> Table:
     """A table [num_rows + padding, width], its initial weights from the stream `key`."""
     table = Table(num_rows + padding, width)
     init(table.weight[:num_rows], streams.initial(key), gates=gates)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from p_rnn.models.tables import Init, Items, Table
-from p_rnn.random import Streams
+from p_rnn.streams import Streams
 
 
 class Merge(nn.Module):
@@ -90,8 +90,15 @@ class InteractionMerge(Merge):
 class ProjectedMerge(Merge):
     """score_j = E_j . (sum_k w_k A_k h_k + a): `gru4recf`, A and a being RecBole's last layer."""
 
-    def __init__(self, table: Table, sizes: Sequence[int], weights: Sequence[float], key: str,
-                 streams: Streams, init: Init) -> None:  # fmt: skip
+    def __init__(
+        self,
+        table: Table,
+        sizes: Sequence[int],
+        weights: Sequence[float],
+        key: str,
+        streams: Streams,
+        init: Init,
+    ) -> None:
         super().__init__([table], [None], weights, bias=False)
         width = table.weight.shape[1]
         whole = torch.empty(sum(sizes), width)  # one linear layer on the concatenated states

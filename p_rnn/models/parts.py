@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from p_rnn.config import Config
 from p_rnn.data.features import BagFeature, Feature
 from p_rnn.models.cells import Initial, build_cell, check_cell
 from p_rnn.models.dropout import Dropout
@@ -26,8 +25,9 @@ from p_rnn.models.inputs import (
 from p_rnn.models.layers import Layers
 from p_rnn.models.network import Subnet
 from p_rnn.models.tables import Init, Table, uniform_
-from p_rnn.random import Streams
-from p_rnn.registry import lookup
+from p_rnn.settings.config import Config
+from p_rnn.settings.registry import lookup
+from p_rnn.streams import Streams
 
 Features = Mapping[str, Feature]
 ID = "id"  # the name of the subnet over item ids; the others bear the names of their features

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from p_rnn.config import Config
-from p_rnn.errors import UserError
-from p_rnn.stored import from_dict
-from p_rnn.upgrade import upgraded_content
+from p_rnn.settings.config import Config
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.stored import from_dict
+from p_rnn.settings.upgrade import upgraded_content
 
 FORMAT = "p_rnn checkpoint"
 FORMAT_VERSION = 3

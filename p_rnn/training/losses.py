@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from p_rnn.config import LossConfig
-from p_rnn.registry import lookup, settings_for
+from p_rnn.settings.config import LossConfig
+from p_rnn.settings.registry import lookup, settings_for
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 

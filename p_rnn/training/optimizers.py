@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from p_rnn.config import OptimizerConfig
-from p_rnn.registry import lookup, settings_for
+from p_rnn.settings.config import OptimizerConfig
+from p_rnn.settings.registry import lookup, settings_for
 from p_rnn.training.gradients import summed_rows
 
 EPS = 1e-6  # in Adagrad's root (P)
@@ -70,8 +70,9 @@ class RowOptimizer(torch.optim.Optimizer):
         for x, new in zip((p, *slots), moved, strict=True):
             x.index_copy_(0, rows, new)  # rows that come again are equal
 
-    def _apply(self, weight: Tensor, gradient: Tensor, slots: Sequence[Tensor], group: Group,
-               count: Any) -> None:  # fmt: skip
+    def _apply(
+        self, weight: Tensor, gradient: Tensor, slots: Sequence[Tensor], group: Group, count: Any
+    ) -> None:
         if group["weight_decay"] != 0:
             gradient = self.decay(weight, gradient, group)
         self.rule(weight, gradient, slots, group, count)
@@ -98,8 +99,14 @@ class Adagrad(RowOptimizer):
 
     slots: tuple[str, ...] = ("acc", "velocity")
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, *, momentum: float,
-                 weight_decay: float = 0.0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float,
+        *,
+        momentum: float,
+        weight_decay: float = 0.0,
+    ) -> None:
         if momentum == 0:
             self.slots = ("acc",)
         super().__init__(params, lr, momentum=momentum, weight_decay=weight_decay)
@@ -127,8 +134,14 @@ class SGD(RowOptimizer):
 
     slots: tuple[str, ...] = ("velocity",)
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, *, momentum: float = 0.0,
-                 weight_decay: float = 0.0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float,
+        *,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+    ) -> None:
         if momentum == 0:
             self.slots = ()
         super().__init__(params, lr, momentum=momentum, weight_decay=weight_decay)
@@ -147,8 +160,16 @@ class Adam(RowOptimizer):
     slots = ("mean", "square")
     counting = True
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, *, beta1: float, beta2: float,
-                 eps: float, weight_decay: float = 0.0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float,
+        *,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float = 0.0,
+    ) -> None:
         super().__init__(params, lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
 
     def rule(

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import torch
 
-from p_rnn.config import ScheduleConfig
-from p_rnn.registry import lookup
+from p_rnn.settings.config import ScheduleConfig
+from p_rnn.settings.registry import lookup
 
 Schedule = Callable[[float], float]
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from p_rnn.config import StrategyConfig
-from p_rnn.registry import lookup, settings_for
+from p_rnn.settings.config import StrategyConfig
+from p_rnn.settings.registry import lookup, settings_for
 
 
 @dataclass(frozen=True)

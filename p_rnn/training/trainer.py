@@ -15,13 +15,13 @@ from torch import Tensor
 
 from p_rnn.batches import Batch, build_batches
 from p_rnn.batches.session_parallel import num_pairs
-from p_rnn.config import Config
 from p_rnn.data.dataset import Sessions
-from p_rnn.errors import UserError
 from p_rnn.fast import Fast
 from p_rnn.models.cells import State
 from p_rnn.models.network import PRNN
-from p_rnn.random import Streams
+from p_rnn.settings.config import Config
+from p_rnn.settings.errors import UserError
+from p_rnn.streams import Streams
 from p_rnn.tracking import Tracker
 from p_rnn.training.losses import build_loss
 from p_rnn.training.optimizers import build_optimizer

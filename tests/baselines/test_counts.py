@@ -13,10 +13,10 @@ import torch
 from p_rnn.baselines import BASELINES
 from p_rnn.baselines.ranker import TIE_BREAK, Training
 from p_rnn.baselines.sparse import Sums, cooccurrences, distinct_items
-from p_rnn.config import EvaluationConfig
 from p_rnn.data.dataset import Sessions
 from p_rnn.data.features import BagFeature, DenseFeature
 from p_rnn.evaluation.evaluator import Protocol, evaluate
+from p_rnn.settings.config import EvaluationConfig
 
 N = 15
 Rows = list[list[int]]
@@ -128,8 +128,9 @@ def test_v_sknn(neighbours: int, sample_size: int, idf: float, repeats: bool) ->
                 scores[j] += similarity[n] * decay * math.log(len(rows) / held) ** idf
         return {j: score for j, score in scores.items() if repeats or j not in history}
 
-    check("v_sknn", expected, neighbours=neighbours, sample_size=sample_size, idf=idf,
-          repeats=repeats)  # fmt: skip
+    check(
+        "v_sknn", expected, neighbours=neighbours, sample_size=sample_size, idf=idf, repeats=repeats
+    )
 
 
 @pytest.mark.parametrize(("steps", "similar_items", "backoff"), [(1, 3, 2.0), (2, 50, 0.5)])
@@ -180,8 +181,14 @@ def test_feature_markov(steps: int, similar_items: int, backoff: float) -> None:
         i = history[-1]
         return dict(enumerate(counts[i] + backoff * (like @ share @ onward)[i]))
 
-    check("feature_markov", expected, features, steps=steps, similar_items=similar_items,
-          backoff=backoff)  # fmt: skip
+    check(
+        "feature_markov",
+        expected,
+        features,
+        steps=steps,
+        similar_items=similar_items,
+        backoff=backoff,
+    )
 
 
 @pytest.mark.parametrize("kind", ["category", "tags", "vector", "none"])
@@ -236,9 +243,10 @@ def test_ranks_do_not_depend_on_how_they_are_cut(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = training(log(2))
-    parameters = {"item_knn": {"neighbours": 5, "shrinkage": 1.0},
-                  "v_sknn": {"neighbours": 5, "sample_size": 20, "idf": 1.0,
-                             "repeats": False}}[name]  # fmt: skip
+    parameters = {
+        "item_knn": {"neighbours": 5, "shrinkage": 1.0},
+        "v_sknn": {"neighbours": 5, "sample_size": 20, "idf": 1.0, "repeats": False},
+    }[name]
     ranker = BASELINES[name](data, **parameters)
     for ties in ("conservative", "median"):
         settings = EvaluationConfig(ties=ties)

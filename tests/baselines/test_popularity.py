@@ -15,10 +15,10 @@ from p_rnn.baselines import BASELINES
 from p_rnn.baselines.popularity import Popularity
 from p_rnn.baselines.ranker import Training
 from p_rnn.baselines.session_popularity import SessionPopularity
-from p_rnn.config import EvaluationConfig
 from p_rnn.data.dataset import Sessions
 from p_rnn.evaluation import evaluator, ranking
 from p_rnn.evaluation.evaluator import Protocol, evaluate
+from p_rnn.settings.config import EvaluationConfig
 
 NUM_ITEMS, NUM_WARM = 25, 20
 # Decreasing, as item indices are ordered, and with ties.

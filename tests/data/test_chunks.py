@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from p_rnn.config import ColumnsConfig, DatasetConfig, PathsConfig
 from p_rnn.data import dataset as stored
 from p_rnn.data import events
 from p_rnn.data.prepare import prepare
 from p_rnn.data.readers import tabular
-from p_rnn.errors import UserError
+from p_rnn.settings.config import ColumnsConfig, DatasetConfig, PathsConfig
+from p_rnn.settings.errors import UserError
 from tests.conftest import random_log
 
 RULES = DatasetConfig(

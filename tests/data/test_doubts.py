@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from p_rnn.cli import load_config
 from p_rnn.data.prepare import describe, prepare
-from p_rnn.errors import UserError
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.hydra_glue import load_config
 
 START_S, DAY_S = 1_709_251_200, 86_400  # 2024-03-01
 Row = tuple[int, int, float]
@@ -52,8 +52,9 @@ def warned(
 
 def test_ordinary_logs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert warned(tmp_path, caplog, log()) == []
-    growing = [(s, i, START_S + 10 * DAY_S * ((t - START_S) / 10 / DAY_S) ** 0.25)
-               for s, i, t in log()]  # fmt: skip
+    growing = [
+        (s, i, START_S + 10 * DAY_S * ((t - START_S) / 10 / DAY_S) ** 0.25) for s, i, t in log()
+    ]
     assert warned(tmp_path, caplog, growing) == []
     year = log(3000, days=365)
     assert warned(tmp_path, caplog, year, "dataset.test_days=7") == []

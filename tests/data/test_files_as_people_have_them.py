@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from p_rnn.cli import load_config
 from p_rnn.data.dataset import Dataset
 from p_rnn.data.prepare import prepare
+from p_rnn.settings.hydra_glue import load_config
 
 README = Path(__file__).parent.parent.parent / "data" / "README.md"
 DAY_S, START_S = 86_400, 1_569_888_000  # 2019-10-01

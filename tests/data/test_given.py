@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from p_rnn.cli import load_config
 from p_rnn.data.dataset import Dataset, Sessions
 from p_rnn.data.prepare import prepare
-from p_rnn.errors import UserError
-from p_rnn.experiment import train
-from p_rnn.resolve import resolve
+from p_rnn.runs.experiment import train
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.hydra_glue import load_config
+from p_rnn.settings.resolve import resolve
 
 FILES = ("dataset.path=train.csv", "dataset.valid_path=valid.csv", "dataset.test_path=test.csv")
 # u goes on from file to file, v from training to the test, w is in the test alone.

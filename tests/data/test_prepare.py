@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from p_rnn.cli import load_config
-from p_rnn.config import ColumnsConfig, DatasetConfig, ItemTableConfig, PathsConfig
 from p_rnn.data import prepare as module
 from p_rnn.data.dataset import Dataset, Sessions, open_dataset
 from p_rnn.data.prepare import describe, prepare
-from p_rnn.errors import UserError
+from p_rnn.settings.config import ColumnsConfig, DatasetConfig, ItemTableConfig, PathsConfig
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.hydra_glue import load_config
 from tests.conftest import random_log
 
 RULES = DatasetConfig(
@@ -134,10 +134,17 @@ def test_the_same_settings_are_not_prepared_twice(
 
 @pytest.mark.parametrize(
     "change",
-    [{"min_item_support": 3}, {"drop_repeats": True}, {"test_days": 1.5}, {"validation": False},
-     {"straddling": "truncate"}, {"max_session_length": 11}, {"duplicates": "keep"}],
+    [
+        {"min_item_support": 3},
+        {"drop_repeats": True},
+        {"test_days": 1.5},
+        {"validation": False},
+        {"straddling": "truncate"},
+        {"max_session_length": 11},
+        {"duplicates": "keep"},
+    ],
     ids=lambda change: next(iter(change)),
-)  # fmt: skip
+)
 def test_a_changed_rule_makes_another_folder(paths: PathsConfig, change: dict[str, Any]) -> None:
     one, two = prepare(RULES, paths), prepare(replace(RULES, **change), paths)
     assert one.folder != two.folder

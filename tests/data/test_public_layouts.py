@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from p_rnn.cli import load_config
 from p_rnn.data.dataset import Dataset
 from p_rnn.data.features import BagFeature, DenseFeature, prepare_features
 from p_rnn.data.prepare import prepare
+from p_rnn.settings.hydra_glue import load_config
 
 OCTOBER = 1_569_888_000  # 2019-10-01 UTC
 DAY_S = 86_400
@@ -66,8 +66,17 @@ def test_rees46(tmp_path: Path) -> None:
             code = f"{2053013555631882655 + item % 2}"
             place = "" if item == 3 else f"electronics.part{item % 2}"
             brand = "" if item == 4 else f"b{item % 3}"
-            row = [f"{time:%Y-%m-%d %H:%M:%S} UTC", "view", f"{1000 + item}", code, place, brand,
-                   f"{10 * item + s / 100:.2f}", f"{500 + s}", f"{s:08x}-aaaa-bbbb"]  # fmt: skip
+            row = [
+                f"{time:%Y-%m-%d %H:%M:%S} UTC",
+                "view",
+                f"{1000 + item}",
+                code,
+                place,
+                brand,
+                f"{10 * item + s / 100:.2f}",
+                f"{500 + s}",
+                f"{s:08x}-aaaa-bbbb",
+            ]
             lines.append(",".join(row))
             if k == 2:
                 lines.append(",".join([*row[:1], "cart", *row[2:]]))
@@ -123,22 +132,36 @@ def test_amazon_reviews(tmp_path: Path, liked: bool) -> None:
     for u, items in enumerate(sessions(60)):
         for k, item in enumerate(items):
             review = {
-                "rating": 5.0 if k % 3 else 2.0, "title": "Good", "text": 'It "works"\n, it does',
-                "images": [{"small_image_url": "x"}], "asin": f"B{item:09}",
-                "parent_asin": f"B{item:09}", "user_id": f"AE{u}",
-                "timestamp": (OCTOBER + u * 3600 + k * 60) * 1000 + 588, "helpful_vote": 0,
+                "rating": 5.0 if k % 3 else 2.0,
+                "title": "Good",
+                "text": 'It "works"\n, it does',
+                "images": [{"small_image_url": "x"}],
+                "asin": f"B{item:09}",
+                "parent_asin": f"B{item:09}",
+                "user_id": f"AE{u}",
+                "timestamp": (OCTOBER + u * 3600 + k * 60) * 1000 + 588,
+                "helpful_vote": 0,
                 "verified_purchase": True,
-            }  # fmt: skip
+            }
             lines.append(json.dumps(review))
     lines.append(lines[-1])  # the same review twice
     meta = [
-        {"main_category": "All Beauty", "title": f"Soap number {'abcdefgh'[i]}x",
-         "average_rating": 4.8,
-         "features": [], "description": [], "price": None if i else "from 14.99", "images": [{}],
-         "store": None if i == 3 else f"Store {i % 2}", "categories": [], "details": {"Brand": "x"},
-         "parent_asin": f"B{i:09}", "bought_together": None}
+        {
+            "main_category": "All Beauty",
+            "title": f"Soap number {'abcdefgh'[i]}x",
+            "average_rating": 4.8,
+            "features": [],
+            "description": [],
+            "price": None if i else "from 14.99",
+            "images": [{}],
+            "store": None if i == 3 else f"Store {i % 2}",
+            "categories": [],
+            "details": {"Brand": "x"},
+            "parent_asin": f"B{i:09}",
+            "bought_together": None,
+        }
         for i in range(8)
-    ]  # fmt: skip
+    ]
     folder = tmp_path / "amazon-reviews"
     folder.mkdir()
     (folder / "All_Beauty.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))

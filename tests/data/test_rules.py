@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from p_rnn.config import DatasetConfig
 from p_rnn.data.events import EventLog, collect
 from p_rnn.data.readers.base import Reader
 from p_rnn.data.rules import apply_rules
-from p_rnn.errors import UserError
+from p_rnn.settings.config import DatasetConfig
+from p_rnn.settings.errors import UserError
 
 Event = tuple[Any, Any, float, str]  # session, item, time, type
 OFF: dict[str, Any] = {"min_session_length": None, "min_item_support": None, "duplicates": "keep"}
@@ -221,8 +221,15 @@ def test_duplicates_without_types() -> None:
 
 
 def test_equal_times_keep_file_order_and_input_may_be_unsorted() -> None:
-    events = [(2, 8, 5.0, "v"), (1, 7, 3.0, "v"), (2, 6, 1.0, "v"), (2, 9, 5.0, "v"),
-              (1, 4, 3.0, "v"), (1, 5, 2.0, "v"), (2, 1, 5.0, "v")]  # fmt: skip
+    events = [
+        (2, 8, 5.0, "v"),
+        (1, 7, 3.0, "v"),
+        (2, 6, 1.0, "v"),
+        (2, 9, 5.0, "v"),
+        (1, 4, 3.0, "v"),
+        (1, 5, 2.0, "v"),
+        (2, 1, 5.0, "v"),
+    ]
     kept, _ = run(events)
     assert [e[1] for e in kept if e[0] == 1] == [5, 7, 4]
     assert [e[1] for e in kept if e[0] == 2] == [6, 8, 9, 1]

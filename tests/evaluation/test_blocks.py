@@ -116,9 +116,16 @@ def test_a_product_is_compared_with_itself() -> None:
 @pytest.mark.usefixtures("blocks_at_once")
 @pytest.mark.parametrize("ties", TIES)
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize(("row", "item", "most_popular"), [
-    (1, 29, None), (0, 3, None), (2, 0, None), (2, 25, 10), (1, 9, 10),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("row", "item", "most_popular"),
+    [
+        (1, 29, None),
+        (0, 3, None),
+        (2, 0, None),
+        (2, 25, 10),
+        (1, 9, 10),
+    ],
+)
 def test_one_bad_score_in_one_block_fails(
     monkeypatch: pytest.MonkeyPatch,
     ties: str,

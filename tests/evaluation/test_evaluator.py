@@ -12,10 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from p_rnn.cli import load_config
-from p_rnn.config import EvaluationConfig
 from p_rnn.data.dataset import Sessions
-from p_rnn.errors import UserError
 from p_rnn.evaluation import evaluator, ranking
 from p_rnn.evaluation.evaluator import (
     Protocol,
@@ -28,8 +25,11 @@ from p_rnn.evaluation.evaluator import (
 from p_rnn.evaluation.metrics import breakdown, metrics
 from p_rnn.evaluation.ranking import State
 from p_rnn.models.architectures import build_network
-from p_rnn.random import Streams
-from p_rnn.resolve import resolve
+from p_rnn.settings.config import EvaluationConfig
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.hydra_glue import load_config
+from p_rnn.settings.resolve import resolve
+from p_rnn.streams import Streams
 from tests.conftest import TINY
 
 PRIME = 10_007
@@ -223,20 +223,29 @@ def test_splits_without_a_target_are_named() -> None:
 def test_metrics_by_hand() -> None:
     found = metrics(np.array([1.0, 3.0, 20.5, np.inf]), [1, 5, 20, 30])
     expected = {
-        "recall@1": 1 / 4, "mrr@1": 1 / 4, "ndcg@1": 1 / 4,
-        "recall@5": 2 / 4, "mrr@5": (1 + 1 / 3) / 4, "ndcg@5": (1 + 1 / 2) / 4,
-        "recall@20": 2 / 4, "mrr@20": (1 + 1 / 3) / 4, "ndcg@20": (1 + 1 / 2) / 4,
-        "recall@30": 3 / 4, "mrr@30": (1 + 1 / 3 + 1 / 20.5) / 4,
+        "recall@1": 1 / 4,
+        "mrr@1": 1 / 4,
+        "ndcg@1": 1 / 4,
+        "recall@5": 2 / 4,
+        "mrr@5": (1 + 1 / 3) / 4,
+        "ndcg@5": (1 + 1 / 2) / 4,
+        "recall@20": 2 / 4,
+        "mrr@20": (1 + 1 / 3) / 4,
+        "ndcg@20": (1 + 1 / 2) / 4,
+        "recall@30": 3 / 4,
+        "mrr@30": (1 + 1 / 3 + 1 / 20.5) / 4,
         "ndcg@30": (1 + 1 / 2 + 1 / math.log2(21.5)) / 4,
-    }  # fmt: skip
+    }
     assert found == pytest.approx(expected, rel=1e-12)
 
 
 def test_breakdown_by_hand() -> None:
     rows = breakdown(np.array([1.0, 9.0, 2.0]), np.array([4, 1, 9]), (1, 2, 5), [2])
     assert [(r["from"], r["to"], r["targets"], r["recall@2"]) for r in rows] == [
-        (1, 1, 1, 0.0), (2, 4, 1, 1.0), (5, None, 1, 1.0),
-    ]  # fmt: skip
+        (1, 1, 1, 0.0),
+        (2, 4, 1, 1.0),
+        (5, None, 1, 1.0),
+    ]
     assert [r["from"] for r in breakdown(np.ones(1), np.array([7]), (1, 2, 5), [2])] == [5]
 
 

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from p_rnn.baselines.ranker import Training
 from p_rnn.baselines.session_popularity import SessionPopularity
-from p_rnn.cli import load_config
-from p_rnn.config import EvaluationConfig
 from p_rnn.evaluation import evaluator, ranking
 from p_rnn.evaluation.evaluator import evaluate
 from p_rnn.evaluation.pool import Pool
@@ -21,8 +19,10 @@ from p_rnn.evaluation.ranking import State, rank_targets
 from p_rnn.models.architectures import build_network
 from p_rnn.models.merges import Merge
 from p_rnn.models.network import PRNN
-from p_rnn.random import Streams
-from p_rnn.resolve import resolve
+from p_rnn.settings.config import EvaluationConfig
+from p_rnn.settings.hydra_glue import load_config
+from p_rnn.settings.resolve import resolve
+from p_rnn.streams import Streams
 from tests.conftest import TINY
 from tests.evaluation.test_evaluator import (
     CONTEXTS,

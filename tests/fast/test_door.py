@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from p_rnn.errors import UserError
 from p_rnn.fast import door, native, routes
 from p_rnn.fast.gpu import compiled_update
 from p_rnn.models.network import Subnet
+from p_rnn.settings.errors import UserError
 from tests.worlds import sessions, settings, trainer, weights
 
 built = pytest.mark.skipif(native.library() is None, reason="no C++ compiler: no fast steps")
@@ -178,10 +178,12 @@ def test_without_a_compiler_the_plain_step_runs(
     [
         (("compile=graph",), "compile=graph has no effect here: graph is for GPUs"),
         (("compile=products", "loss=top1"), "compile=products has no effect here: this loss"),
-        (("compile=always", "negatives=uniform_one", "loss=bpr", "loss.output=linear"),
-         "compile=always has no effect here: each example has candidates of its own"),
+        (
+            ("compile=always", "negatives=uniform_one", "loss=bpr", "loss.output=linear"),
+            "compile=always has no effect here: each example has candidates of its own",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_has_no_effect_is_refused(
     overrides: tuple[str, ...], says: str, tmp_path: Path
 ) -> None:

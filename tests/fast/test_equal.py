@@ -18,36 +18,89 @@ DROPOUT = ("dropout_embedding=0.2", "dropout_hidden=0.1")
 JOBS = {
     "bpr_max": ("loss=bpr_max", "optimizer.momentum=0.3", "num_layers=2", *DROPOUT),
     "cross_entropy": ("loss=cross_entropy", "loss.logq=1", "optimizer=adam", "learning_rate=0.01"),
-    "one_hot": ("model.input=one_hot", "loss=cross_entropy", "loss.logq=0.5",
-                "dropout_hidden=0.1"),
+    "one_hot": ("model.input=one_hot", "loss=cross_entropy", "loss.logq=0.5", "dropout_hidden=0.1"),
     "in_batch": ("num_negatives=0", "loss=bpr_max", "model.input=embedding", "embedding_size=3"),
     "interleaving": ("model=parallel", "strategy=interleaving", "pooling_mode=mean", *DROPOUT),
-    "alternating": ("model=parallel_interaction", "strategy=alternating", "loss=cross_entropy",
-                    "loss.logq=0", "subnets.image.weight=0.5", "subnets.id.weight=2"),
-    "residual": ("model=parallel_shared", "strategy=residual", "loss=top1",
-                 "subnets.tags.weight=0.5"),
-    "projected": ("model=gru4recf", "batching=session_parallel", "negatives=sampled",
-                  "num_negatives=7", "sample_alpha=0.5", "loss=bpr_max", "learning_rate=0.003"),
-    "full": ("model=concat", "negatives=full", "loss=cross_entropy", "loss.logq=0",
-             "model.input=one_hot", "subnets.tags.weight=0.5"),
+    "alternating": (
+        "model=parallel_interaction",
+        "strategy=alternating",
+        "loss=cross_entropy",
+        "loss.logq=0",
+        "subnets.image.weight=0.5",
+        "subnets.id.weight=2",
+    ),
+    "residual": (
+        "model=parallel_shared",
+        "strategy=residual",
+        "loss=top1",
+        "subnets.tags.weight=0.5",
+    ),
+    "projected": (
+        "model=gru4recf",
+        "batching=session_parallel",
+        "negatives=sampled",
+        "num_negatives=7",
+        "sample_alpha=0.5",
+        "loss=bpr_max",
+        "learning_rate=0.003",
+    ),
+    "full": (
+        "model=concat",
+        "negatives=full",
+        "loss=cross_entropy",
+        "loss.logq=0",
+        "model.input=one_hot",
+        "subnets.tags.weight=0.5",
+    ),
     "tied_and_full": ("negatives=full", "loss=cross_entropy", "loss.logq=0"),
-    "max": ("model=parallel", "pooling_mode=max", "model.feature_input=embedding",
-            "embedding_size=4", "loss=top1_max"),
-    "embedded": ("model=feature_only", "model.feature_input=embedding", "embedding_size=3",
-                 "dropout_embedding=0.3", "loss=bpr", "loss.output=tanh"),
+    "max": (
+        "model=parallel",
+        "pooling_mode=max",
+        "model.feature_input=embedding",
+        "embedding_size=4",
+        "loss=top1_max",
+    ),
+    "embedded": (
+        "model=feature_only",
+        "model.feature_input=embedding",
+        "embedding_size=3",
+        "dropout_embedding=0.3",
+        "loss=bpr",
+        "loss.output=tanh",
+    ),
     "lstm": ("cell=lstm", "model=parallel", "strategy=interleaving", "num_layers=2", *DROPOUT),
     "reset_before": ("cell.reset=before", "loss=bpr_max"),
-    "windows": ("batching=sequences", "window=6", "stride=3", "loss=cross_entropy", "loss.logq=1",
-                *DROPOUT),
-    "windows_of_features": ("model=parallel", "batching=sequences", "window=6", "stride=3",
-                            "strategy=alternating", "loss=bpr_max"),
+    "windows": (
+        "batching=sequences",
+        "window=6",
+        "stride=3",
+        "loss=cross_entropy",
+        "loss.logq=1",
+        *DROPOUT,
+    ),
+    "windows_of_features": (
+        "model=parallel",
+        "batching=sequences",
+        "window=6",
+        "stride=3",
+        "strategy=alternating",
+        "loss=bpr_max",
+    ),
     "clipped": ("clip_norm=0.5", "optimizer=sgd", "optimizer.momentum=0.5", "schedule=cosine"),
     "decayed": ("optimizer=adamw", "learning_rate=0.01", "optimizer.weight_decay=0.1", "ema=0.9"),
-    "adagrad_decayed": ("optimizer.weight_decay=0.01", "clip_norm=1", "schedule=linear",
-                        "schedule.warmup_epochs=1"),
-    "scheduled": ("schedule=cosine", "schedule.warmup_epochs=2", "loss=cross_entropy",
-                  "loss.logq=1"),
-}  # fmt: skip
+    "adagrad_decayed": (
+        "optimizer.weight_decay=0.01",
+        "clip_norm=1",
+        "schedule=linear",
+        "schedule.warmup_epochs=1",
+    ),
+    "scheduled": (
+        "schedule=cosine",
+        "schedule.warmup_epochs=2",
+        "loss=cross_entropy",
+        "loss.logq=1",
+    ),
+}
 
 pytestmark = pytest.mark.skipif(
     native.library() is None, reason="no C++ compiler: fast steps are not tested"
@@ -58,8 +111,9 @@ def run(name: str, how: str, folder: Path) -> tuple[Trainer, list[float]]:
     """A job of STEPS updates or more, and its losses."""
     job = JOBS[name]
     rate = [] if any(x.startswith("learning_rate") for x in job) else ["learning_rate=0.03"]
-    config = settings(*job, *rate, "batch_size=8", f"compile={how}", "num_epochs=40",
-                      "tracking.log_every=50")  # fmt: skip
+    config = settings(
+        *job, *rate, "batch_size=8", f"compile={how}", "num_epochs=40", "tracking.log_every=50"
+    )
     made, recorder = trainer(config, folder, data=sessions(seed=4, count=400, longest=9))
     index = 0
     while made.updates < STEPS:

@@ -119,8 +119,12 @@ def test_gates_follow_the_equations_and_so_do_gradients(
     batch, a, u, h = 37, normal(37, 3 * size), normal(37, 3 * size, seed=1), normal(37, size)
     c, d, mask = normal(3 * size), normal(3 * size, seed=2), normal(batch, size, seed=3)
     inputs = [x.double().requires_grad_() for x in (a, u, c, d)]
-    gates = [x + y for x, y in zip((inputs[0] + inputs[3]).chunk(3, 1),
-                                   (inputs[1] + inputs[2]).chunk(3, 1), strict=True)]  # fmt: skip
+    gates = [
+        x + y
+        for x, y in zip(
+            (inputs[0] + inputs[3]).chunk(3, 1), (inputs[1] + inputs[2]).chunk(3, 1), strict=True
+        )
+    ]
     r, z = torch.sigmoid(gates[0]), torch.sigmoid(gates[1])
     acted = (inputs[1] + inputs[2])[:, 2 * size :]
     n = torch.tanh((inputs[0] + inputs[3])[:, 2 * size :] + r * acted)
@@ -203,8 +207,11 @@ def test_rows_that_are_read_in_bags(build: None, threads: int) -> None:
 def test_whole_parameters(momentum: float, build: None, threads: int) -> None:
     pairs, expected = [], []
     for seed, size in enumerate((1, 30, 5000)):
-        moved = [normal(size, 3, seed=seed), normal(size, 3, seed=5).abs(),
-                 normal(size, 3, seed=6) if momentum else None]  # fmt: skip
+        moved = [
+            normal(size, 3, seed=seed),
+            normal(size, 3, seed=5).abs(),
+            normal(size, 3, seed=6) if momentum else None,
+        ]
         gradient = normal(size, 3, seed=7)
         expected.append(by_hand(moved, [(k, 1.0, gradient[k]) for k in range(size)], momentum))
         pairs.append((tuple(moved), gradient))
@@ -235,9 +242,16 @@ def test_denormals_are_zero_in_every_thread_and_afterwards_as_before(threads: in
     bias = torch.full((1000,), -100.0)
     bias[0] = 0.0
     _, _, _, of_bias = functions.loss(
-        "cross_entropy", [torch.zeros(64, 4)], [torch.zeros(1000, 4)], None, bias,
-        torch.zeros(64, dtype=torch.int64), [0.0, 0.0], 0.5, [True],
-    )  # fmt: skip
+        "cross_entropy",
+        [torch.zeros(64, 4)],
+        [torch.zeros(1000, 4)],
+        None,
+        bias,
+        torch.zeros(64, dtype=torch.int64),
+        [0.0, 0.0],
+        0.5,
+        [True],
+    )
     assert of_bias is not None
     assert bits(of_bias[1:]) == {0}
     assert torch.equal((tiny * 1e-10).view(torch.int32), before)

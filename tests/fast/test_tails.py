@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from p_rnn.config import LossConfig
 from p_rnn.fast import native
 from p_rnn.fast.native import functions
+from p_rnn.settings.config import LossConfig
 from p_rnn.training.losses import build_loss
 from tests.fast.test_native import build, threads
 from tests.training.test_losses import CASES, expected
@@ -72,9 +72,16 @@ class World:
         parameters = [case.get("elu_param", 0.0), case.get("bpreg", 0.0)]
         queries = [torch.tensor(q, dtype=torch.float32) for q in self.queries]
         mean, of_queries, of_rows, of_offset = functions.loss(
-            case["name"], queries, self.tables, self.items, offset, torch.from_numpy(self.target),
-            parameters, 1 / self.examples, learning,
-        )  # fmt: skip
+            case["name"],
+            queries,
+            self.tables,
+            self.items,
+            offset,
+            torch.from_numpy(self.target),
+            parameters,
+            1 / self.examples,
+            learning,
+        )
         return mean, [*([] if self.bias is None else [of_offset]), *of_queries, *of_rows]
 
     def double(self, case: dict[str, Any]) -> tuple[float, list[Tensor]]:

@@ -10,11 +10,11 @@ import torch
 
 from p_rnn.batches import Batch
 from p_rnn.data.features import Feature
-from p_rnn.errors import UserError
 from p_rnn.models.architectures import build_network
 from p_rnn.models.dropout import Dropout
 from p_rnn.models.network import PRNN, Subnet
-from p_rnn.random import Streams
+from p_rnn.settings.errors import UserError
+from p_rnn.streams import Streams
 from p_rnn.training.losses import LOSSES
 from tests.worlds import (
     BAGS,
@@ -28,7 +28,7 @@ from tests.worlds import (
     network,
     random_network,
     settings,
-)  # fmt: skip
+)
 
 ITEMS = [3, 2, 11, 0, 3]  # with a repeat; item 2 has an empty bag
 STEPS = 3
@@ -103,8 +103,9 @@ def scores(made: PRNN) -> np.ndarray:
         return array(made.scores(state, slice(0, N)))
 
 
-def windows(packed: np.ndarray, widths: list[int], picks: torch.Tensor,
-            targets: torch.Tensor) -> Batch:  # fmt: skip
+def windows(
+    packed: np.ndarray, widths: list[int], picks: torch.Tensor, targets: torch.Tensor
+) -> Batch:
     """A mini-batch of packed sequences, with the whole catalogue as candidates."""
     distinct, repeat = (torch.from_numpy(x) for x in np.unique(packed, return_inverse=True))
     return Batch(distinct, targets, None, targets, repeat=repeat, widths=widths, picks=picks)
@@ -199,8 +200,10 @@ def test_gru4recf_is_its_equations() -> None:
     mean = bag_matrix() / np.maximum(bag_matrix().sum(axis=1, keepdims=True), 1)
     mean = mean.astype(np.float32).astype(np.float64)  # the code keeps these weights as float32
     at = clicks()
-    both = [phi(FEATURES["image"])[at] @ array(image.view.weight),
-            mean[at] @ array(tags.view.table.weight)[:V]]  # fmt: skip
+    both = [
+        phi(FEATURES["image"])[at] @ array(image.view.weight),
+        mean[at] @ array(tags.view.table.weight)[:V],
+    ]
     whole = np.concatenate([array(image.weight), array(tags.weight)])
 
     def plain(subnet: Subnet, a: np.ndarray) -> np.ndarray:
@@ -254,8 +257,9 @@ def test_pooling_modes(mode: str, weighted: bool) -> None:
         rows = np.array([weight[item, t] * table[t] for t in tokens])
         if len(rows):
             total = weight[item, tokens].sum()
-            expected[item] = {"sum": rows.sum(0), "mean": rows.sum(0) / total,
-                              "max": rows.max(0)}[mode]  # fmt: skip
+            expected[item] = {"sum": rows.sum(0), "mean": rows.sum(0) / total, "max": rows.max(0)}[
+                mode
+            ]
     np.testing.assert_allclose(array(read(torch.arange(N))), expected, rtol=1e-6, atol=1e-12)
     one_empty = array(read(torch.tensor([2])))  # nothing but an empty bag
     assert (one_empty == 0).all()
@@ -426,8 +430,12 @@ def test_select_takes_all_layers_of_the_chosen_subnets(cell: str) -> None:
     assert len(state) == 4 * parts
     other = tuple(h + 1 for h in state)
     image = [False] * parts + [True] * 2 * parts + [False] * parts
-    for subnets, wanted in (((1,), image), ((0, 2), [not x for x in image]),
-                            ((), [False] * 4 * parts), (None, [True] * 4 * parts)):  # fmt: skip
+    for subnets, wanted in (
+        ((1,), image),
+        ((0, 2), [not x for x in image]),
+        ((), [False] * 4 * parts),
+        (None, [True] * 4 * parts),
+    ):
         found = made.select(state, other, subnets)
         assert [bool((h == 1).all()) for h in found] == wanted
         assert all((h == h[0, 0]).all() for h in found)
@@ -439,8 +447,11 @@ def test_select_takes_all_layers_of_the_chosen_subnets(cell: str) -> None:
 def losses(made: PRNN, config: Any) -> torch.Tensor:
     """The loss after three steps of back-propagation through time, all items as candidates."""
     batch = of_windows()
-    options = {"cross_entropy": {"logq": 0.0}, "bpr_max": {"elu_param": 0.5, "bpreg": 0.7},
-               "bpr": {"output": "tanh"}}.get(config, {})  # fmt: skip
+    options = {
+        "cross_entropy": {"logq": 0.0},
+        "bpr_max": {"elu_param": 0.5, "bpreg": 0.7},
+        "bpr": {"output": "tanh"},
+    }.get(config, {})
     return LOSSES[config](made(batch, ())[0], batch.column, None, **options).sum()
 
 
@@ -574,7 +585,7 @@ def test_reading_packed_sequences_is_stepping_through_them(
         (["model=id_only", "cell.name=gruu"], "unknown cell 'gruu'; did you mean 'gru'"),
         (["model=bpr_mf", "negatives=sampled", "cell=gru"], "cell has no effect on model=bpr_mf"),
     ],
-)  # fmt: skip
+)
 def test_settings_that_do_not_fit_are_refused_before_any_data(
     overrides: list[str], says: str
 ) -> None:

@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from p_rnn.cli import load_config
 from p_rnn.models.cells import CELLS, Cell, Initial, Mean
 from p_rnn.models.cells.gru import GRU
 from p_rnn.models.cells.lstm import LSTM
 from p_rnn.models.dropout import Dropout
 from p_rnn.models.layers import Layers
 from p_rnn.models.parts import Parts
-from p_rnn.random import Streams
-from p_rnn.resolve import resolve
+from p_rnn.settings.hydra_glue import load_config
+from p_rnn.settings.resolve import resolve
+from p_rnn.streams import Streams
 
 B, H, D = 5, 4, 3
 
@@ -315,9 +315,16 @@ def layers(
 ) -> Layers:
     """As a network has them, but in float64 and random."""
     config = resolve(
-        load_config("dataset=table", "dataset.test_days=1", "device=cpu", f"hidden_size={H}",
-                    f"num_layers={num_layers}", f"dropout_hidden={dropout}", *OVERRIDES[kind])
-    )  # fmt: skip
+        load_config(
+            "dataset=table",
+            "dataset.test_days=1",
+            "device=cpu",
+            f"hidden_size={H}",
+            f"num_layers={num_layers}",
+            f"dropout_hidden={dropout}",
+            *OVERRIDES[kind],
+        )
+    )
     made = Parts(config, 1, streams or Streams(0), {}).layers(name, H)
     randomise(made)
     return made

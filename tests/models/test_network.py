@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from p_rnn.cli import load_config
-from p_rnn.config import Config, TrackingConfig
 from p_rnn.data.dataset import Sessions
 from p_rnn.models.architectures import build_network
 from p_rnn.models.network import PRNN
 from p_rnn.models.tables import Table
-from p_rnn.random import Streams
-from p_rnn.resolve import resolve
+from p_rnn.settings.config import Config, TrackingConfig
+from p_rnn.settings.hydra_glue import load_config
+from p_rnn.settings.resolve import resolve
+from p_rnn.streams import Streams
 from p_rnn.tracking import Tracker
 from p_rnn.training.trainer import Trainer
 

@@ -22,10 +22,17 @@ def test_losses_are_those_of_the_cpu(model: str, strategy: str, cell: str, tmp_p
     losses = []
     for device in ("cpu", "cuda"):
         config = settings(
-            f"model={model}", f"strategy={strategy}", f"cell={cell}", "num_negatives=0",
-            "negatives=sampled", "batching=session_parallel", "dropout_prob=0", "loss=bpr_max",
-            f"device={device}", "compile=never",
-        )  # fmt: skip
+            f"model={model}",
+            f"strategy={strategy}",
+            f"cell={cell}",
+            "num_negatives=0",
+            "negatives=sampled",
+            "batching=session_parallel",
+            "dropout_prob=0",
+            "loss=bpr_max",
+            f"device={device}",
+            "compile=never",
+        )
         job, recorder = trainer(config, tmp_path, data=sessions(count=60))
         for index in range(len(job.passes)):
             job.run_pass(index)

@@ -18,7 +18,7 @@ def gradient(index: list[int], seed: int = 0) -> tuple[Tensor, np.ndarray]:
     rows = torch.tensor(index, dtype=torch.int64)[None]
     return torch.sparse_coo_tensor(
         rows, torch.from_numpy(values), (N, D), check_invariants=False
-    ), values  # fmt: skip
+    ), values
 
 
 def dense(index: list[int], values: np.ndarray) -> np.ndarray:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from p_rnn.config import LossConfig
-from p_rnn.errors import UserError
+from p_rnn.settings.config import LossConfig
+from p_rnn.settings.errors import UserError
 from p_rnn.training.losses import LOSSES, build_loss
 
 CASES = [

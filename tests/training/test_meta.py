@@ -28,8 +28,9 @@ CELL, OPTIMIZER = {"alternating": "lstm"}, {"interleaving": "adam"}
 
 
 def job(folder: Path, *overrides: str) -> Trainer:
-    made, _ = trainer(settings("compile=never", "num_epochs=1", *overrides), folder,
-                      data=sessions(count=40))  # fmt: skip
+    made, _ = trainer(
+        settings("compile=never", "num_epochs=1", *overrides), folder, data=sessions(count=40)
+    )
     return made
 
 
@@ -54,10 +55,18 @@ def test_a_step_of_every_cell_runs_without_values(
     model: str, loss: str, batching: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for strategy in STRATEGIES:
-        made = job(tmp_path, f"model={model}", f"loss={loss}", f"strategy={strategy}",
-                   f"batching={batching}", "negatives=sampled", "num_negatives=4",
-                   "dropout_hidden=0.1", f"cell={CELL.get(strategy, 'gru')}",
-                   f"optimizer={OPTIMIZER.get(strategy, 'adagrad')}")  # fmt: skip
+        made = job(
+            tmp_path,
+            f"model={model}",
+            f"loss={loss}",
+            f"strategy={strategy}",
+            f"batching={batching}",
+            "negatives=sampled",
+            "num_negatives=4",
+            "dropout_hidden=0.1",
+            f"cell={CELL.get(strategy, 'gru')}",
+            f"optimizer={OPTIMIZER.get(strategy, 'adagrad')}",
+        )
         network = made.network
         for module in network.modules():
             if isinstance(module, DenseRows):
@@ -104,9 +113,18 @@ class Counting(TorchDispatchMode):
 def test_nothing_waits_for_the_device_between_two_logs(
     strategy: str, model: str, batching: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = job(tmp_path, f"model={model}", f"strategy={strategy}", f"batching={batching}",
-               "negatives=sampled", "num_negatives=4", "loss=bpr_max", "dropout_hidden=0.1",
-               "tracking.log_every=100000", "optimizer=adagrad")  # fmt: skip
+    made = job(
+        tmp_path,
+        f"model={model}",
+        f"strategy={strategy}",
+        f"batching={batching}",
+        "negatives=sampled",
+        "num_negatives=4",
+        "loss=bpr_max",
+        "dropout_hidden=0.1",
+        "tracking.log_every=100000",
+        "optimizer=adagrad",
+    )
 
     def summed_rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
         """As on a GPU."""

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from p_rnn.config import OptimizerConfig
-from p_rnn.errors import UserError
 from p_rnn.models.tables import Table
+from p_rnn.settings.config import OptimizerConfig
+from p_rnn.settings.errors import UserError
 from p_rnn.training.gradients import gradient_norm
 from p_rnn.training.optimizers import build_optimizer as build
 from p_rnn.training.step import train_step
@@ -266,17 +266,29 @@ def test_inert_missing_and_unknown_settings_are_refused(config: OptimizerConfig)
 @pytest.mark.parametrize(
     ("config", "reference"),
     [
-        (OptimizerConfig("adamw", beta1=0.9, beta2=0.99, eps=1e-12, weight_decay=0.1),
-         lambda p: torch.optim.AdamW([p], lr=0.02, betas=(0.9, 0.99), eps=1e-12, weight_decay=0.1)),
-        (OptimizerConfig("adam", beta1=0.9, beta2=0.99, eps=1e-12, weight_decay=0.1),
-         lambda p: torch.optim.Adam([p], lr=0.02, betas=(0.9, 0.99), eps=1e-12, weight_decay=0.1)),
-        (OptimizerConfig("sgd", momentum=0.5, weight_decay=0.1),
-         lambda p: torch.optim.SGD([p], lr=0.02, momentum=0.5, weight_decay=0.1)),
-        (OptimizerConfig("adagrad", momentum=0.0, weight_decay=0.1),
-         lambda p: torch.optim.Adagrad([p], lr=0.02, weight_decay=0.1)),
+        (
+            OptimizerConfig("adamw", beta1=0.9, beta2=0.99, eps=1e-12, weight_decay=0.1),
+            lambda p: torch.optim.AdamW(
+                [p], lr=0.02, betas=(0.9, 0.99), eps=1e-12, weight_decay=0.1
+            ),
+        ),
+        (
+            OptimizerConfig("adam", beta1=0.9, beta2=0.99, eps=1e-12, weight_decay=0.1),
+            lambda p: torch.optim.Adam(
+                [p], lr=0.02, betas=(0.9, 0.99), eps=1e-12, weight_decay=0.1
+            ),
+        ),
+        (
+            OptimizerConfig("sgd", momentum=0.5, weight_decay=0.1),
+            lambda p: torch.optim.SGD([p], lr=0.02, momentum=0.5, weight_decay=0.1),
+        ),
+        (
+            OptimizerConfig("adagrad", momentum=0.0, weight_decay=0.1),
+            lambda p: torch.optim.Adagrad([p], lr=0.02, weight_decay=0.1),
+        ),
     ],
     ids=lambda x: x.name if isinstance(x, OptimizerConfig) else "",
-)  # fmt: skip
+)
 def test_dense_parameters_move_as_in_pytorch(config: OptimizerConfig, reference: Any) -> None:
     stub = Stub()
     ours, other = build_optimizer(config, stub, 0.02), nn.Parameter(stub.dense.detach().clone())

@@ -139,8 +139,9 @@ def test_residual_with_a_zero_output_starts_from_the_loss_of_the_stage_before(
     job.run_pass(1)
     stage_two = recorder.losses[0]
     # What stage one would have had on that mini-batch: its score alone, the numbers of pass 1.
-    again, recorder = trainer(settings("model=parallel", "strategy=residual", ONE_HOT), tmp_path,
-                              FEATURE)  # fmt: skip
+    again, recorder = trainer(
+        settings("model=parallel", "strategy=residual", ONE_HOT), tmp_path, FEATURE
+    )
     again.network.load_state_dict(frozen)
     again.passes[1] = again.passes[0]
     again.run_pass(1)
@@ -175,9 +176,16 @@ def test_parallel_with_weightless_features_is_id_only_bit_for_bit(
 def test_interleaving_is_the_two_updates_written_by_hand(tmp_path: Path) -> None:
     """Two subnets, one mini-batch after the other, plain autograd and Adagrad on dense tensors."""
     config = settings(
-        "model=parallel", "strategy=interleaving", ONE_HOT, "loss=cross_entropy",
-        "num_negatives=0", "batch_size=3", "learning_rate=0.1", "num_epochs=1", "compile=never",
-    )  # fmt: skip
+        "model=parallel",
+        "strategy=interleaving",
+        ONE_HOT,
+        "loss=cross_entropy",
+        "num_negatives=0",
+        "batch_size=3",
+        "learning_rate=0.1",
+        "num_epochs=1",
+        "compile=never",
+    )
     job, recorder = trainer(config, tmp_path, FEATURE)
     network = job.network.double()
     p = {name: torch.tensor(value, requires_grad=True) for name, value in weights(network).items()}
@@ -324,9 +332,15 @@ def test_every_cell_trains(
     model: str, strategy: str, loss: str, batching: str, tmp_path: Path
 ) -> None:
     config = settings(
-        f"model={model}", f"strategy={strategy}", f"loss={loss}", f"batching={batching}",
-        "num_epochs=1", "negatives=sampled", "num_negatives=4", "dropout_hidden=0.1",
-    )  # fmt: skip
+        f"model={model}",
+        f"strategy={strategy}",
+        f"loss={loss}",
+        f"batching={batching}",
+        "num_epochs=1",
+        "negatives=sampled",
+        "num_negatives=4",
+        "dropout_hidden=0.1",
+    )
     job, recorder = trainer(config, tmp_path)
     before = weights(job.network)
     events = [job.run_pass(index).events for index in range(len(job.passes))]
@@ -383,9 +397,14 @@ def test_windows_have_every_target_once_and_enough_context(window: int, stride: 
 def test_the_loss_of_sequences_is_that_of_their_windows_read_one_by_one(tmp_path: Path) -> None:
     """One mini-batch with every window; states stepped through by hand from zero."""
     config = settings(
-        "model=parallel", "batching=sequences", "window=4", "stride=2", "batch_size=500",
-        "loss=cross_entropy", "negatives=full",
-    )  # fmt: skip
+        "model=parallel",
+        "batching=sequences",
+        "window=4",
+        "stride=2",
+        "batch_size=500",
+        "loss=cross_entropy",
+        "negatives=full",
+    )
     job, recorder = trainer(config, tmp_path)
     network, items = copy.deepcopy(job.network), torch.from_numpy(job.sessions.items).long()
     job.run_pass(0)

@@ -112,9 +112,7 @@ def test_clipping_of_pytorch_takes_dense_gradients(tmp_path: Path) -> None:
 def ten_steps(rank: int, port: int, folder: str) -> None:
     """Of a process of two: half of the losses are its own."""
     torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
-    )  # fmt: skip
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
     config = settings("model=parallel", "batch_size=3", f"seed={rank}", "compile=never")
     job, _ = trainer(config, Path(folder), data=sessions(seed=rank, count=60))
     network = DistributedDataParallel(job.network)
@@ -173,9 +171,13 @@ def test_a_seed_fixes_modules_of_others(
     for seed in (3, 3, 4):
         torch.rand(seed)  # somebody has drawn before
         config = settings(
-            "model=parallel", "cell.name=borrowed", f"batching={batching}", f"seed={seed}",
-            f"compile={compile_}", "strategy=alternating",
-        )  # fmt: skip
+            "model=parallel",
+            "cell.name=borrowed",
+            f"batching={batching}",
+            f"seed={seed}",
+            f"compile={compile_}",
+            "strategy=alternating",
+        )
         job, recorder = trainer(config, tmp_path)
         for index in range(3):
             job.run_pass(index)

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from p_rnn.config import Config
 from p_rnn.data.dataset import Sessions
-from p_rnn.errors import UserError
-from p_rnn.experiment import train
+from p_rnn.runs.experiment import train
+from p_rnn.settings.config import Config
+from p_rnn.settings.errors import UserError
 from tests.worlds import N, settings, trainer
 
 DAY_S = 86_400

@@ -19,14 +19,14 @@ import numpy as np
 import pytest
 import torch
 
-from p_rnn.cli import load_config
-from p_rnn.config import Config
 from p_rnn.data.dataset import Sessions
-from p_rnn.experiment import train
 from p_rnn.fast import native
 from p_rnn.models.architectures import build_network
-from p_rnn.random import Streams
-from p_rnn.resolve import resolve
+from p_rnn.runs.experiment import train
+from p_rnn.settings.config import Config
+from p_rnn.settings.hydra_glue import load_config
+from p_rnn.settings.resolve import resolve
+from p_rnn.streams import Streams
 from p_rnn.training.checkpoint import load_checkpoint
 from p_rnn.training.trainer import Trainer
 from tests.conftest import Recorder

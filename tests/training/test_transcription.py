@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from p_rnn.batches import session_parallel
-from p_rnn.cli import load_config
-from p_rnn.config import Config
 from p_rnn.data.dataset import Sessions
 from p_rnn.models.architectures import build_network
 from p_rnn.models.network import PRNN
-from p_rnn.random import Streams
-from p_rnn.resolve import resolve
+from p_rnn.settings.config import Config
+from p_rnn.settings.hydra_glue import load_config
+from p_rnn.settings.resolve import resolve
+from p_rnn.streams import Streams
 from p_rnn.training.trainer import Trainer
 from tests.conftest import Recorder
 

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p_rnn.config import DatasetConfig, FeatureConfig, PathsConfig
 from p_rnn.data.dataset import Dataset
 from p_rnn.data.features.kinds import KINDS
 from p_rnn.data.features.sources import (
@@ -34,9 +33,10 @@ from p_rnn.data.features.sources import (
 from p_rnn.data.features.values import Items
 from p_rnn.data.prepare import fingerprint_of, item_table_folder, new_folder
 from p_rnn.data.readers.files import one_line
-from p_rnn.errors import Uninformative, UserError
-from p_rnn.ranges import check_ranges
-from p_rnn.registry import lookup, settings_for, suggest
+from p_rnn.settings.config import DatasetConfig, FeatureConfig, PathsConfig
+from p_rnn.settings.errors import Uninformative, UserError
+from p_rnn.settings.ranges import check_ranges
+from p_rnn.settings.registry import lookup, settings_for, suggest
 
 Array = NDArray[Any]
 log = logging.getLogger(__name__)

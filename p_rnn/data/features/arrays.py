@@ -13,8 +13,8 @@ from p_rnn.data.readers.files import Member, explained, locate, one_line, opened
 from p_rnn.data.readers.properties import read_properties
 from p_rnn.data.readers.tabular import TABLE_SUFFIXES, Table
 from p_rnn.data.readers.text import TextFormat
-from p_rnn.errors import UserError
-from p_rnn.registry import suggest
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.registry import suggest
 
 ID_FILES = (".npy", ".txt", *TABLE_SUFFIXES)
 FLOATS = {"F16": np.float16, "F32": np.float32, "F64": np.float64}  # safetensors' names

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from p_rnn.data.features.values import Array, Column, Items, Objects, as_tokens, presence
-from p_rnn.errors import UserError
+from p_rnn.settings.errors import UserError
 
 
 def distinct_tokens(columns: list[Column], items: Items, separator: str | None) -> list[list[str]]:

@@ -32,7 +32,7 @@ from p_rnn.data.features.values import (
     as_tokens,
     presence,
 )
-from p_rnn.errors import Uninformative, UserError
+from p_rnn.settings.errors import Uninformative, UserError
 
 Counts = dict[str, int]
 

@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from p_rnn.config import FeatureConfig, PathsConfig
 from p_rnn.data.features.files import FORMATS, source_files
 from p_rnn.data.features.kinds import KINDS
 from p_rnn.data.features.values import Column, Items, Objects, Rows, objects
 from p_rnn.data.file_hashes import file_hashes
 from p_rnn.data.item_table import property_hash, read_property
 from p_rnn.data.readers.files import Member, one_line
-from p_rnn.errors import UserError
-from p_rnn.registry import lookup, settings_for, suggest
+from p_rnn.settings.config import FeatureConfig, PathsConfig
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.registry import lookup, settings_for, suggest
 
 log = logging.getLogger(__name__)
 # Settings that say which values of a table or file count, and how it is written.

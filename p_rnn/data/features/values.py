@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from p_rnn.data.readers.properties import EXACT
-from p_rnn.errors import Uninformative, UserError
+from p_rnn.settings.errors import Uninformative, UserError
 
 Array = NDArray[Any]
 BLOCK_BYTES = 64 * 2**20  # of rows that are held in memory at a time

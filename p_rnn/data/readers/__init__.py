@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from p_rnn.config import DatasetConfig, PathsConfig, ReaderConfig
 from p_rnn.data.readers.atomic import AtomicReader
 from p_rnn.data.readers.base import Reader
 from p_rnn.data.readers.diginetica import DigineticaReader
@@ -18,10 +17,11 @@ from p_rnn.data.readers.globo import GloboReader
 from p_rnn.data.readers.movielens import MovieLensReader
 from p_rnn.data.readers.retailrocket import RetailRocketReader
 from p_rnn.data.readers.sequences import SequencesReader
-from p_rnn.data.readers.synthetic import SyntheticReader
 from p_rnn.data.readers.table import TableReader
 from p_rnn.data.readers.yoochoose import YoochooseReader
-from p_rnn.registry import lookup, settings_for
+from p_rnn.settings.config import DatasetConfig, PathsConfig, ReaderConfig
+from p_rnn.settings.registry import lookup, settings_for
+from p_rnn.synthetic.reader import SyntheticReader
 
 READERS: dict[str, Any] = {
     "atomic": AtomicReader,

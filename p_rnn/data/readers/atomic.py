@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from p_rnn.config import ColumnsConfig
 from p_rnn.data.readers.base import Reader
 from p_rnn.data.readers.columns import UNITS, as_ids, is_integer
 from p_rnn.data.readers.conditions import parse_conditions
@@ -18,8 +17,9 @@ from p_rnn.data.readers.files import Member, locate
 from p_rnn.data.readers.properties import match_ids, read_properties, split_lists, unique_items
 from p_rnn.data.readers.tabular import Table
 from p_rnn.data.readers.text import TextFormat
-from p_rnn.errors import UserError
-from p_rnn.registry import suggest
+from p_rnn.settings.config import ColumnsConfig
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.registry import suggest
 
 TYPES = ("token", "float", "token_seq", "float_seq")
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from p_rnn.data.readers.files import Member
 from p_rnn.data.readers.lists import Where
 from p_rnn.data.readers.tabular import JSON_SUFFIXES
-from p_rnn.errors import UserError
+from p_rnn.settings.errors import UserError
 
 UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # per second
 ZONES = ("UTC", "GMT")  # as some programs write them behind a date
@@ -95,9 +95,12 @@ def require_integers(column: pd.Series, where: Where, remedy: str = "get the fil
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     # An integer beyond int64 fails as well, and by then no other value is left to blame.
     refuse_where(
-        column, ~(numbers == np.floor(numbers)) | (np.abs(numbers) >= 2**63), where,
-        "an integer", remedy,
-    )  # fmt: skip
+        column,
+        ~(numbers == np.floor(numbers)) | (np.abs(numbers) >= 2**63),
+        where,
+        "an integer",
+        remedy,
+    )
 
 
 def refuse_where(

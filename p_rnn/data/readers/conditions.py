@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from p_rnn.data.readers.lists import Where
-from p_rnn.errors import UserError
+from p_rnn.settings.errors import UserError
 
 OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,

@@ -15,7 +15,7 @@ from p_rnn.data.readers.files import Member, locate
 from p_rnn.data.readers.properties import match_ids, read_properties, split_lists, unique_items
 from p_rnn.data.readers.tabular import Table
 from p_rnn.data.readers.text import TextFormat
-from p_rnn.errors import UserError
+from p_rnn.settings.errors import UserError
 
 VIEWS = {"sessionId": np.int64, "itemId": np.int64, "timeframe": np.int64, "eventdate": str}
 
@@ -54,11 +54,13 @@ class DigineticaReader(Reader):
                     require_integers(chunk[name], where)
             dates = pd.Series(seconds(chunk["eventdate"], "iso"), index=chunk.index)
             refuse_where(chunk["eventdate"], dates.isna().to_numpy(), where, "a date")
-            yield pd.DataFrame({
-                "session": chunk["sessionId"].astype(np.int64),
-                "item": chunk["itemId"].astype(np.int64),
-                "time": dates + chunk["timeframe"] / 1000,
-            }).reset_index(drop=True)  # fmt: skip
+            yield pd.DataFrame(
+                {
+                    "session": chunk["sessionId"].astype(np.int64),
+                    "item": chunk["itemId"].astype(np.int64),
+                    "time": dates + chunk["timeframe"] / 1000,
+                }
+            ).reset_index(drop=True)
         if not rows:
             raise UserError(f"{self.sources()[0]} holds no views; get it again")
 
@@ -68,8 +70,9 @@ class DigineticaReader(Reader):
         columns = ["pricelog2", "product.name.tokens"]
         products = read_properties(self._table(path.name), "itemId", columns, columns[1:])
         products = unique_items(products, str(path))
-        categories = read_properties(self._table(other.name), "itemId", ["categoryId"],
-                                     ["categoryId"])  # fmt: skip
+        categories = read_properties(
+            self._table(other.name), "itemId", ["categoryId"], ["categoryId"]
+        )
         frame = products.merge(unique_items(categories, str(other)), on="item", how="outer")
         frame["name"] = split_lists(frame["product.name.tokens"], ",")
         frame = frame.rename(columns={"pricelog2": "price_log2", "categoryId": "category"})

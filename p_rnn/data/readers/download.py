@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 from p_rnn.data.readers.files import explained, one_line
-from p_rnn.errors import UserError
+from p_rnn.settings.errors import UserError
 
 log = logging.getLogger(__name__)
 

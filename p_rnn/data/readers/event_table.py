@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from p_rnn.config import ColumnsConfig
 from p_rnn.data.readers.columns import TYPED, as_ids, is_integer, seconds
 from p_rnn.data.readers.conditions import Condition
 from p_rnn.data.readers.files import Member
@@ -24,7 +23,8 @@ from p_rnn.data.readers.lists import (
     split_history,
 )
 from p_rnn.data.readers.tabular import Table
-from p_rnn.errors import UserError
+from p_rnn.settings.config import ColumnsConfig
+from p_rnn.settings.errors import UserError
 
 LATEST_S = 2**63 / 1e9  # 2262: the end of 64-bit nanoseconds; later times are in another unit
 ROW = "\0row"  # a column of our own

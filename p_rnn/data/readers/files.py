@@ -17,7 +17,7 @@ from typing import IO, Any, cast
 
 import pandas as pd
 
-from p_rnn.errors import UserError
+from p_rnn.settings.errors import UserError
 
 # Compressed files by suffix, and what reads them.
 UNPACK: dict[str, Callable[[IO[bytes]], Any]] = {

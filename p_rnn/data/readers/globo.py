@@ -13,7 +13,7 @@ from p_rnn.data.readers.files import Member, files_of, find_members, locate
 from p_rnn.data.readers.properties import match_ids, read_properties, unique_items
 from p_rnn.data.readers.tabular import Table
 from p_rnn.data.readers.text import TextFormat
-from p_rnn.errors import UserError
+from p_rnn.settings.errors import UserError
 
 CLICK_COLUMNS = {"session": "session_id", "item": "click_article_id", "time": "click_timestamp"}
 

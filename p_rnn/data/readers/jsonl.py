@@ -12,7 +12,7 @@ import pandas as pd
 from p_rnn.data.readers.files import Member, explained, one_line
 from p_rnn.data.readers.lists import typed
 from p_rnn.data.readers.text import TextFormat, Utf8, lines_of
-from p_rnn.errors import UserError
+from p_rnn.settings.errors import UserError
 
 CHUNK_LINES = 100_000
 

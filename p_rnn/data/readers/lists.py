@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from p_rnn.errors import UserError
+from p_rnn.settings.errors import UserError
 
 CLOSING = {"[": "]", "(": ")", "{": "}"}
 QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""

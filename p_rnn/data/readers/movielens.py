@@ -16,7 +16,7 @@ from p_rnn.data.readers.download import fetch_folder
 from p_rnn.data.readers.files import Member, explained, locate
 from p_rnn.data.readers.tabular import Table
 from p_rnn.data.readers.text import TextFormat
-from p_rnn.errors import UserError
+from p_rnn.settings.errors import UserError
 
 BASE_URL = "https://files.grouplens.org/datasets/movielens/"
 MD5 = {  # of <name>.zip, which unpacks to the folder <name>

@@ -10,7 +10,7 @@ from typing import IO, Any
 import pandas as pd
 
 from p_rnn.data.readers.files import Member, explained, one_line
-from p_rnn.errors import UserError
+from p_rnn.settings.errors import UserError
 
 INDEX = "__index_level_"  # how pandas names the column of an index without a name
 

@@ -16,7 +16,7 @@ from p_rnn.data.readers.columns import INTEGER, TYPED, is_integer, refuse_where,
 from p_rnn.data.readers.files import Member
 from p_rnn.data.readers.lists import Where, parse_lists
 from p_rnn.data.readers.tabular import JSON_SUFFIXES, MISSING, Table
-from p_rnn.errors import UserError
+from p_rnn.settings.errors import UserError
 
 log = logging.getLogger(__name__)
 EXACT = 2**53  # from here on, float64 no longer holds every integer

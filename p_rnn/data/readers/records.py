@@ -10,7 +10,7 @@ from typing import IO
 from p_rnn.data.readers.files import Member, explained, opened
 from p_rnn.data.readers.scans import tapped
 from p_rnn.data.readers.text import TextFormat, Utf8
-from p_rnn.errors import UserError
+from p_rnn.settings.errors import UserError
 
 
 def is_name(name: str) -> bool:

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from p_rnn.config import ColumnsConfig
 from p_rnn.data.readers.base import Reader
 from p_rnn.data.readers.columns import refuse_where, seconds
 from p_rnn.data.readers.event_table import EventTable
 from p_rnn.data.readers.files import Member, locate
 from p_rnn.data.readers.tabular import Table
 from p_rnn.data.readers.text import TextFormat
-from p_rnn.errors import UserError
+from p_rnn.settings.config import ColumnsConfig
+from p_rnn.settings.errors import UserError
 
 COLUMNS = ColumnsConfig("visitorid", "itemid", "timestamp", "event")
 PROPERTIES = ("item_properties_part1.csv", "item_properties_part2.csv")

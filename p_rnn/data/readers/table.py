@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from p_rnn.config import ColumnsConfig, ItemTableConfig
 from p_rnn.data.readers.base import Reader
 from p_rnn.data.readers.columns import TYPED, UNITS
 from p_rnn.data.readers.conditions import parse_conditions
@@ -19,7 +18,8 @@ from p_rnn.data.readers.files import Member, files_of, find_members
 from p_rnn.data.readers.properties import match_ids, read_properties, split_lists, unique_items
 from p_rnn.data.readers.tabular import TABLE_SUFFIXES, Table
 from p_rnn.data.readers.text import TextFormat, tidy
-from p_rnn.errors import UserError
+from p_rnn.settings.config import ColumnsConfig, ItemTableConfig
+from p_rnn.settings.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from p_rnn.data.readers.files import Member, explained, opened
 from p_rnn.data.readers.records import count_records, is_name, text_lines
 from p_rnn.data.readers.scans import OddIntegers, Records, tapped
 from p_rnn.data.readers.text import GUESSED, TextFormat, Utf8
-from p_rnn.errors import UserError
-from p_rnn.registry import suggest
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.registry import suggest
 
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", *JSON_SUFFIXES)

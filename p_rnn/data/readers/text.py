@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
 from p_rnn.data.readers.files import Member, explained
-from p_rnn.errors import UserError
+from p_rnn.settings.errors import UserError
 
 HEAD_BYTES = 2**18  # of a file, in which its first record must end
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)

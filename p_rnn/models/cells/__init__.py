@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from p_rnn.config import CellConfig
 from p_rnn.models.cells.base import Cell, Initial, State
 from p_rnn.models.cells.gru import GRU
 from p_rnn.models.cells.lstm import LSTM
 from p_rnn.models.cells.mean import Mean
-from p_rnn.registry import lookup, settings_for
+from p_rnn.settings.config import CellConfig
+from p_rnn.settings.registry import lookup, settings_for
 
 __all__ = ["CELLS", "Cell", "Initial", "Mean", "State", "build_cell", "check_cell"]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from p_rnn.models.tables import Init, uniform_
-from p_rnn.random import Streams
+from p_rnn.streams import Streams
 
 State = tuple[Tensor, ...]
 
@@ -40,9 +40,9 @@ class Initial:
 class Cell(nn.Module):
     """One recurrent layer over H hidden units.
 
-    A subclass takes (hidden_size, initial) and its settings as keyword-only parameters
-    (p_rnn.registry.settings_for). `forward(a [B, gates H], state) -> state` is one step, of tensors
-    [B, width] for each of `state_widths`; the first one is the cell's output.
+    A subclass takes (hidden_size, initial), and its settings as keyword-only parameters.
+    `forward(a [B, gates H], state) -> state` is one step, of tensors [B, width] for each of
+    `state_widths`; the first one is the cell's output.
 
     Attributes:
         gates: its gate inputs are gates * H wide.

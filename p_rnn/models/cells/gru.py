@@ -98,8 +98,15 @@ class _Scan(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, recurrent: Tensor, d: Tensor, c: Tensor, mask: Tensor | None,
-                widths: Sequence[int]) -> Tensor:  # fmt: skip
+    def forward(
+        ctx: Any,
+        a: Tensor,
+        recurrent: Tensor,
+        d: Tensor,
+        c: Tensor,
+        mask: Tensor | None,
+        widths: Sequence[int],
+    ) -> Tensor:
         size = recurrent.shape[0]
         gates = torch.empty_like(a)
         u_n, before, out = (a.new_empty(len(a), size) for _ in range(3))

@@ -12,11 +12,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from p_rnn.config import ColumnsConfig, DatasetConfig, FeatureConfig, ItemTableConfig, PathsConfig
 from p_rnn.data.dataset import Dataset
 from p_rnn.data.features import BagFeature, DenseFeature, Feature, prepare_features
 from p_rnn.data.prepare import prepare
-from p_rnn.errors import UserError
+from p_rnn.settings.config import (
+    ColumnsConfig,
+    DatasetConfig,
+    FeatureConfig,
+    ItemTableConfig,
+    PathsConfig,
+)
+from p_rnn.settings.errors import UserError
 
 DAY_S = 86_400
 TRAIN = [(0, "abcde"), (100, "abcd"), (200, "abc"), (300, "ab")]

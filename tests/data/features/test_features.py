@@ -20,11 +20,11 @@ import pandas as pd
 import pytest
 import torch
 
-from p_rnn.cli import load_config
 from p_rnn.data import prepare as prepare_module
 from p_rnn.data.features import BagFeature, DenseFeature, prepare_features
 from p_rnn.data.prepare import prepare
-from p_rnn.errors import UserError
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.hydra_glue import load_config
 from tests.data.features.shop import TAGS, TEXTS, VECTORS, F, Shop, X, lists, refused
 
 # --- selection and declaration ------------------------------------------------------------------
@@ -62,8 +62,12 @@ def test_properties_are_features_when_none_is_declared(
         found = shop.features()
     kinds = {name: shop.manifest(feature)["kind"] for name, feature in found.items()}
     assert kinds == {
-        "x": "number", "v": "vector", "t": "tags", "name": "category", "colour": "category",
-    }  # fmt: skip
+        "x": "number",
+        "v": "vector",
+        "t": "tags",
+        "name": "category",
+        "colour": "category",
+    }
     warned = [
         record.message
         for record in caplog.records
@@ -215,14 +219,16 @@ def test_a_default_that_is_given_changes_nothing(tmp_path: Path) -> None:
 
 def test_the_fingerprint_and_the_content_are_the_same_in_another_process(tmp_path: Path) -> None:
     shop = Shop(tmp_path, t=TAGS)
-    declared = {"a": F(kind="tags", columns=["t"]),
-                "b": F(kind="hashed", columns=["t"], num_buckets=7)}  # fmt: skip
+    declared = {
+        "a": F(kind="tags", columns=["t"]),
+        "b": F(kind="hashed", columns=["t"], num_buckets=7),
+    }
     place = shop.dataset.folder / "features"
     shop.features(**declared)
     here = {p.relative_to(place): p.read_bytes() for p in place.rglob("*.*")}
     shutil.rmtree(place)
     code = (
-        "from p_rnn.config import *; from p_rnn.data.prepare import prepare\n"
+        "from p_rnn.settings.config import *; from p_rnn.data.prepare import prepare\n"
         "from p_rnn.data.features import prepare_features\n"
         f"config = {shop.config!r}; paths = {shop.paths!r}\n"
         f"config.features = {declared!r}\n"

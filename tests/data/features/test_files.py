@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-from p_rnn.cli import load_config
 from p_rnn.data.features import BagFeature, DenseFeature, prepare_features
 from p_rnn.data.prepare import prepare
+from p_rnn.settings.hydra_glue import load_config
 from tests.data.features.shop import F, Shop, lists
 
 # In no order; f and z are no items of the data set, and b, d, x, y have no row.
@@ -111,30 +111,46 @@ def bad_array(raw: Path, array: Any) -> None:
 
 
 BAD_ARRAYS: dict[str, tuple[Any, list[str]]] = {
-    "NaN": (lambda raw: bad_array(raw, np.where(ROWS == 4, np.nan, ROWS)),
-            ["v.npy, row 3 (item 'c')", "NaN"]),
-    "infinite": (lambda raw: bad_array(raw, np.where(ROWS == 1, np.inf, ROWS)),
-                 ["v.npy, row 2 (item 'e')", "infinite"]),
-    "too large": (lambda raw: bad_array(raw, np.where(ROWS == 1, 1e300, ROWS.astype(float))),
-                  ["v.npy, row 2 (item 'e')", "infinite"]),
+    "NaN": (
+        lambda raw: bad_array(raw, np.where(ROWS == 4, np.nan, ROWS)),
+        ["v.npy, row 3 (item 'c')", "NaN"],
+    ),
+    "infinite": (
+        lambda raw: bad_array(raw, np.where(ROWS == 1, np.inf, ROWS)),
+        ["v.npy, row 2 (item 'e')", "infinite"],
+    ),
+    "too large": (
+        lambda raw: bad_array(raw, np.where(ROWS == 1, 1e300, ROWS.astype(float))),
+        ["v.npy, row 2 (item 'e')", "infinite"],
+    ),
     "too short": (lambda raw: bad_array(raw, ROWS[:3]), ["3 rows", "5 ids"]),
     "one dimension": (lambda raw: bad_array(raw, ROWS[:, 0]), ["float16 [5]", "[rows, D]"]),
     "integers": (lambda raw: bad_array(raw, ROWS.astype(int)), ["int64 [5, 2]", "float16"]),
     "objects": (lambda raw: bad_array(raw, ROWS.astype(object)), ["v.npy", "numpy.save"]),
     "no array": (lambda raw: (raw / "v.npy").write_text("hello"), ["v.npy", "numpy.save"]),
-    "cut off": (lambda raw: (raw / "v.npy").write_bytes((raw / "v.npy").read_bytes()[:-4]),
-                ["v.npy", "numpy.save"]),
-    "twice": (lambda raw: np.save(raw / "ids.npy", np.array(["f", "e", "c", "a", "e"])),
-              ["item 'e' has more than one row"]),
-    "nobody's": (lambda raw: np.save(raw / "ids.npy", np.arange(5)),
-                 ["none of its 5 ids", "'0'", "'a'"]),
-    "ids in floats": (lambda raw: np.save(raw / "ids.npy", np.arange(5.0)),
-                      ["ids.npy", "float64 [5]"]),
-    "ids in 2-d": (lambda raw: np.save(raw / "ids.npy", np.zeros((5, 1), int)),
-                   ["ids.npy", "int64 [5, 1]"]),
+    "cut off": (
+        lambda raw: (raw / "v.npy").write_bytes((raw / "v.npy").read_bytes()[:-4]),
+        ["v.npy", "numpy.save"],
+    ),
+    "twice": (
+        lambda raw: np.save(raw / "ids.npy", np.array(["f", "e", "c", "a", "e"])),
+        ["item 'e' has more than one row"],
+    ),
+    "nobody's": (
+        lambda raw: np.save(raw / "ids.npy", np.arange(5)),
+        ["none of its 5 ids", "'0'", "'a'"],
+    ),
+    "ids in floats": (
+        lambda raw: np.save(raw / "ids.npy", np.arange(5.0)),
+        ["ids.npy", "float64 [5]"],
+    ),
+    "ids in 2-d": (
+        lambda raw: np.save(raw / "ids.npy", np.zeros((5, 1), int)),
+        ["ids.npy", "int64 [5, 1]"],
+    ),
     "no ids": (lambda raw: (raw / "ids.npy").unlink(), ["ids.npy is missing"]),
     "no file": (lambda raw: (raw / "v.npy").unlink(), ["v.npy is missing", "paths.raw"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD_ARRAYS)
@@ -276,8 +292,14 @@ def test_jsonl(shop: Shop) -> None:
         assert shop.tokens(kind="text", ngrams=1, file=name, item="id") == expected
     feature = shop.bag(kind="text", ngrams=1, **file)
     counts = shop.manifest(feature)["counts"]
-    assert counts == {"rows": 5, "rows_of_other_items": 1, "with_value": 2, "missing": 5,
-                      "dropped_tokens": 1, "num_tokens": 2}  # fmt: skip
+    assert counts == {
+        "rows": 5,
+        "rows_of_other_items": 1,
+        "with_value": 2,
+        "missing": 5,
+        "dropped_tokens": 1,
+        "num_tokens": 2,
+    }
     tags = shop.tokens(kind="tags", columns=["tags"], **file)
     assert tags == [{"x", "y"}, none, {"x", "1"}, none, none, none, none]
     number = values(shop, kind="number", columns=["n"], **file).values[:, 0]

@@ -118,12 +118,21 @@ def test_categories(tmp_path: Path) -> None:
     feature = shop.bag(kind="category", columns=["c"])
     assert shop.vocabulary(feature) == ["blue", "red"]  # the most frequent first
     assert shop.manifest(feature)["counts"] == {
-        "with_value": 5, "missing": 2, "dropped_tokens": 1, "num_tokens": 2,
-    }  # fmt: skip
+        "with_value": 5,
+        "missing": 2,
+        "dropped_tokens": 1,
+        "num_tokens": 2,
+    }
     assert feature.weights is None
     assert shop.tokens(kind="category", columns=["n"]) == [
-        {"5"}, {"5"}, {"6.5"}, set(), {"7"}, {"7"}, set(),
-    ]  # fmt: skip
+        {"5"},
+        {"5"},
+        {"6.5"},
+        set(),
+        {"7"},
+        {"7"},
+        set(),
+    ]
     # min_df counts training items only, and so do the most frequent tokens
     assert shop.vocabulary(shop.bag(kind="category", columns=["n"], min_df=2)) == ["5"]
     assert shop.vocabulary(shop.bag(kind="category", columns=["n"], max_tokens=2)) == ["5", "6.5"]
@@ -150,15 +159,34 @@ def test_tags(tmp_path: Path) -> None:
     counts = {"with_value": 5, "missing": 2, "dropped_tokens": 1, "num_tokens": 3}
     assert shop.manifest(feature)["counts"] == counts
     assert shop.tokens(kind="tags", columns=["s"]) == [
-        {"a", "b"}, {"b"}, set(), set(), {"b", "c"}, {"b"}, {"a"},
-    ]  # fmt: skip
+        {"a", "b"},
+        {"b"},
+        set(),
+        set(),
+        {"b", "c"},
+        {"b"},
+        {"a"},
+    ]
     assert shop.tokens(kind="tags", columns=["bars"], separator="|") == [
-        {"a b", "c"}, {"c"}, {"c"}, set(), {"a b"}, {"c"}, {"c"},
-    ]  # fmt: skip
+        {"a b", "c"},
+        {"c"},
+        {"c"},
+        set(),
+        {"a b"},
+        {"c"},
+        {"c"},
+    ]
     assert shop.tokens(kind="tags", columns=["numbers"])[0] == {"1", "2"}
     both = shop.tokens(kind="tags", columns=["t", "s"])
-    assert both == [{"x", "y", "a", "b"}, {"x", "b"}, set(), set(), {"y", "z", "b", "c"},
-                    {"x", "b"}, {"a"}]  # fmt: skip
+    assert both == [
+        {"x", "y", "a", "b"},
+        {"x", "b"},
+        set(),
+        set(),
+        {"y", "z", "b", "c"},
+        {"x", "b"},
+        {"a"},
+    ]
     assert shop.vocabulary(shop.bag(kind="tags", columns=["t"], min_df=2)) == ["x", "y"]
     assert shop.vocabulary(shop.bag(kind="tags", columns=["s"], max_tokens=1)) == ["b"]
     shop.refused("separator has no effect", kind="tags", columns=["t"], separator="|")
@@ -195,8 +223,11 @@ def test_tf_idf(tmp_path: Path) -> None:
         assert row == pytest.approx(wanted, rel=1e-6)
     assert (feature.weights.dtype, feature.tokens.dtype) == (np.float32, np.int32)
     assert shop.manifest(feature)["counts"] == {
-        "with_value": 5, "missing": 2, "dropped_tokens": 2, "num_tokens": len(vocabulary),
-    }  # "green" and "green shoes"  # fmt: skip
+        "with_value": 5,
+        "missing": 2,
+        "dropped_tokens": 2,
+        "num_tokens": len(vocabulary),
+    }  # "green" and "green shoes"
 
 
 def test_settings_of_text(tmp_path: Path) -> None:

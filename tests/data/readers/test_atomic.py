@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from p_rnn.config import ColumnsConfig
 from p_rnn.data.readers.atomic import AtomicReader
-from p_rnn.errors import UserError
+from p_rnn.settings.config import ColumnsConfig
+from p_rnn.settings.errors import UserError
 
 INTER = (
     "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"

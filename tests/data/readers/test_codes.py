@@ -11,11 +11,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from p_rnn.config import FeatureConfig as F
-from p_rnn.config import ItemTableConfig
 from p_rnn.data.item_table import write_item_table
 from p_rnn.data.readers.table import TableReader
-from p_rnn.errors import UserError
+from p_rnn.settings.config import FeatureConfig as F
+from p_rnn.settings.config import ItemTableConfig
+from p_rnn.settings.errors import UserError
 from tests.data.features.shop import Shop
 from tests.data.readers.test_table import CSV, fails, reader, write
 
@@ -212,8 +212,9 @@ def test_how_the_text_of_an_item_table_is_written(tmp_path: Path) -> None:
 
 def test_the_last_of_several_rows(tmp_path: Path) -> None:
     write(tmp_path / "items.csv", "i,brand,size\n10,a,\n11,b,1\n10,c,\n10,d,2\n11,b,1\n")
-    fails(table(tmp_path, "items.csv"), "item '10' has several rows", "on_conflict=last",
-          items=True)  # fmt: skip
+    fails(
+        table(tmp_path, "items.csv"), "item '10' has several rows", "on_conflict=last", items=True
+    )
     frame = items(tmp_path, "items.csv", on_conflict="last")
     assert frame.to_numpy().tolist() == [[10, "d", 2], [11, "b", 1]]
 
@@ -225,8 +226,9 @@ def test_json_items(tmp_path: Path) -> None:
         {"i": 12, "price": None, "tags": ["c", None], "code": BIG[0]},
     ]
     write(tmp_path / "items.jsonl", "\n".join(map(json.dumps, rows)))
-    fails(table(tmp_path, "items.jsonl"), "line 2: 'more' is {\"x\": 1}", "columns=[...]",
-          items=True)  # fmt: skip
+    fails(
+        table(tmp_path, "items.jsonl"), "line 2: 'more' is {\"x\": 1}", "columns=[...]", items=True
+    )
     frame = items(tmp_path, "items.jsonl", columns=["price", "tags", "code", "store"])
     assert frame["price"].tolist() == [19.9, "from 5", None]
     assert frame["tags"].tolist() == [["a", "b"], None, ["c"]]

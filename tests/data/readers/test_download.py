@@ -16,7 +16,7 @@ import pytest
 from p_rnn.data.readers import movielens
 from p_rnn.data.readers.download import download, fetch_folder
 from p_rnn.data.readers.movielens import MovieLensReader
-from p_rnn.errors import UserError
+from p_rnn.settings.errors import UserError
 
 CONTENT = bytes(n * 7919 % 251 for n in range(100_000))
 MD5 = hashlib.md5(CONTENT).hexdigest()

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from p_rnn.data.readers.globo import GloboReader
-from p_rnn.errors import UserError
+from p_rnn.settings.errors import UserError
 
 HEAD = "user_id,session_id,session_start,session_size,click_article_id,click_timestamp,click_os\n"
 HOURS = [

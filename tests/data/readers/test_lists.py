@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from p_rnn.data.readers.lists import explode, looks_like_list, parse_list, parse_lists, typed
-from p_rnn.errors import UserError
+from p_rnn.settings.errors import UserError
 
 
 @pytest.mark.parametrize(

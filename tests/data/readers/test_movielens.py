@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from p_rnn.data.readers.movielens import MovieLensReader
-from p_rnn.errors import UserError
+from p_rnn.settings.errors import UserError
 
 DATA = "196\t242\t3\t881250949\n186\t2\t3\t891717742\n196\t2\t1\t881250949\n"
 FLAGS = "|0|0|0|1|1|1|0|0|0|0|0|0|0|0|0|0|0|0|0"

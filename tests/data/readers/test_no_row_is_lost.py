@@ -24,11 +24,11 @@ import pandas as pd
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from p_rnn.config import ColumnsConfig
 from p_rnn.data.readers import event_table, scans, tabular
 from p_rnn.data.readers import text as text_module
 from p_rnn.data.readers.table import TableReader
-from p_rnn.errors import UserError
+from p_rnn.settings.config import ColumnsConfig
+from p_rnn.settings.errors import UserError
 
 EXAMPLES = int(os.environ.get("P_RNN_EXAMPLES", "300"))
 HEADERS = (["s", "i", "x"], ["x", "s", "i"], ["i", "x", "y", "s"])

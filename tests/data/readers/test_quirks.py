@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from p_rnn.config import ColumnsConfig
 from p_rnn.data.readers import event_table, tabular
 from p_rnn.data.readers.atomic import AtomicReader
 from p_rnn.data.readers.sequences import SequencesReader
+from p_rnn.settings.config import ColumnsConfig
 from tests.data.readers.test_table import COLUMNS, fails, frame, reader, write
 
 ROWS = [[1, 10, 100.0], [1, 11, 101.5], [2, 10, 90.0]]
@@ -39,8 +39,11 @@ def test_columns_without_a_header(tmp_path: Path) -> None:
     fails(
         reader(tmp_path, names=["s", "i", "t", "x"]), "line 1 has 3 fields", "dataset.names has 4"
     )
-    fails(reader(tmp_path, names=["s", "i"], columns=ColumnsConfig("s", "i", None)),
-          "line 1 has 3 fields", "dataset.names has 2")  # fmt: skip
+    fails(
+        reader(tmp_path, names=["s", "i"], columns=ColumnsConfig("s", "i", None)),
+        "line 1 has 3 fields",
+        "dataset.names has 2",
+    )
 
 
 def test_a_header_of_numbers_may_be_a_row(tmp_path: Path) -> None:

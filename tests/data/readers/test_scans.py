@@ -9,18 +9,41 @@ from pathlib import Path
 
 import pytest
 
-from p_rnn.config import ColumnsConfig
 from p_rnn.data.readers import event_table, scans, tabular
 from p_rnn.data.readers.files import Member
 from p_rnn.data.readers.records import count_records
 from p_rnn.data.readers.text import TextFormat
-from p_rnn.errors import UserError
+from p_rnn.settings.config import ColumnsConfig
+from p_rnn.settings.errors import UserError
 from tests.data.readers.test_table import CSV, fails, frame, reader, write
 
 PLAIN = ["7", "0", "-5", "12", "100", str(2**63 - 1), '"7"']
-ODD = ["007", "+7", "-0", " 7", "7 ", "\t7", "7.0", "1e3", "0x1", "True", "a7", "NA", "07a",
-       '"007"', '"-0"', '" 8"', '"a,b"', '"a\nb"', str(2**63), "00", "1 2", '7"7', '7""',
-       '"7"""']  # fmt: skip
+ODD = [
+    "007",
+    "+7",
+    "-0",
+    " 7",
+    "7 ",
+    "\t7",
+    "7.0",
+    "1e3",
+    "0x1",
+    "True",
+    "a7",
+    "NA",
+    "07a",
+    '"007"',
+    '"-0"',
+    '" 8"',
+    '"a,b"',
+    '"a\nb"',
+    str(2**63),
+    "00",
+    "1 2",
+    '7"7',
+    '7""',
+    '"7"""',
+]
 BROKEN = ['""07', '"-"0', '"0"7']  # closed in the middle of a field
 
 

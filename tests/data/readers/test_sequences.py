@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from p_rnn.config import ItemTableConfig
 from p_rnn.data.readers import sequences
 from p_rnn.data.readers.sequences import SequencesReader
-from p_rnn.errors import UserError
+from p_rnn.settings.config import ItemTableConfig
+from p_rnn.settings.errors import UserError
 
 TABLE = ItemTableConfig("a.json")
 

@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from p_rnn.cli import load_config
-from p_rnn.comparison import load_features
 from p_rnn.data.features import BagFeature
 from p_rnn.data.item_table import last_values
 from p_rnn.data.prepare import prepare
 from p_rnn.data.readers.diginetica import DigineticaReader
 from p_rnn.data.readers.retailrocket import RetailRocketReader
 from p_rnn.data.readers.yoochoose import YoochooseReader
-from p_rnn.errors import UserError
-from p_rnn.resolve import resolve
+from p_rnn.runs.comparison import load_features
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.hydra_glue import load_config
+from p_rnn.settings.resolve import resolve
 
 ROCKET = {
     "events.csv": "timestamp,visitorid,event,itemid,transactionid\n"
@@ -119,14 +119,22 @@ def test_yoochoose(tmp_path: Path) -> None:
 
 BAD = [
     ("retailrocket", "events.csv", "x,5,view,6,\n", ["events.csv, line 5", "'x'"]),
-    ("diginetica", "train-item-views.csv", "3;NA;x;5;2016-05-09\n",
-     ["train-item-views.csv, line 5: 'itemId' is 'x', not an integer"]),
+    (
+        "diginetica",
+        "train-item-views.csv",
+        "3;NA;x;5;2016-05-09\n",
+        ["train-item-views.csv, line 5: 'itemId' is 'x', not an integer"],
+    ),
     ("diginetica", "train-item-views.csv", "3;NA;4;5;noon\n", ["line 5", "not a date"]),
     ("diginetica", "train-item-views.csv", "3;NA;4;;2016-05-09\n", ["'timeframe' is missing"]),
     ("yoochoose", "yoochoose-clicks.dat", "3,noon,4,0\n", ["line 4: 'time' is 'noon'"]),
-    ("yoochoose", "yoochoose-clicks.dat", "3,2014-04-07T10:51:09.277Z,,0\n",
-     ["line 4: 'item' is missing"]),
-]  # fmt: skip
+    (
+        "yoochoose",
+        "yoochoose-clicks.dat",
+        "3,2014-04-07T10:51:09.277Z,,0\n",
+        ["line 4: 'item' is missing"],
+    ),
+]
 
 
 @pytest.mark.parametrize(("name", "file", "line", "parts"), BAD)
@@ -161,12 +169,14 @@ def test_missing_files(tmp_path: Path, name: str) -> None:
 
 
 def test_last_values_before_the_end() -> None:
-    frame = pd.DataFrame({
-        "item": [1, 1, 1, 2, 2, 3, 1],
-        "time": [5.0, 9.0, 7.0, 11.0, np.nan, 8.0, 7.0],
-        "a": ["old", "later", None, "too late", "undated", None, "same time"],
-        "b": [[1], None, [2], None, None, None, None],
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "item": [1, 1, 1, 2, 2, 3, 1],
+            "time": [5.0, 9.0, 7.0, 11.0, np.nan, 8.0, 7.0],
+            "a": ["old", "later", None, "too late", "undated", None, "same time"],
+            "b": [[1], None, [2], None, None, None, None],
+        }
+    )
     assert rows(last_values(frame, 8.0), "item", "a", "b") == [
         [1, "same time", [2]],
         [2, "undated", None],

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from p_rnn.config import ColumnsConfig, ItemTableConfig
 from p_rnn.data.readers import tabular
 from p_rnn.data.readers.table import TableReader
-from p_rnn.errors import UserError
+from p_rnn.settings.config import ColumnsConfig, ItemTableConfig
+from p_rnn.settings.errors import UserError
 
 COLUMNS = ColumnsConfig(session="s", item="i", time="t")
 CSV = "s,x,i,t\n1,a,10,100\n1,b,11,101.5\n2,c,10,90\n"

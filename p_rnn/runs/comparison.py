@@ -1,0 +1,235 @@
+"""A model beside the baselines, under one protocol: in a run, or again from a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from p_rnn.baselines import (
+    baselines_beside,
+    beside,
+    check_beside,
+    default_model,
+    known_beside,
+    make_baseline,
+    make_oracles,
+)
+from p_rnn.baselines.ranker import Training
+from p_rnn.data.dataset import Dataset, Sessions
+from p_rnn.data.features import BagFeature, Feature, has_features, prepare_features
+from p_rnn.data.other_events import read_sessions
+from p_rnn.data.prepare import prepare, same_events
+from p_rnn.evaluation.evaluator import Protocol, Ranks, check_targets, evaluate, summarise
+from p_rnn.models.architectures import build_network
+from p_rnn.models.network import PRNN
+from p_rnn.runs.fit import set_network
+from p_rnn.runs.runtime import use_device
+from p_rnn.settings.config import (
+    Config,
+    EvaluateConfig,
+    EvaluationConfig,
+    EvaluationOverrides,
+    PathsConfig,
+)
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.ranges import check_ranges
+from p_rnn.settings.resolve import check_evaluation
+from p_rnn.streams import Streams
+from p_rnn.training.checkpoint import load_checkpoint
+
+
+def make_protocol(config: Config, num_items: int, training: Training) -> Protocol:
+    """What counts as a target for models trained on these sessions."""
+    support = np.zeros(num_items, dtype=np.int64)
+    support[: training.num_items] = training.support
+    return Protocol(training.num_items, support, config.evaluation)
+
+
+def check_splits(config: Config, dataset: Dataset) -> None:
+    """Refuse held-out splits without a target before anything is trained.
+
+    Raises:
+        UserError: naming the split.
+    """
+    tested_on = dataset.num_seen_items if config.train_on_validation else dataset.num_train_items
+    for split, num_warm in (("valid", dataset.num_train_items), ("test", tested_on)):
+        if split in dataset.splits:
+            protocol = Protocol(num_warm, np.zeros(0), config.evaluation)
+            check_targets(dataset.sessions(split), protocol, split)
+
+
+def load_features(config: Config, dataset: Dataset, pooled: bool = False) -> dict[str, Feature]:
+    """The features that the model reads, by name; empty for a model without.
+
+    Args:
+        pooled: somebody has chosen a pooling_mode, which must then have an effect.
+
+    Raises:
+        UserError: features that the data set does not have, or nothing to pool.
+    """
+    if config.model.feature_input is None:
+        return {}
+    selected = config.selected_features
+    features = prepare_features(config.dataset, config.paths, dataset, selected)
+    bags = [f for f in features.values() if isinstance(f, BagFeature)]
+    if pooled and not any(f.weights is not None or np.diff(f.offsets).max() > 1 for f in bags):
+        raise UserError(
+            f"pooling_mode has no effect: of the features {', '.join(features)} none has several "
+            "tokens to an item; leave it out"
+        )
+    return features
+
+
+def features_beside(
+    config: Config, dataset: Dataset, features: dict[str, Feature]
+) -> dict[str, Feature]:
+    """What the baselines beside a model read: its own features, or all that the data set has.
+
+    Raises:
+        UserError: a baseline reads features, and there are none.
+    """
+    readers = [name for name in beside(config) if default_model(name).feature_input is not None]
+    if features or not readers:
+        return features
+    if not has_features(config.dataset, config.paths, dataset):
+        raise UserError(
+            f"evaluation.baselines: {readers[0]} reads item features, and dataset {dataset.name} "
+            "has none; leave it out"
+        )
+    return prepare_features(config.dataset, config.paths, dataset, None)
+
+
+def training_of(
+    dataset: Dataset, features: dict[str, Feature], device: torch.device, with_validation: bool
+) -> Training:
+    """What a baseline learns from."""
+    sessions, num_items = dataset.training_sessions(with_validation)
+    support = sessions.support(num_items)
+    return Training(sessions, num_items, support, device, features)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Attributes:
+    table: {ranker: `summarise`'s result}; the model stands first.
+    ranks: of the model's targets.
+    """
+
+    table: dict[str, Any]
+    ranks: Ranks
+
+
+def compare(
+    ranker: Any,
+    config: Config,
+    dataset: Dataset,
+    split: str,
+    device: torch.device,
+    with_validation: bool = False,
+    features: dict[str, Feature] | None = None,
+    others: tuple[Sessions, int] | None = None,
+) -> Comparison:
+    """Evaluate a model and the baselines beside it on a split.
+
+    Args:
+        with_validation: the model has learned from the validation sessions too, so the baselines
+            may use them.
+        features: for baselines that read any.
+        others: sessions in the place of the split, and the number of all items.
+    """
+    training = training_of(dataset, features or {}, device, with_validation)
+    sessions, num_items = others or (dataset.sessions(split), dataset.num_items)
+    protocol = make_protocol(config, num_items, training)
+    check_targets(sessions, protocol, split)
+    if isinstance(ranker, PRNN):
+        ranker.eval()
+    rankers = {config.model.name: ranker, **baselines_beside(config, training)}
+    oracles = {} if others else make_oracles(config.dataset, dataset, split, device)
+    ranks = {
+        name: evaluate(each, sessions, protocol, device, reads_cold=name in oracles)
+        for name, each in {**rankers, **oracles}.items()
+    }
+    table = {name: summarise(each, protocol) for name, each in ranks.items()}
+    return Comparison(table, ranks[config.model.name])
+
+
+def evaluate_checkpoint(settings: EvaluateConfig) -> tuple[dict[str, Any], EvaluationConfig]:
+    """Evaluate a stored network on a split; ({split: results}, what was measured).
+
+    Raises:
+        UserError: no such checkpoint or split, or the data set is not the one it was trained on.
+    """
+    check_ranges(settings)
+    path = Path(settings.checkpoint)
+    config, content = load_checkpoint(path)
+    config.evaluation = _measured(config.evaluation, settings.evaluation)
+    config.paths = PathsConfig(
+        settings.raw or config.paths.raw, settings.prepared or config.paths.prepared
+    )
+    device = use_device(settings.device, settings.num_threads)
+    dataset = prepare(config.dataset, config.paths)
+    _check_trained_on(dataset, content["dataset"], path)
+    if settings.split == "valid" and content["with_validation"]:
+        raise UserError(f"{path} was trained on the validation split too; evaluate split=test")
+    if settings.split not in dataset.splits:
+        raise UserError(f"dataset {dataset.name} has no {settings.split} split")
+    features = load_features(config, dataset)
+    for name, feature in features.items():
+        if dict(content["features"])[name] != feature.fingerprint:
+            raise UserError(
+                f"{path} was trained on another version of the feature {name}: its values or "
+                "settings have changed since; restore them or train again"
+            )
+    read, with_validation = features_beside(config, dataset, features), content["with_validation"]
+    if config.model.family == "counts":
+        training = training_of(dataset, features, device, with_validation)
+        ranker = make_baseline(config, training)
+    else:
+        streams = Streams(config.seed, device)
+        ranker = build_network(config, content["num_items"], streams, features)
+        set_network(ranker, content)
+    others = None
+    if settings.events is not None:
+        others = read_sessions(settings.events, config.dataset, config.paths, dataset)
+    compared = compare(
+        ranker, config, dataset, settings.split, device, with_validation, read, others
+    )
+    return {settings.events or settings.split: compared.table}, config.evaluation
+
+
+def _check_trained_on(dataset: Dataset, fingerprint: str, path: Path) -> None:
+    """Refuse a checkpoint whose items have other numbers, or other training events."""
+    if same_events(dataset, fingerprint):
+        return
+    stored = f"{dataset.name}-{fingerprint}"
+    if fingerprint in dataset.manifest.get("replaces", ()):
+        raise UserError(
+            f"{path} was trained on {stored}, which an older version has prepared: this one reads "
+            "the same files in another way, or cannot compare, as the folder is gone; train again"
+        )
+    raise UserError(
+        f"{path} was trained on {stored}, but the raw files now give {dataset.folder.name}: they "
+        "have changed since"
+    )
+
+
+def _measured(stored: EvaluationConfig, given: EvaluationOverrides) -> EvaluationConfig:
+    """What a run has measured, but for what is given now.
+
+    Raises:
+        UserError: cutoffs or baselines that cannot be.
+    """
+    changes = {key: value for key, value in asdict(given).items() if value is not None}
+    if changes.get("most_popular") == 0:
+        changes["most_popular"] = None
+    if given.baselines is None:
+        changes["baselines"] = known_beside(stored.baselines)
+    else:
+        check_beside(given.baselines, plain=False)
+    measured = replace(stored, **changes)
+    check_evaluation(measured)
+    return measured

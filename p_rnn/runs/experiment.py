@@ -1,0 +1,123 @@
+"""The whole job on one page: settings in, trained and evaluated model and its metrics out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from p_rnn.baselines import check_baseline, check_beside
+from p_rnn.data.prepare import prepare
+from p_rnn.evaluation.ranks_file import RANKS, write_ranks
+from p_rnn.evaluation.report import describe
+from p_rnn.models.architectures import check_model
+from p_rnn.runs.comparison import check_splits, compare, load_features
+from p_rnn.runs.jobs import CountingJob, Job, TrainingJob
+from p_rnn.runs.resuming import check_resume
+from p_rnn.runs.runtime import environment, use_device, write_json
+from p_rnn.settings.config import Config
+from p_rnn.settings.registry import lookup, settings_for
+from p_rnn.settings.resolve import resolve
+from p_rnn.tracking import Tracker
+from p_rnn.training.losses import build_loss
+from p_rnn.training.optimizers import OPTIMIZERS
+from p_rnn.training.schedules import SCHEDULES
+from p_rnn.training.strategies import build_strategy
+
+log = logging.getLogger(__name__)
+
+
+def train(config: Config, folder: Path | str) -> dict[str, Any]:
+    """Prepare the data, train, choose the best epoch, test, and write it all into `folder`.
+
+    Returns:
+        What metrics.json holds: "valid" and "test" metrics, counts, timings, history, config.
+
+    Raises:
+        UserError: settings or data that a user can mend; `folder` then has no metrics.json.
+    """
+    started, pooled = time.perf_counter(), config.pooling_mode is not None
+    config = resolve(config)
+    check_names(config)
+    if config.resume is not None:
+        check_resume(Path(config.resume), config)
+    folder = Path(folder)
+    device = use_device(config.device, config.num_threads, config.matmul_precision)
+    dataset = prepare(config.dataset, config.paths)
+    check_splits(config, dataset)
+    features = load_features(config, dataset, pooled)
+    if features:
+        config = replace(config, selected_features=list(features))
+    prepared = time.perf_counter()
+    tracker = Tracker(folder, config.tracking)
+    try:
+        job: Job
+        what = (config, dataset, features, folder, device)
+        if config.model.family == "counts":
+            job = CountingJob(*what)
+        else:
+            job = TrainingJob(*what, tracker=tracker)
+        ranker = job.fit()
+        trained = time.perf_counter()
+        results: dict[str, dict[str, Any]] = {}
+        if "valid" in dataset.splits:
+            results["valid"] = compare(ranker, config, dataset, "valid", device).table
+        final = config.train_on_validation
+        if final:
+            del ranker  # a second network and optimizer need the room of the first
+            ranker = job.fit_final()
+        tested = compare(ranker, config, dataset, "test", device, with_validation=final)
+        results["test"] = tested.table
+        done = time.perf_counter()
+        metrics: dict[str, Any] = {
+            split: table[config.model.name]["metrics"] for split, table in results.items()
+        }
+        k = max(config.evaluation.cutoffs)
+        tracker.hyperparameters(
+            config,
+            {
+                f"{split}/{name}": metrics[split][name]
+                for split in results
+                for name in (f"recall@{k}", f"mrr@{k}", f"ndcg@{k}")
+            },
+        )
+    finally:
+        tracker.close()
+    metrics.update(
+        **job.summary(),
+        seconds={
+            "prepare": prepared - started,
+            "train": job.before_s + trained - prepared,
+            "evaluate": done - trained,
+            "total": job.before_s + done - started,
+        },
+        results=results,
+        dataset={key: value for key, value in dataset.manifest.items() if key != "settings"},
+        environment=environment(device),
+        config=asdict(config),
+    )
+    write_ranks(folder / RANKS, tested.ranks)
+    write_json(folder / "metrics.json", metrics)
+    log.info("%s", describe(results, config.evaluation))
+    log.info("\ntested: %s", folder / "checkpoints" / ("final.pt" if final else "best.pt"))
+    return metrics
+
+
+def check_names(config: Config) -> None:
+    """Refuse unknown names and parameters without effect before anything takes time.
+
+    Raises:
+        UserError: with the nearest known name, or what the chosen loss or optimizer takes.
+    """
+    check_beside(config.evaluation.baselines, plain=True)
+    if config.model.family == "counts":
+        check_baseline(config)
+        return
+    check_model(config)
+    build_strategy(config.strategy)
+    build_loss(config.loss)
+    optimizer = lookup("optimizer", OPTIMIZERS, config.optimizer.name)
+    settings_for("optimizer", optimizer, config.optimizer)
+    lookup("schedule", SCHEDULES, config.schedule.name)

@@ -1,0 +1,184 @@
+"""How a model comes from a data set: trained epoch after epoch, or by counting."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from p_rnn.baselines import make_baseline
+from p_rnn.data.dataset import Dataset
+from p_rnn.data.features import Feature
+from p_rnn.evaluation.evaluator import evaluate, summarise
+from p_rnn.models.architectures import build_network
+from p_rnn.runs.comparison import make_protocol, training_of
+from p_rnn.runs.fit import History, fit, load_network, network_content
+from p_rnn.runs.resuming import resume
+from p_rnn.settings.config import Config
+from p_rnn.streams import Streams
+from p_rnn.tracking import Tracker
+from p_rnn.training.checkpoint import save_checkpoint
+from p_rnn.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+
+class Job(ABC):
+    """Makes a ranker.
+
+    Attributes:
+        before_s: seconds of the passes that an interrupted run made before this one went on.
+    """
+
+    before_s = 0.0
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: Dataset,
+        features: dict[str, Feature],
+        folder: Path,
+        device: torch.device,
+    ) -> None:
+        self.config, self.dataset, self.features = config, dataset, features
+        self.folder, self.device = folder, device
+
+    @abstractmethod
+    def fit(self) -> Any:
+        """The ranker from the training sessions, of its best epoch on validation."""
+
+    @abstractmethod
+    def fit_final(self) -> Any:
+        """The same from training and validation sessions."""
+
+    @abstractmethod
+    def summary(self) -> dict[str, Any]:
+        """What metrics.json says of the training."""
+
+    def origin(self, num_items: int, with_validation: bool) -> dict[str, Any]:
+        """What every checkpoint says of the data that its model has learned from."""
+        return {
+            "dataset": self.dataset.fingerprint,
+            "features": [[name, feature.fingerprint] for name, feature in self.features.items()],
+            "num_items": num_items,
+            "with_validation": with_validation,
+        }
+
+
+class TrainingJob(Job):
+    """Trains a network.
+
+    Args:
+        tracker: of the training that searches for the best epoch.
+    """
+
+    def __init__(self, *arguments: Any, tracker: Tracker) -> None:
+        super().__init__(*arguments)
+        self.tracker = tracker
+        self.history = History()
+        self.updates = self.parameters = 0
+        self.learned: dict[str, int] = {}
+        self.route = "never"
+
+    def fit(self) -> Any:
+        config = self.config
+        trainer = self._trainer(self.tracker, with_validation=False)
+        network = trainer.network
+        if len(network.names) == 1 and config.strategy.name != "simultaneous":
+            log.info(
+                "model=%s has one subnet: strategy=%s trains it as simultaneous does",
+                config.model.name,
+                config.strategy.name,
+            )
+        validate = None
+        if "valid" in self.dataset.splits:
+            training = training_of(self.dataset, {}, self.device, with_validation=False)
+            protocol = make_protocol(config, self.dataset.num_items, training)
+            sessions = self.dataset.sessions("valid")
+
+            def validate() -> dict[str, float]:
+                ranks = evaluate(trainer.ranker.eval(), sessions, protocol, self.device)
+                measured: dict[str, float] = summarise(ranks, protocol)["metrics"]
+                return measured
+
+        checkpoints = self.folder / "checkpoints"
+        extra = self.origin(network.num_items, with_validation=False)
+        if config.resume is not None:
+            self.history = resume(Path(config.resume), trainer, extra, checkpoints)
+            self.before_s = sum(epoch["seconds"] for epoch in self.history.epochs)
+        self.history = fit(trainer, validate, checkpoints, extra, self.history)
+        if self.history.best_epoch != self.history.last_epoch or trainer.average is not None:
+            load_network(network, checkpoints / "best.pt")
+        self._note(trainer)
+        return network
+
+    def fit_final(self) -> Any:
+        """From scratch, the passes that were best."""
+        passes = self.history.chosen()
+        log.info("training on training and validation sessions for %d epochs", len(passes))
+        # The run's curves are those of the search, so this training writes none.
+        tracker = Tracker(self.folder, replace(self.config.tracking, tensorboard=False))
+        trainer = self._trainer(tracker, with_validation=True)
+        for index in passes:
+            trainer.run_pass(index)
+        network = trainer.ranker
+        about = self.origin(network.num_items, with_validation=True)
+        content = {**about, **network_content(network)}
+        save_checkpoint(self.folder / "checkpoints" / "final.pt", self.config, content)
+        self._note(trainer)
+        return network
+
+    def summary(self) -> dict[str, Any]:
+        history = self.history
+        return {
+            "epochs": len(history.epochs),
+            "best_epoch": history.best_epoch,
+            "best_epochs_of_stages": [*history.stages, history.best_epoch],
+            "updates": self.updates,
+            "updates_of_subnets": self.learned,
+            "step": self.route,
+            "parameters": self.parameters,
+            "history": history.epochs,
+        }
+
+    def _note(self, trainer: Trainer) -> None:
+        self.updates += trainer.updates
+        self.route = trainer.fast.route or self.route
+        for name, count in zip(trainer.network.names, trainer.learned, strict=True):
+            self.learned[name] = self.learned.get(name, 0) + count
+        self.parameters = sum(p.numel() for p in trainer.network.parameters())
+
+    def _trainer(self, tracker: Tracker, with_validation: bool) -> Trainer:
+        config = self.config
+        sessions, num_items = self.dataset.training_sessions(with_validation)
+        streams = Streams(config.seed, self.device)
+        network = build_network(config, num_items, streams, self.features)
+        return Trainer(config, network, sessions, sessions.support(num_items), streams, tracker)
+
+
+class CountingJob(Job):
+    """Fits a baseline; its checkpoint says from what, as counting again is faster than reading."""
+
+    def fit(self) -> Any:
+        if self.config.seed != Config().seed:
+            name = self.config.model.name
+            log.info("seed=%d has no effect: %s only counts", self.config.seed, name)
+        return self._fit("best.pt", with_validation=False)
+
+    def fit_final(self) -> Any:
+        return self._fit("final.pt", with_validation=True)
+
+    def _fit(self, name: str, with_validation: bool) -> Any:
+        training = training_of(self.dataset, self.features, self.device, with_validation)
+        ranker = make_baseline(self.config, training)
+        about = self.origin(training.num_items, with_validation)
+        save_checkpoint(self.folder / "checkpoints" / name, self.config, about)
+        return ranker
+
+    def summary(self) -> dict[str, Any]:
+        nothing = {"epochs": 0, "best_epoch": 0, "best_epochs_of_stages": [], "updates": 0}
+        return {**nothing, "updates_of_subnets": {}, "parameters": 0, "history": []}

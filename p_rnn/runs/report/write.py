@@ -1,0 +1,82 @@
+"""A report on disk: table.txt, table.md, table.csv, table.tex and the pictures."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from p_rnn.runs.report.pictures import draw_all
+from p_rnn.runs.report.runs import Row, best_rows, find_runs, rows_of
+from p_rnn.runs.report.table import as_csv, as_latex, as_markdown, as_text, make_table, metrics_of
+from p_rnn.settings.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def write_report(
+    places: Sequence[Path],
+    folder: Path,
+    against: str | None = None,
+    cutoffs: Sequence[int] | None = None,
+    best: bool = False,
+) -> str:
+    """Write a report on all runs in some places; the table for the terminal.
+
+    Args:
+        against: the row that others are tested against: words that only its label has.
+        best: of rows that differ by their settings alone, only the best on validation.
+
+    Raises:
+        UserError: nothing to report, unknown metrics, no such row.
+    """
+    rows = rows_of(find_runs(places))
+    metrics = metrics_of(rows, cutoffs)
+    for row in rows:
+        for metric in metrics:
+            if metric not in row.first.metrics["test"]:
+                raise UserError(
+                    f"{row.first.folder} has no {metric}; known: "
+                    f"{', '.join(row.first.metrics['test'])} (--cutoffs)"
+                )
+    if not metrics:
+        raise UserError("the runs have no cutoff in common; report them apart")
+    if best:
+        chooses = rows[0].first.settings["early_stopping.metric"]  # as in training and search
+        rows = best_rows(rows, chooses or metrics[0])
+    chosen = _row(rows, against) if against else {}
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = [
+        make_table(own, metrics, chosen.get(data))
+        for data in dict.fromkeys(row.first.data for row in rows)
+        for own in [[row for row in rows if row.first.data == data]]
+    ]
+    text = "\n\n".join(map(as_text, tables))
+    (folder / "table.txt").write_text(text + "\n")
+    (folder / "table.md").write_text("\n\n".join(map(as_markdown, tables)) + "\n")
+    (folder / "table.tex").write_text("\n\n".join(map(as_latex, tables)) + "\n")
+    (folder / "table.csv").write_text(as_csv(rows, metrics))
+    try:
+        draw_all(rows, metrics[0], folder)
+    except UserError as error:
+        log.warning("%s", error)
+    return text
+
+
+def _row(rows: Sequence[Row], words: str) -> dict[str, Row]:
+    """{data: the row of it whose label has these words}."""
+    wanted = words.split()
+    labels = ", ".join(f"'{row.label}'" for row in rows)
+    fitting: dict[str, list[Row]] = {}
+    for row in rows:
+        if set(wanted) <= set(row.label.split()):
+            fitting.setdefault(row.first.data, []).append(row)
+    found = {}
+    for data, own in fitting.items():
+        exact = [row for row in own if set(row.name.split()) <= set(wanted)]
+        if len(own) > 1 and len(exact) != 1:
+            raise UserError(f"--against '{words}' fits several rows of: {labels}")
+        found[data] = exact[0] if exact else own[0]
+    if not found:
+        raise UserError(f"--against '{words}' fits none of: {labels}")
+    return found

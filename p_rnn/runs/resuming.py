@@ -1,0 +1,74 @@
+"""Going on after an interruption."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from p_rnn.runs.fit import History, learners_of, save_best, set_network
+from p_rnn.settings.config import Config
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.stored import refuse_difference
+from p_rnn.training.checkpoint import HEADER, load_checkpoint, save_checkpoint
+from p_rnn.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+
+def check_resume(path: Path, config: Config) -> None:
+    """Refuse to go on from a checkpoint of other settings, before anything takes time.
+
+    Raises:
+        UserError: no checkpoint, one without an optimizer, or the first setting that differs.
+    """
+    stored, content = load_checkpoint(path)
+    if "optimizer" not in content:
+        raise UserError(f"resume={path} cannot be trained on; give the run's checkpoints/last.pt")
+    free = ("num_epochs", "early_stopping.patience", "evaluation.baselines")
+    refuse_difference(f"resume={path}", stored, config, free)
+
+
+def resume(path: Path, trainer: Trainer, extra: dict[str, Any], checkpoints: Path) -> History:
+    """Put a trainer where an interrupted run was; the run's best.pt is taken along.
+
+    Raises:
+        UserError: the checkpoint is of another data set or other features, or has trained longer
+            than, or otherwise than, asked for.
+    """
+    _, content = load_checkpoint(path)
+    for key, value in extra.items():
+        if content[key] != value:
+            raise UserError(f"resume={path} was trained on other data ({key} {content[key]})")
+    history = History(**content["history"])
+    if history.last_epoch > len(trainer.passes):
+        raise UserError(
+            f"resume={path} has trained {history.last_epoch} epochs already, and num_epochs="
+            f"{trainer.config.num_epochs} makes {len(trainer.passes)}"
+        )
+    for row in history.epochs:
+        plan = trainer.passes[row["epoch"] - 1]
+        if (plan.stage, learners_of(trainer, plan)) != (row["stage"], row["learners"]):
+            raise UserError(
+                f"resume={path}: with another num_epochs, strategy="
+                f"{trainer.config.strategy.name} would have trained otherwise in epoch "
+                f"{row['epoch']}; keep num_epochs"
+            )
+    if history.best_epoch == history.last_epoch:
+        save_best(trainer, checkpoints, content)
+    elif history.best_epoch:
+        _, best = load_checkpoint(path.with_name("best.pt"))
+        save_checkpoint(
+            checkpoints / "best.pt",
+            trainer.config,
+            {key: value for key, value in best.items() if key not in HEADER},
+        )
+    set_network(trainer.network, content)
+    if trainer.average is not None:
+        set_network(trainer.average, {**content, "model": content["average"]})
+    trainer.optimizer.load_state_dict(content["optimizer"])
+    if trainer.config.compile == "auto":  # other steps sum in another order
+        trainer.fast.route = content["route"]
+    trainer.updates, trainer.learned = content["updates"], list(content["learned"])
+    log.info("going on from %s after epoch %d", path, history.last_epoch)
+    return history

@@ -1,0 +1,178 @@
+"""Random search over a space of settings, trial after trial (Bergstra & Bengio, JMLR 2012)."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from p_rnn.runs.report.runs import METRICS
+from p_rnn.runs.sweeps import note_failure, objective, run_job
+from p_rnn.settings.config import CONF, Config
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.hydra_glue import load_config
+from p_rnn.settings.messages import MENDABLE, one_line
+from p_rnn.settings.registry import suggest
+
+log = logging.getLogger(__name__)
+TRIES = 1000  # draws without a new combination, after which a space is taken for exhausted
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Attributes:
+    folder: of its run; `overrides`: what was drawn; `reached`: the metric on validation.
+    """
+
+    folder: Path
+    overrides: list[str]
+    reached: float
+
+
+def search(
+    space: str, trials: int, folder: Path, seed: int, overrides: Sequence[str]
+) -> Trial | None:
+    """Run so many trials below `folder`, each in a folder of its own; the best one.
+
+    Trial k is a function of the space, the seed and k, so that finished trials are skipped and
+    more can be added. A trial that fails leaves a note in its folder and stops no other. What the
+    overrides set is not drawn.
+
+    Raises:
+        UserError: an unknown or malformed space, no trials, or nothing to choose by.
+    """
+    if trials < 1:
+        raise UserError(f"trials={trials} must be at least 1")
+    best: Trial | None = None
+    for k, drawn in zip(range(trials), draws(_free(space, overrides), seed), strict=False):
+        own = _words(drawn)
+        log.info("\ntrial %d of %d: %s", k + 1, trials, " ".join(own))
+        place = folder / f"trial{k:03d}"
+        metrics = attempt([*overrides, *own], place)
+        if metrics is None:
+            continue
+        if "valid" not in metrics:
+            raise UserError("trials are compared on validation, and dataset.validation is false")
+        if best is None or objective(metrics) > best.reached:
+            best = Trial(place, own, objective(metrics))
+    if best is not None:
+        log.info("\nbest on validation, %.4f: %s", best.reached, " ".join(best.overrides))
+    return best
+
+
+def attempt(overrides: Sequence[str], folder: Path) -> dict[str, Any] | None:
+    """The metrics of a job; None where it failed, with a note in its folder."""
+    try:
+        metrics = run_job(load_config(*overrides), folder)
+    except MENDABLE as error:
+        line = one_line(error, Config)
+    except Exception as error:  # a bug, or no memory: the other jobs may run
+        log.exception("the job failed")
+        line = f"{type(error).__name__}: {error}"
+    else:
+        note_failure(folder, None)
+        return metrics
+    log.error("error: %s", line)
+    if not (folder / METRICS).exists():  # of other settings, and whole
+        note_failure(folder, line)
+    return None
+
+
+def first_draw(space: str, seed: int, overrides: Sequence[str]) -> list[str]:
+    """The overrides of the first trial beside these."""
+    return [
+        f"{key}={_word(value)}" for key, value in next(draws(_free(space, overrides), seed)).items()
+    ]
+
+
+def _free(space: str, overrides: Sequence[str]) -> dict[str, list[Any]]:
+    """What is drawn: the settings of a space that the overrides leave open."""
+    fixed = {word.partition("=")[0].lstrip("+~") for word in overrides}
+    return {key: values for key, values in read_space(space).items() if key not in fixed}
+
+
+def _words(drawn: Mapping[str, Any]) -> list[str]:
+    return [f"{key}={_word(value)}" for key, value in drawn.items()]
+
+
+def _word(value: Any) -> str:
+    """A value as an override has it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_word, value))}]"
+    return "null" if value is None else str(value)
+
+
+def file_of(group: str, name: str) -> Path:
+    """The file of a name in a folder of conf/, or of a path to a YAML file.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else CONF / group / f"{name}.yaml"
+    if not path.is_file():
+        known = [p.stem for p in (CONF / group).glob("*.yaml")]
+        raise UserError(f"unknown {group} '{name}'{suggest(name, known)}")
+    return path
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """A YAML file of keys and values, interpolations resolved.
+
+    Raises:
+        UserError: it is not one.
+    """
+    try:
+        read = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (yaml.YAMLError, OmegaConfBaseException, OSError) as error:
+        raise UserError(f"{path}: {' '.join(str(error).split())}") from error
+    if not isinstance(read, dict):
+        raise UserError(f"{path} must hold keys and values")
+    return {str(key): value for key, value in read.items()}
+
+
+def read_space(space: str) -> dict[str, list[Any]]:
+    """The values of each setting: a list, or {low, high, step} with both ends.
+
+    Raises:
+        UserError: no such space, or a line that is neither.
+    """
+    path = file_of("space", space)
+    found: dict[str, list[Any]] = {}
+    for key, value in read_mapping(path).items():
+        if isinstance(value, dict) and set(value) == {"low", "high", "step"}:
+            value = _steps(**value)
+        if not isinstance(value, list) or not value:
+            raise UserError(f"{path}: {key} needs a list of values, or low, high and step > 0")
+        found[key] = value
+    return found
+
+
+def _steps(low: Any, high: Any, step: Any) -> list[float] | None:
+    """From low to high, or None where that cannot be done."""
+    if not all(isinstance(x, int | float) for x in (low, high, step)) or step <= 0:
+        return None
+    count = math.floor((high - low) / step + 1e-9) + 1
+    return [round(low + k * step, 10) for k in range(count)]
+
+
+def draws(values: dict[str, list[Any]], seed: int) -> Iterator[dict[str, Any]]:
+    """Combinations, each once, as long as new ones are found."""
+    rng = np.random.default_rng(seed)
+    seen: set[tuple[int, ...]] = set()
+    while True:
+        for _ in range(TRIES):
+            picked = tuple(int(rng.integers(len(v))) for v in values.values())
+            if picked not in seen:
+                break
+        else:
+            return
+        seen.add(picked)
+        yield {key: v[n] for (key, v), n in zip(values.items(), picked, strict=True)}

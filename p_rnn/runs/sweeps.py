@@ -1,0 +1,120 @@
+"""The jobs of a sweep: run once, gone on with after an interruption, never overwritten, listed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from p_rnn.runs.experiment import train
+from p_rnn.runs.report.runs import METRICS
+from p_rnn.runs.report.write import write_report
+from p_rnn.settings.config import Config
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.resolve import resolve
+from p_rnn.settings.stored import from_dict, refuse_difference
+
+log = logging.getLogger(__name__)
+FAILURE = "error.txt"  # in the folder of a job that failed: why
+
+
+def run_job(config: Config, folder: Path) -> dict[str, Any]:
+    """The metrics of the job of a folder; it goes on where it was interrupted, or was finished.
+
+    Raises:
+        UserError: the folder holds a job of other settings; whatever `train` raises.
+    """
+    stored = folder / METRICS
+    if stored.exists():
+        metrics: dict[str, Any] = json.loads(stored.read_text())
+        refuse_difference(str(stored), from_dict(metrics["config"], str(stored)), resolve(config))
+        log.info("finished before: %s", stored)
+        return metrics
+    log.info("run folder: %s", folder)
+    last = folder / "checkpoints" / "last.pt"
+    if last.exists() and config.resume is None:  # a job of a sweep that was interrupted
+        config = replace(config, resume=str(last))
+    metrics = train(config, folder)
+    log.info("run folder: %s", folder)
+    return metrics
+
+
+def objective(metrics: Mapping[str, Any]) -> float:
+    """What a sweep optimises, higher is better: the metric of early stopping on validation."""
+    measured = metrics.get("valid", metrics["test"])
+    name = metrics["config"]["early_stopping"]["metric"]
+    return float(measured[name or next(iter(measured))])
+
+
+def note_failure(folder: Path, message: str | None) -> None:
+    """Leave a note in the folder of a job that failed; None: it did not, whatever it did before."""
+    note = folder / FAILURE
+    if message is None:
+        note.unlink(missing_ok=True)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        note.write_text(message + "\n")
+
+
+def noted(sweep: Path | None, message: str) -> bool:
+    """Whether a job of a sweep has failed with this message."""
+    notes = [] if sweep is None else sweep.rglob(FAILURE)
+    return any(note.read_text().strip() == message for note in notes)
+
+
+def report(sweep: Path) -> None:
+    """Write the report of a sweep into its folder `report`."""
+    if not any(sweep.glob(f"*/{METRICS}")):
+        return
+    try:
+        text = write_report([sweep], sweep / "report")
+        log.info("%s\n\nreport: %s", text, sweep / "report")
+    except UserError as error:
+        log.warning("no report: %s", error)
+
+
+def finish(sweep: Path, jobs: str = "jobs of the sweep") -> bool:
+    """Report on a sweep and list its failed jobs; whether there are any."""
+    report(sweep)
+    return list_failures(sorted(path for path in sweep.glob("*") if path.is_dir()), jobs)
+
+
+def list_failures(folders: Sequence[Path], jobs: str) -> bool:
+    """Print the failed jobs in and below some folders; whether there are any."""
+    lines = [
+        f"{note.parent.relative_to(folder.parent)}: {note.read_text().strip()}"
+        for folder in folders
+        for note in sorted(folder.rglob(FAILURE))
+    ]
+    if lines:
+        print(f"error: {len(lines)} {jobs} failed:", *lines, sep="\n  ", file=sys.stderr)
+    return bool(lines)
+
+
+def threads_of_job(launcher: DictConfig) -> int | None:
+    """Its part of the cores, where a launcher runs several jobs on this machine at a time."""
+    jobs = launcher.get("n_jobs")
+    if not isinstance(jobs, int) or jobs in (0, 1):
+        return None
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    if jobs < 0:  # joblib: all cores but so many
+        jobs = max(1, cores + 1 + jobs)
+    return max(1, cores // jobs)
+
+
+class RememberSweep(Callback):
+    """Hydra tells its callbacks alone where a sweep lies."""
+
+    folder: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        RememberSweep.folder = Path(config.hydra.sweep.dir)

@@ -1,0 +1,117 @@
+"""One clear line for every mistake of a user."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from typing import Any
+
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from p_rnn.settings.config import CONF, FeatureConfig, SubnetConfig
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.ranges import leaves
+from p_rnn.settings.registry import suggest
+
+# What a person can mend: one line; anything else is a bug of ours and keeps its traceback.
+MENDABLE = (UserError, OmegaConfBaseException, HydraException, OSError, FloatingPointError)
+TYPES = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
+SECTIONS = {"Subnet": "weight=2", "Feature": "kind=text"}  # examples
+
+
+def one_line(error: BaseException, schema: type[Any]) -> str:
+    """What is wrong and what to do, without Hydra's paragraphs."""
+    ours = isinstance(error, (UserError, OSError, FloatingPointError))
+    if ours and not isinstance(error, HydraException):
+        return str(error)
+    if isinstance(error, MissingMandatoryValue):
+        key = str(getattr(error, "full_key", "") or str(error).split(":")[-1]).strip()
+        return f"{key} must be given ({key}=...)"
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        return f"unknown {group} '{choice}'{suggest(choice, error.options)}"
+    if isinstance(error, OverrideParseException):
+        first_line = str(error).splitlines()[0]
+        key, _, value = str(error.override).partition("=")
+        quoted = f"; values with = or blanks need quotes: \"{key}='{value}'\"" if value else ""
+        return f"cannot read '{error.override}': {first_line}{quoted}"
+    text, cause = str(error), error.__cause__
+    override = re.match(
+        r"(?:Could not override|Error merging override) '?\+*([^'\n=]+)=?(.*)", text
+    )
+    key = override[1].strip() if override else ""
+    if "Ambiguous value" in text:
+        return f"{text.splitlines()[0]}: several values are a sweep, which needs -m"
+    unknown = re.search(r"Key '([^']*)' (?:is )?not in", f"{text}\n{cause}")
+    if unknown or "No match in the defaults list" in text:
+        full = re.search(r"full_key: (\S+)", f"{text}\n{cause}")
+        key = key or (full[1] if full else unknown[1] if unknown else "?")
+        return f"unknown setting '{key}'{_nearest(key, schema)}"
+    key = key or str(getattr(error, "full_key", None) or "")
+    reason = str(cause).splitlines()[0] if cause is not None else text.splitlines()[0]
+    if "ListConfig" in reason:
+        return f"{key} takes a list: {key}=[{override[2] if override else '...'}]"
+    section = re.search(r"is not a subclass of (Subnet|Feature)Config", reason)
+    if section:
+        return f"{key} is a section of settings, such as {key}.{SECTIONS[section[1]]}"
+    for omegaconf_type, words in TYPES.items():
+        reason = reason.replace(f"could not be converted to {omegaconf_type}", f"is not {words}")
+    return f"{key}: {reason}" if key else reason
+
+
+def _nearest(key: str, schema: type[Any]) -> str:
+    """Settings and groups whose name is close, compared whole and by the last part."""
+    section = FeatureConfig if ".features." in key else SubnetConfig
+    if key.startswith(("subnets.", "dataset.features.")):
+        names = [f.name for f in fields(section)]
+        return suggest(key.split(".")[-1], names)
+    known = [k for k, _, _ in leaves(schema())]
+    groups = [path.name for path in CONF.iterdir() if path.is_dir()]
+    close = difflib.get_close_matches(key, known + groups, n=2, cutoff=0.7)
+    last = difflib.get_close_matches(key.split(".")[-1], [k.split(".")[-1] for k in known], n=1)
+    close += [k for k in known if k.split(".")[-1] in last and k not in close]
+    hint = f"; did you mean {' or '.join(close[:3])}?" if close else ";"
+    return f"{hint} --cfg job prints all settings"
+
+
+@contextlib.contextmanager
+def sections_there(overrides: Sequence[str]) -> Iterator[None]:
+    """Refuse a setting inside a section that is null, of which OmegaConf only asserts something.
+
+    Raises:
+        UserError: such a setting.
+    """
+    try:
+        yield
+    except AssertionError as error:
+        if "Unexpected type for root" not in str(error):
+            raise
+        keys = [word.partition("=")[0].lstrip("+") for word in overrides if "=" in word]
+        nested = [key for key in keys if key.count(".") >= 2 and ".features." not in key]
+        section = " or ".join(key.rpartition(".")[0] for key in nested)
+        raise UserError(
+            f"{' or '.join(nested)} has no effect: this data set has no {section}; leave it out"
+        ) from error
+
+
+def check_groups(overrides: Sequence[str]) -> None:
+    """Refuse what Hydra would answer with a traceback in the place of a file of a group.
+
+    Raises:
+        UserError: null, a number, or true or false.
+    """
+    for word in overrides:
+        group, _, value = word.partition("=")
+        group = group.lstrip("+")
+        folder = CONF / group
+        if not group or not folder.is_dir():
+            continue
+        if value == "null":
+            raise UserError(f"{word}: a group cannot be null; ~{group} leaves it out")
+        if re.fullmatch(r"[-+]?[\d.]+|true|false", value, re.IGNORECASE):
+            known = [path.stem for path in folder.glob("*.yaml")]
+            raise UserError(f"unknown {group} '{value}'{suggest(value, known)}")

@@ -1,0 +1,200 @@
+"""Worker processes that take turns, and what comes out of their rounds.
+
+Every contender has a process of its own, so that the allocator, the threads and the compiler of one
+do not change another. One works at a time, while the others are stopped, as threads that wait for
+work in a loop would take a core; and a ratio is taken within a round.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from benchmark.groups import Group, Job, Labels
+from benchmark.plain.serving import Answer
+
+log = logging.getLogger(__name__)
+
+HERE = Path(__file__).resolve().parent
+PATIENCE_S = 5.0  # until a worker whose pipe is closed is killed
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure of a contender: median and range over the rounds."""
+
+    part: str
+    labels: Labels
+    contender: str
+    metric: str
+    median: float
+    low: float
+    high: float
+    rounds: int
+
+
+class Failed(Exception):
+    """A contender cannot be measured; `trace`: where it failed."""
+
+    def __init__(self, reason: str, trace: str = "") -> None:
+        super().__init__(reason)
+        self.trace = trace
+
+
+class Worker:
+    """A process that measures one job."""
+
+    def __init__(self, job: Job, environment: Mapping[str, str]) -> None:
+        self.job = job
+        env, module, place = dict(environment), "benchmark.worker", HERE.parent
+        if job.plain:
+            module, place = "plain", HERE
+        env["PYTHONPATH"] = os.pathsep.join([str(place), *filter(None, [env.get("PYTHONPATH")])])
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=env,
+            text=True,
+        )
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._resume()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+        try:
+            self.process.wait(0 if kind else PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def start(self) -> None:
+        """Wait until it has imported what it needs."""
+        self._answer()
+
+    def set_up(self) -> Answer:
+        """Have it build what it measures, and warm up."""
+        return self._ask(asdict(self.job.spec))
+
+    def measure(self) -> Answer:
+        return self._ask(self.job.spec.seconds)
+
+    def _resume(self) -> None:
+        if hasattr(signal, "SIGCONT"):
+            self.process.send_signal(signal.SIGCONT)
+
+    def _ask(self, message: Any) -> Answer:
+        assert self.process.stdin is not None
+        self._resume()
+        with contextlib.suppress(BrokenPipeError):  # it has ended: there is no answer
+            self.process.stdin.write(json.dumps(message) + "\n")
+            self.process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> Answer:
+        """The next one; the process stops after it."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise Failed(f"its process ended with status {self.process.wait()}")
+        if hasattr(signal, "SIGSTOP"):
+            self.process.send_signal(signal.SIGSTOP)
+        answer: Answer = json.loads(line)
+        if "error" in answer:
+            raise Failed(answer["error"], answer["trace"])
+        return answer
+
+
+@dataclass
+class Measured:
+    """What the workers of a group answered."""
+
+    group: Group
+    answers: dict[int, list[Answer]]  # by the number of the job, those of its rounds
+    about: Answer  # versions and threads
+    traces: list[str]
+
+    def rows(self) -> Iterator[Row]:
+        for number, answers in self.answers.items():
+            for metric, values in self._figures(number, answers).items():
+                job = self.group.jobs[number]
+                yield Row(
+                    self.group.part,
+                    job.labels,
+                    job.contender,
+                    metric,
+                    statistics.median(values),
+                    min(values),
+                    max(values),
+                    len(values),
+                )
+
+    def _figures(self, number: int, answers: list[Answer]) -> dict[str, list[float]]:
+        """Metric -> its value in each round; a speed is one by the other baseline's rate."""
+        rates = _rates(answers)
+        found = {f"{self.group.work}_per_s": rates}
+        for name, baseline in self.group.baselines.items():
+            if baseline in self.answers and baseline != number:
+                others = _rates(self.answers[baseline])
+                found[f"speed_to_{name}"] = [x / y for x, y in zip(rates, others, strict=True)]
+                found[f"time_to_{name}"] = [y / x for x, y in zip(rates, others, strict=True)]
+        further = [key for key in answers[0] if key not in ("work", "seconds")]
+        found |= {key: [answer[key] for answer in answers] for key in further}
+        return found
+
+
+def _rates(answers: list[Answer]) -> list[float]:
+    return [answer["work"] / answer["seconds"] for answer in answers]
+
+
+def measure(group: Group, rounds: int, environment: Mapping[str, str]) -> Measured:
+    """Start the workers of a group, and let them take turns.
+
+    A contender that fails is left out, with a warning.
+
+    Args:
+        environment: the variables that the processes start with.
+    """
+    answers: dict[int, list[Answer]] = {number: [] for number in range(len(group.jobs))}
+    about: Answer = {}
+    traces = []
+    with ExitStack() as stack:
+        # All of them import at the same time; then they get ready one after the other.
+        workers = [stack.enter_context(Worker(job, environment)) for job in group.jobs]
+
+        def each(act: Callable[[int], None]) -> None:
+            for number in list(answers):
+                try:
+                    act(number)
+                except Failed as failure:
+                    del answers[number]
+                    log.warning("%s is left out: %s", group.jobs[number].contender, failure)
+                    traces.append(failure.trace)
+
+        each(lambda number: workers[number].start())
+        each(lambda number: about.update(workers[number].set_up()))
+        for _ in range(group.rounds or rounds):
+            each(lambda number: answers[number].append(workers[number].measure()))
+    return Measured(group, answers, about, traces)

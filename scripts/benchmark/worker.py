@@ -1,0 +1,223 @@
+"""The worker process of p_rnn: training through the trainer, evaluation and preparation."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.plain.serving import (
+    LEARNED,
+    Answer,
+    Contender,
+    Spec,
+    draw_sessions,
+    serve,
+    synchronise,
+)
+from p_rnn.data.dataset import Sessions
+from p_rnn.data.features import DenseFeature, Feature
+from p_rnn.data.prepare import prepare
+from p_rnn.evaluation.evaluator import Protocol, evaluate
+from p_rnn.evaluation.ranking import Ranker
+from p_rnn.models.architectures import build_network
+from p_rnn.models.cells import State
+from p_rnn.models.merges import Merge
+from p_rnn.models.network import PRNN
+from p_rnn.runs.runtime import use_device
+from p_rnn.settings.config import Config, EvaluationConfig, PathsConfig, TrackingConfig
+from p_rnn.settings.hydra_glue import load_config
+from p_rnn.settings.resolve import resolve
+from p_rnn.streams import Streams
+from p_rnn.tracking import Tracker
+from p_rnn.training.trainer import Trainer
+
+FEATURE_WIDTH = 128
+FEWEST_STEPS = 100  # of a pass, so that its end hardly counts
+MOST_EVENTS = 500_000
+SHARPER = 10.0  # weights of the output, and with a shared embedding of the input
+FIRST_TARGETS = 2000  # of the evaluation that tells how many a measurement has time for
+
+
+def settings(spec: Spec) -> Config:
+    """Resolved, as a run of scripts/train.py would have them."""
+    table = ["dataset=table", "dataset.path=none", f"device={spec.device}"]
+    quiet = ["tracking.tensorboard=false", "tracking.progress=false"]
+    names = ["model", "strategy", "loss", "batch_size", "num_negatives", "hidden_size", "compile"]
+    return resolve(load_config(*table, *quiet, *(f"{n}={getattr(spec, n)}" for n in names)))
+
+
+def sessions_of(spec: Spec, events: int, parallel: int = 0) -> Sessions:
+    items, offsets = draw_sessions(spec.num_items, events, parallel=parallel)
+    return Sessions(items, offsets, np.zeros(len(items), dtype=np.int64))
+
+
+def network_of(spec: Spec, config: Config) -> tuple[PRNN, Streams]:
+    """A network as initialised; all but id_only read one dense feature."""
+    streams, features = Streams(config.seed, spec.device), dict[str, Feature]()
+    if config.model.name != "id_only":
+        shape = (spec.num_items, FEATURE_WIDTH)
+        values = np.random.default_rng(2).standard_normal(shape, dtype=np.float32)
+        features["image"] = DenseFeature("image", "", values)
+    return build_network(config, spec.num_items, streams, features), streams
+
+
+class Training:
+    """Passes of the trainer over as many sessions as a measurement has time for."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        # How many that is, the step as it stands tells; another trainer compiles only once.
+        self._build(replace(spec, compile="never"), 50 * spec.batch_size)
+        self._cycle()
+        started = time.perf_counter()
+        rate = self._cycle() / (time.perf_counter() - started)
+        wanted = int(rate * spec.seconds / len(self.indices))
+        self._build(spec, max(FEWEST_STEPS * spec.batch_size, min(MOST_EVENTS, wanted)))
+        learned = 0
+        while learned < LEARNED:
+            learned += self._cycle()
+        if spec.sharp:
+            with torch.no_grad():
+                merge = self.trainer.network.merge
+                assert isinstance(merge, Merge)
+                for table in merge.tables:
+                    table.weight.mul_(SHARPER)  # type: ignore[operator]
+
+    def _build(self, spec: Spec, events: int) -> None:
+        config = settings(spec)
+        network, streams = network_of(spec, config)
+        # A quarter more, because the first event of a session is no target.
+        sessions = sessions_of(spec, events * 5 // 4, parallel=spec.batch_size)
+        tracker = Tracker(Path(tempfile.gettempdir()), TrackingConfig(100, False, False))
+        support = np.maximum(sessions.support(spec.num_items), 1)
+        self.trainer = Trainer(config, network, sessions, support, streams, tracker)
+        stage = [k for k, each in enumerate(self.trainer.passes) if each.stage == spec.stage]
+        ends = next(n for n, k in enumerate(stage) if self.trainer.passes[k].ends_cycle)
+        self.indices = stage[: ends + 1]
+
+    def _cycle(self) -> int:
+        """The passes in which every subnet of the stage has its turn; the events in them."""
+        events = sum(self.trainer.run_pass(index).events for index in self.indices)
+        synchronise()
+        return events
+
+    def measure(self, seconds: float) -> Answer:
+        """Cycles until most of the time is over."""
+        events, started = 0, time.perf_counter()
+        while (elapsed := time.perf_counter() - started) < 0.7 * seconds:
+            events += self._cycle()
+        return {"work": events, "seconds": elapsed}
+
+
+class SteppingOnly:
+    """A network that reads the sessions, and scores nothing."""
+
+    def __init__(self, network: PRNN) -> None:
+        self.num_items = network.num_items
+        self.begin, self.step = network.begin, network.step
+
+    def scores(self, state: State, items: slice | Tensor) -> Tensor:
+        width = items.shape[-1] if isinstance(items, Tensor) else items.stop - items.start
+        return state[0].new_zeros(len(state[0]), width)
+
+
+class Evaluation:
+    """Evaluates a network as it is initialised, whole and without the scores."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.network, _ = network_of(spec, settings(spec))
+        self.network.eval()
+        self.sessions = sessions_of(spec, spec.events or FIRST_TARGETS * 5 // 4)
+        self.support = np.maximum(self.sessions.support(spec.num_items), 1)
+        if not spec.events:
+            self._run(self.network)
+            targets, taken = self._run(self.network)
+            wanted = max(FIRST_TARGETS, int(targets / taken * spec.seconds))
+            self.sessions = sessions_of(spec, min(MOST_EVENTS, wanted * 5 // 4))
+
+    def _run(self, ranker: Ranker, most_popular: int | None = None) -> tuple[int, float]:
+        """Targets and seconds."""
+        asked = EvaluationConfig(most_popular=most_popular)
+        protocol = Protocol(self.spec.num_items, self.support, asked)
+        started = time.perf_counter()
+        ranks = evaluate(ranker, self.sessions, protocol, self.spec.device)
+        synchronise()
+        return len(ranks.rank), time.perf_counter() - started
+
+    def measure(self, seconds: float) -> Answer:
+        forget_peak()
+        held, _ = memory_mib()
+        targets, taken = self._run(self.network)
+        _, peak = memory_mib()
+        _, stepping = self._run(SteppingOnly(self.network), most_popular=1)
+        answer = {
+            "work": targets,
+            "seconds": taken,
+            "recurrent_share": stepping / taken,
+            "peak_mib": peak,
+        }
+        # What was evaluated before has left memory that is used again.
+        return answer | ({"grown_mib": peak - held} if self.spec.events else {})
+
+
+class Preparation:
+    """Prepares an event file again and again, each time in a new folder."""
+
+    def __init__(self, spec: Spec) -> None:
+        file = Path(spec.path)
+        overrides = ("dataset=table", f"dataset.path={file.name}", f"paths.raw={file.parent}")
+        self.config, self.folder = load_config(*overrides), file.parent
+        self.events = spec.events
+
+    def measure(self, seconds: float) -> Answer:
+        with tempfile.TemporaryDirectory(dir=self.folder) as prepared:
+            started = time.perf_counter()
+            dataset = prepare(self.config.dataset, PathsConfig(str(self.folder), prepared))
+            taken = time.perf_counter() - started
+            assert dataset.num_items
+        return {"work": self.events, "seconds": taken, "peak_mib": memory_mib()[1]}
+
+
+def memory_mib() -> tuple[float, float]:
+    """What this process holds, and the most that it held."""
+    status = Path("/proc/self/status")  # Linux; its getrusage counts the parent's peak, too
+    lines = status.read_text().splitlines() if status.exists() else []
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    if "VmHWM" in fields:
+        held, peak = (int(fields[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
+        return held, peak
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    return peak, peak
+
+
+def forget_peak() -> None:
+    """Have the peak of memory counted from now on, where the system can do that."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+WORK: dict[str, type[Training] | type[Evaluation] | type[Preparation]] = {
+    "training": Training,
+    "evaluation": Evaluation,
+    "preparation": Preparation,
+}
+
+
+def make(spec: Spec) -> Contender:
+    use_device(spec.device, spec.threads)
+    return WORK[spec.work](spec)
+
+
+if __name__ == "__main__":
+    serve(make)

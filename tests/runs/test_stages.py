@@ -1,0 +1,265 @@
+"""Whole jobs with features: stages, cycles, resuming, early stopping, and checkpoints again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from p_rnn.runs import fit as fit_module
+from p_rnn.runs.comparison import evaluate_checkpoint
+from p_rnn.runs.experiment import train
+from p_rnn.settings.config import Config, EvaluateConfig
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.resolve import resolve
+from p_rnn.settings.stored import from_dict, refuse_difference
+from p_rnn.training.strategies import STRATEGIES
+from p_rnn.training.trainer import Trainer
+
+Make = Callable[..., Config]
+
+
+@pytest.fixture
+def job(tiny: Make, tmp_path: Path) -> Make:
+    """A small job with two features, in an item table."""
+    rng = np.random.default_rng(5)
+    table = pd.DataFrame({"item": range(30), "size": rng.random(30)})
+    table["tags"] = [f"t{k % 4} t{4 + k % 3}" for k in range(30)]
+    table.to_csv(tmp_path / "raw" / "items.csv", index=False)
+    features = [
+        "dataset.item_table.path=items.csv",
+        "dataset.features.size.kind=number",
+        "dataset.features.tags.kind=tags",
+    ]
+
+    def make(*overrides: str) -> Config:
+        return tiny("model=parallel", *features, "dropout_prob=0.1", *overrides)
+
+    return make
+
+
+def weights(folder: Path, name: str = "last") -> dict[str, Any]:
+    return dict(torch.load(folder / "checkpoints" / f"{name}.pt", weights_only=True))
+
+
+def assert_equal(a: dict[str, Any], b: dict[str, Any]) -> None:
+    assert a["model"].keys() == b["model"].keys()
+    for name, value in a["model"].items():
+        assert torch.equal(value, b["model"][name]), name
+
+
+class Stop(Exception):
+    """The power fails."""
+
+
+@pytest.mark.parametrize("done", [1, 2, 3, 5])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_an_interrupted_run_goes_on_bit_for_bit(
+    strategy: str, done: int, job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = [f"strategy={strategy}", "num_epochs=2", "learning_rate=0.5"]
+    whole = train(job(*settings), tmp_path / "whole")
+    if done >= len(whole["history"]):
+        return  # simultaneous and interleaving have two passes
+    save, count = fit_module._save, 0
+
+    def fail(*args: Any) -> None:
+        nonlocal count
+        save(*args)
+        count += 1
+        if count == done:
+            raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit_module, "_save", fail)
+        with pytest.raises(Stop):
+            train(job(*settings), tmp_path / "part")
+    resume = f"resume={tmp_path / 'part' / 'checkpoints' / 'last.pt'}"
+    again = train(job(*settings, resume), tmp_path / "again")
+    assert_equal(weights(tmp_path / "whole"), weights(tmp_path / "again"))
+    assert_equal(weights(tmp_path / "whole", "best"), weights(tmp_path / "again", "best"))
+    assert again["test"] == whole["test"]
+    assert again["updates_of_subnets"] == whole["updates_of_subnets"]
+    clocks = [{k: v for k, v in row.items() if k != "seconds"} for row in again["history"]]
+    assert clocks == [{k: v for k, v in row.items() if k != "seconds"} for row in whole["history"]]
+
+
+def test_an_interruption_between_the_two_checkpoints_changes_nothing(
+    job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """last.pt of the first pass of stage two is there, best.pt is still that of stage one."""
+    settings = ["strategy=residual", "num_epochs=2", "learning_rate=0.5"]
+    whole = train(job(*settings), tmp_path / "whole")
+    save = fit_module.save_checkpoint
+
+    def fail(path: Path, config: Config, content: dict[str, Any]) -> None:
+        if path.name == "best.pt" and content["history"]["stage"] == 1:
+            raise Stop
+        save(path, config, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit_module, "save_checkpoint", fail)
+        with pytest.raises(Stop):
+            train(job(*settings), tmp_path / "part")
+    resume = f"resume={tmp_path / 'part' / 'checkpoints' / 'last.pt'}"
+    again = train(job(*settings, resume), tmp_path / "again")
+    assert_equal(weights(tmp_path / "whole", "best"), weights(tmp_path / "again", "best"))
+    assert again["test"] == whole["test"]
+
+
+def test_the_settings_of_a_run_make_it_again(job: Make, tmp_path: Path) -> None:
+    """Also where nothing is pooled; and a sweep knows its finished jobs."""
+    config = job("selected_features=[size]", "num_epochs=1")
+    once = train(config, tmp_path / "once")
+    stored = from_dict(once["config"], "once")
+    assert train(stored, tmp_path / "twice")["test"] == once["test"]
+    refuse_difference("it", stored, resolve(job("num_epochs=1")))
+    with pytest.raises(UserError, match=r"subnets\.size\.num_layers=null, not 2"):
+        refuse_difference("it", stored, resolve(job("num_epochs=1", "subnets.size.num_layers=2")))
+    with pytest.raises(UserError, match="selected_features"):
+        refuse_difference("it", stored, resolve(job("num_epochs=1", "selected_features=[tags]")))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_updates_of_each_subnet_are_equal(strategy: str, job: Make, tmp_path: Path) -> None:
+    metrics = train(job(f"strategy={strategy}", "num_epochs=2"), tmp_path / "run")
+    counts = metrics["updates_of_subnets"]
+    assert list(counts) == ["id", "size", "tags"]
+    assert len(set(counts.values())) == 1
+    total = counts["id"] if strategy == "simultaneous" else sum(counts.values())
+    assert metrics["updates"] == total
+    assert metrics["config"]["selected_features"] == ["size", "tags"]
+
+
+def test_validation_comes_at_the_end_of_a_cycle(job: Make, tmp_path: Path) -> None:
+    metrics = train(job("strategy=alternating", "num_epochs=2"), tmp_path / "run")
+    assert ["valid" in row for row in metrics["history"]] == [False, False, True] * 2
+    assert [row["learners"] for row in metrics["history"]] == [[["id"]], [["size"]], [["tags"]]] * 2
+    assert metrics["best_epoch"] in (3, 6)
+
+
+def test_a_stage_starts_from_the_best_state_of_the_one_before(
+    job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Early stopping ends a stage, not the run; what the next one starts from is its best."""
+    loaded: list[tuple[int, dict[str, Any]]] = []
+    load = fit_module.load_network
+
+    def spy(network: Any, path: Path) -> dict[str, Any]:
+        content = load(network, path)
+        loaded.append((content["in_score"], content["history"]))
+        return content
+
+    monkeypatch.setattr(fit_module, "load_network", spy)
+    settings = ["strategy=residual", "num_epochs=8", "early_stopping.patience=1", "learning_rate=1"]
+    metrics = train(job(*settings), tmp_path / "run")
+    stages = [row["stage"] for row in metrics["history"]]
+    assert stages == sorted(stages)
+    assert set(stages) == {0, 1, 2}
+    for stage in (0, 1):
+        rows = [row for row in metrics["history"] if row["stage"] == stage]
+        assert len(rows) < 8  # stopped early
+        best = max(rows, key=lambda row: row["valid"]["recall@20"])["epoch"]
+        in_score, history = loaded[stage]
+        assert in_score == stage + 1
+        assert history["best_epoch"] == best
+    epochs = [row["epoch"] for row in metrics["history"]]
+    assert {(e - 1) // 8 for e in epochs} == {0, 1, 2}  # passes keep their numbers
+    result = evaluate_checkpoint(EvaluateConfig(str(tmp_path / "run/checkpoints/best.pt")))
+    assert result[0]["test"]["parallel"] == metrics["results"]["test"]["parallel"]
+
+
+def test_residual_trains_again_on_validation_the_passes_that_were_best(
+    job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: dict[int, list[int]] = {}  # passes of each trainer, in the order of the trainers
+
+    class Spy(Trainer):
+        def run_pass(self, index: int) -> Any:
+            made.setdefault(id(self), []).append(index)
+            kept.append(self)  # no other one may get its id
+            return super().run_pass(index)
+
+    kept: list[Any] = []
+    monkeypatch.setattr("p_rnn.runs.jobs.Trainer", Spy)
+    settings = ["strategy=residual", "num_epochs=3", "learning_rate=1", "train_on_validation=true"]
+    metrics = train(job(*settings), tmp_path / "run")
+    expected = []
+    for stage in range(3):
+        rows = [row for row in metrics["history"] if row["stage"] == stage]
+        best = max(rows, key=lambda row: row["valid"]["recall@20"])["epoch"]
+        expected += list(range(3 * stage, best))
+    search, final = made.values()
+    assert search == [row["epoch"] - 1 for row in metrics["history"]]
+    assert final == expected
+    assert weights(tmp_path / "run", "final")["in_score"] == 3
+
+
+def test_resuming_residual_with_other_epochs_is_refused_where_they_would_matter(
+    job: Make, tmp_path: Path
+) -> None:
+    train(job("strategy=residual", "num_epochs=1"), tmp_path / "run")
+    resume = f"resume={tmp_path / 'run' / 'checkpoints' / 'last.pt'}"
+    with pytest.raises(UserError, match="would have trained otherwise in epoch 2"):
+        train(job("strategy=residual", "num_epochs=2", resume), tmp_path / "more")
+    train(job("strategy=alternating", "num_epochs=1"), tmp_path / "turns")
+    resume = f"resume={tmp_path / 'turns' / 'checkpoints' / 'last.pt'}"
+    longer = train(job("strategy=alternating", "num_epochs=2", resume), tmp_path / "longer")
+    assert len(longer["history"]) == 6
+
+
+def test_changed_features_are_noticed(job: Make, tmp_path: Path) -> None:
+    train(job("num_epochs=1"), tmp_path / "run")
+    path = tmp_path / "run" / "checkpoints" / "last.pt"
+    for other in (
+        "selected_features=[size]",
+        "selected_features=[tags,size]",
+        "subnets.tags.weight=0.1",
+        "subnets.tags.hidden_size=5",
+    ):
+        key = other.split("=")[0]
+        with pytest.raises(UserError, match=f"was trained with {key}="):
+            train(job("num_epochs=2", f"resume={path}", other), tmp_path / "2")
+    table = pd.read_csv(tmp_path / "raw" / "items.csv").assign(size=range(30))
+    table.to_csv(tmp_path / "raw" / "items.csv", index=False)
+    with pytest.raises(UserError, match=r"trained on other data \(features"):
+        train(job("num_epochs=2", f"resume={path}"), tmp_path / "2")
+    with pytest.raises(UserError, match="another version of the feature size"):
+        evaluate_checkpoint(EvaluateConfig(str(path)))
+
+
+def test_a_seed_fixes_a_run_with_features(job: Make, tmp_path: Path) -> None:
+    settings = ["strategy=interleaving", "batching=sequences", "batch_size=40", "num_epochs=2"]
+    one = train(job(*settings), tmp_path / "one")
+    shutil.rmtree(tmp_path / "prepared")
+    two = train(job(*settings), tmp_path / "two")
+    assert one["test"] == two["test"]
+    assert_equal(weights(tmp_path / "one"), weights(tmp_path / "two"))
+    other = train(job(*settings, "seed=1"), tmp_path / "three")
+    assert other["test"] != one["test"]
+
+
+def test_a_data_set_without_features_and_pooling_without_bags_are_refused(
+    job: Make, tiny: Make, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="dataset tiny has no item features"):
+        train(tiny("model=parallel"), tmp_path / "none")
+    with pytest.raises(UserError, match="pooling_mode has no effect: of the features size none"):
+        train(job("selected_features=[size]", "pooling_mode=max"), tmp_path / "pool")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_strategy_with_one_subnet_says_what_it_does(
+    job: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        config = job("strategy=residual")
+        config.model.name = "concat"
+        train(config, tmp_path / "run")
+    assert "model=concat has one subnet: strategy=residual trains it as simultaneous" in caplog.text
