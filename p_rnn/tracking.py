@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,8 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
-from p_rnn.settings.config import Config, Hyperparameters, SubnetConfig, TrackingConfig
+from p_rnn.settings.config import Settings, TrackingConfig
+from p_rnn.settings.tree import leaves
 
 # Seconds between redraws of a bar: in a terminal, and in a log file, where each is a line.
 REDRAW_S = {True: 0.5, False: 30.0}
@@ -41,7 +40,7 @@ class Tracker:
         if self.writer is not None:
             self.writer.add_scalar(name, value, step)
 
-    def hyperparameters(self, config: Config, metrics: dict[str, float]) -> None:
+    def hyperparameters(self, config: Settings, metrics: dict[str, float]) -> None:
         """Settings and final metrics for TensorBoard's HParams table.
 
         The three summaries go through the run's own writer (add_hparams would start a second
@@ -76,38 +75,13 @@ class Tracker:
             self._writer.close()
 
 
-def _given(name: str, own: SubnetConfig) -> list[tuple[str, Any]]:
-    values = asdict(own).items()
-    return [(f"{name}.{key}", value) for key, value in values if value is not None]
-
-
-def flat_hyperparameters(config: Config) -> dict[str, bool | str | float | int]:
+def flat_hyperparameters(config: Settings) -> dict[str, bool | str | float | int]:
     """The settings that runs are compared by; a null is written as the word."""
-    groups: Iterable[tuple[str, Any]] = (("loss.", config.loss), ("optimizer.", config.optimizer))
-    flat: dict[str, Any] = {
-        "dataset": config.dataset.name,
-        "model": config.model.name,
-        "input": config.model.input,
-        "feature_input": config.model.feature_input,
-        "selected_features": ",".join(config.selected_features or []) or None,
-        "subnets": ",".join(
-            f"{key}={value}"
-            for name, own in config.subnets.items()
-            for key, value in _given(name, own)
-        )
-        or None,
-        "strategy": config.strategy.name,
-        "cell": config.cell.name,
-        "reset": config.cell.reset,
-        "schedule": config.schedule.name,
-        "warmup_epochs": config.schedule.warmup_epochs,
-        "clip_norm": config.clip_norm,
-        "ema": config.ema,
-        "seed": config.seed,
-    }
-    names = [f.name for f in fields(Hyperparameters) if f.name != "dropout_prob"]  # sets two others
-    flat.update({name: getattr(config, name) for name in names})
-    for prefix, node in groups:
-        flat.update({f"{prefix}{f.name}": getattr(node, f.name) for f in fields(node)})
+    flat: dict[str, Any] = {"dataset": config.dataset.name, "model": config.model.name}
+    for key, value, known in leaves(config):
+        if known["role"] in ("model", "training") and key not in ("model.name", "strategy.name"):
+            flat[key.removesuffix(".name")] = value
+    flat["strategy"] = config.strategy.name
     # HParams fixes a column's type from its first run: numbers stay numbers, null becomes "null".
-    return {key: "null" if value is None else value for key, value in flat.items()}
+    words = {key: ",".join(map(str, v)) if isinstance(v, list) else v for key, v in flat.items()}
+    return {key: "null" if value is None else value for key, value in words.items()}

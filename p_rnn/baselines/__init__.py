@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 
 from p_rnn.baselines.feature_markov import FeatureMarkov
 from p_rnn.baselines.item_knn import ItemKNN
@@ -17,9 +17,10 @@ from p_rnn.baselines.ranker import Training
 from p_rnn.baselines.session_popularity import SessionPopularity
 from p_rnn.baselines.v_sknn import VSKNN
 from p_rnn.data.dataset import Dataset
-from p_rnn.settings.config import CONF, BaselineConfig, Config, DatasetConfig, ModelConfig
+from p_rnn.settings.components import check_parameters, parameters_of, registry
+from p_rnn.settings.config import DatasetConfig, Settings
 from p_rnn.settings.errors import UserError
-from p_rnn.settings.registry import lookup, settings_for
+from p_rnn.settings.registry import lookup
 from p_rnn.synthetic.best_possible import BayesRanker, FirstOrderRanker
 from p_rnn.synthetic.world import DAY_S, EPOCH_S, World
 
@@ -35,42 +36,21 @@ BASELINES: dict[str, Callable[..., Any]] = {
     "v_sknn": VSKNN,
     "feature_markov": FeatureMarkov,
 }
-PLAIN = ("pop", "session_pop")  # without parameters: they can stand beside any model in training
 
 
-def check_baseline(config: Config) -> None:
-    """Refuse parameters that the model does not take, and features for one that reads none.
-
-    Raises:
-        UserError: unknown name, or a setting without effect.
-    """
-    name = config.model.name
-    cls = lookup("model", BASELINES, name)
-    settings_for("baseline", cls, config.baseline, name=name)
-    wanted = "direct" if cls is FeatureMarkov else None
-    if (config.model.input, config.model.feature_input) != (None, wanted):
-        raise UserError(
-            f"{name} needs model.input=null and model.feature_input={wanted or 'null'}, as its "
-            "file in conf/model has them"
-        )
+def reads_features(name: str) -> bool:
+    """Whether a baseline needs the features of items."""
+    return getattr(BASELINES[name], "reads_features", False)
 
 
-def make_baseline(config: Config, training: Training) -> Any:
+def make_baseline(config: Settings, training: Training) -> Any:
     """The ranker of a resolved config, fitted."""
     return _fitted(config.model.name, config.baseline, training)
 
 
-def _fitted(name: str, parameters: BaselineConfig, training: Training) -> Any:
+def _fitted(name: str, given: Mapping[str, Any], training: Training) -> Any:
     cls = lookup("model", BASELINES, name)
-    return cls(training, **settings_for("baseline", cls, parameters, name=name))
-
-
-def default_model(name: str) -> ModelConfig:
-    """A model that counts, as its file in conf/model has it."""
-    tree = OmegaConf.load(CONF / "model" / f"{name}.yaml")
-    model = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(ModelConfig), tree))
-    assert isinstance(model, ModelConfig)
-    return model
+    return cls(training, **check_parameters("baseline", name, cls, given))
 
 
 def check_beside(names: list[str], plain: bool) -> None:
@@ -84,10 +64,10 @@ def check_beside(names: list[str], plain: bool) -> None:
     """
     for name in names:
         alone = f"run it as model={name} and compare the runs with scripts/report.py"
-        if name not in BASELINES and (CONF / "model" / f"{name}.yaml").is_file():
+        if name not in BASELINES and name in registry("model"):
             raise UserError(f"evaluation.baselines: {name} is trained; {alone}")
         lookup("evaluation.baselines", BASELINES, name)
-        if plain and name not in PLAIN:
+        if plain and fields(parameters_of(BASELINES[name])):
             raise UserError(
                 f"evaluation.baselines: {name} has parameters; {alone}, or have "
                 "scripts/evaluate.py compute it, with its defaults, beside a checkpoint"
@@ -107,14 +87,14 @@ def known_beside(names: list[str]) -> list[str]:
     return [name for name in names if name in BASELINES]
 
 
-def beside(config: Config) -> list[str]:
+def beside(config: Settings) -> list[str]:
     """The names of the rankers to print beside a model."""
     return [name for name in config.evaluation.baselines if name != config.model.name]
 
 
-def baselines_beside(config: Config, training: Training) -> dict[str, Any]:
+def baselines_beside(config: Settings, training: Training) -> dict[str, Any]:
     """The rankers to print beside a model, with their defaults."""
-    return {name: _fitted(name, default_model(name).baseline, training) for name in beside(config)}
+    return {name: _fitted(name, {}, training) for name in beside(config)}
 
 
 def make_oracles(
@@ -126,12 +106,13 @@ def make_oracles(
     sessions, or a split that covers more than a day, leave no oracle.
     """
     untouched = (config.min_item_support or 1) == 1 and not config.drop_repeats
-    if config.synthetic is None or not untouched:
+    settings = config.parameters.get("synthetic")
+    if settings is None or not untouched:
         return {}
     days = (dataset.sessions(split).times - EPOCH_S) // DAY_S
     if days.min() != days.max():
         return {}
-    world, day = World(config.synthetic), int(days[0])
+    world, day = World(settings), int(days[0])
     return {
         "best possible": BayesRanker(world, dataset.item_ids, day, device),
         "first order": FirstOrderRanker(world, dataset.item_ids, day, device),

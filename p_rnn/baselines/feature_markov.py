@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from p_rnn.baselines.markov import Markov
 from p_rnn.baselines.ranker import Array, Training
 from p_rnn.baselines.sparse import Sparse, starts_of
 from p_rnn.data.features import BagFeature, DenseFeature, Feature
+from p_rnn.settings.declare import about
 
 BLOCK = 512  # items whose similarities to all others are made at a time
 
@@ -25,8 +27,15 @@ class FeatureMarkov(Markov):
     similar items the more popular come first.
     """
 
+    reads_features = True
+
     def __init__(
-        self, training: Training, *, steps: int, similar_items: int, backoff: float
+        self,
+        training: Training,
+        *,
+        steps: Annotated[int, about("events after an item that count as its followers", low=1)] = 1,
+        similar_items: Annotated[int, about("items with the most similar features", low=1)] = 20,
+        backoff: Annotated[float, about("events that the similar items stand for", low=0)] = 1.0,
     ) -> None:
         super().__init__(training, steps=steps)
         self.backoff = backoff

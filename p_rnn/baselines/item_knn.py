@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 
 from p_rnn.baselines.ranker import LastItem, Training
 from p_rnn.baselines.sparse import Sparse, cooccurrences, distinct_items
+from p_rnn.settings.declare import about
 
 
 class ItemKNN(LastItem):
@@ -15,7 +18,13 @@ class ItemKNN(LastItem):
     i count. The paper's baseline: shrinkage 20, 100 neighbours.
     """
 
-    def __init__(self, training: Training, *, neighbours: int, shrinkage: float) -> None:
+    def __init__(
+        self,
+        training: Training,
+        *,
+        neighbours: Annotated[int, about("similar items that count", low=1)] = 100,
+        shrinkage: Annotated[float, about("sessions added to every item's", low=0)] = 20.0,
+    ) -> None:
         super().__init__(training)
         baskets = distinct_items(training.sessions)
         counts = cooccurrences(baskets, self.num_items)

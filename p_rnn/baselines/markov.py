@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from p_rnn.baselines.ranker import LastItem, Training
 from p_rnn.baselines.sparse import transitions
+from p_rnn.settings.declare import about
 
 
 class Markov(LastItem):
@@ -13,6 +16,11 @@ class Markov(LastItem):
     (UMUAI 2018).
     """
 
-    def __init__(self, training: Training, *, steps: int) -> None:
+    def __init__(
+        self,
+        training: Training,
+        *,
+        steps: Annotated[int, about("events after an item that count as its followers", low=1)] = 1,
+    ) -> None:
         super().__init__(training)
         self.after = transitions(training.sessions, self.num_items, steps)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from p_rnn.baselines.ranker import Array, State, Training
 from p_rnn.data.splits import DAY_S
+from p_rnn.settings.declare import about
 
 
 class Popularity:
@@ -36,7 +39,12 @@ class RecentlyPopular(Popularity):
     An event's age is counted from the last event of training.
     """
 
-    def __init__(self, training: Training, *, half_life_days: float) -> None:
+    def __init__(
+        self,
+        training: Training,
+        *,
+        half_life_days: Annotated[float, about("of an event's weight", above=0)] = 1.0,
+    ) -> None:
         sessions = training.sessions
         age = (sessions.times.max() - sessions.times) / DAY_S
         weight = np.exp2(-age / half_life_days)

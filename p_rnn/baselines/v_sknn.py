@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 
 from p_rnn.baselines.ranker import Array, AtOnce, History, Training
 from p_rnn.baselines.sparse import distinct_items, spans, transposed
+from p_rnn.settings.declare import about
 
 
 class VSKNN(History, AtOnce):
@@ -20,7 +23,13 @@ class VSKNN(History, AtOnce):
     """
 
     def __init__(
-        self, training: Training, *, neighbours: int, sample_size: int, idf: float, repeats: bool
+        self,
+        training: Training,
+        *,
+        neighbours: Annotated[int, about("similar sessions that count", low=1)] = 100,
+        sample_size: Annotated[int, about("latest sessions that are compared", low=1)] = 1000,
+        idf: Annotated[float, about("power of idf in the scores; 0 = without", low=0)] = 1.0,
+        repeats: Annotated[bool, about("recommend items of the session itself")] = True,
     ) -> None:
         super().__init__(training)
         self.neighbours, self.sample_size, self.repeats = neighbours, sample_size, repeats

@@ -13,7 +13,7 @@ from p_rnn.batches.negatives import Negatives
 from p_rnn.batches.session_parallel import SessionParallel
 from p_rnn.batches.windows import WindowBatches
 from p_rnn.data.dataset import Sessions
-from p_rnn.settings.config import Config
+from p_rnn.settings.config import Settings
 from p_rnn.settings.registry import lookup
 from p_rnn.streams import Streams
 
@@ -26,14 +26,14 @@ class Batches(Protocol):
     def __iter__(self) -> Iterator[Batch]: ...
 
 
-BATCHINGS: dict[str, Callable[[Config, Sessions, Negatives, Streams], Batches]] = {
+BATCHINGS: dict[str, Callable[[Settings, Sessions, Negatives, Streams], Batches]] = {
     "session_parallel": SessionParallel,
     "sequences": WindowBatches,
 }
 
 
 def build_batches(
-    config: Config, sessions: Sessions, support: NDArray[np.int64], streams: Streams
+    config: Settings, sessions: Sessions, support: NDArray[np.int64], streams: Streams
 ) -> Batches:
     """The mini-batches of a resolved config; `support`: int64 [N] events per item in training."""
     kind: Any = lookup("batching", BATCHINGS, config.batching)

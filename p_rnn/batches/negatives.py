@@ -7,21 +7,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from p_rnn.settings.config import Config
+from p_rnn.settings.config import Settings
 from p_rnn.streams import Streams
 
 
 class Negatives:
     """The candidates of mini-batches, as `negatives` and its settings say."""
 
-    def __init__(self, config: Config, support: NDArray[np.int64], streams: Streams) -> None:
+    def __init__(self, config: Settings, support: NDArray[np.int64], streams: Streams) -> None:
         self.full = config.negatives == "full"
         self.one_each = config.negatives == "uniform_one"
-        self.shared = config.num_negatives or 0  # samples that a mini-batch shares
+        self.shared = config.num_negatives  # samples that a mini-batch shares
         self.sampler: NegativeSampler | None = None
         if self.one_each or self.shared:
             alpha = 0.0 if self.one_each else config.sample_alpha
-            assert alpha is not None
             self.sampler = NegativeSampler(support, alpha, streams.running("negatives"))
 
     def draw(self, steps: int, batch: int) -> Tensor | None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from p_rnn.batches.batch import Batch
 from p_rnn.batches.negatives import Negatives
 from p_rnn.data.dataset import Sessions
-from p_rnn.settings.config import Config
+from p_rnn.settings.config import Settings
 from p_rnn.settings.errors import UserError
 from p_rnn.streams import Streams
 
@@ -110,9 +110,8 @@ class SessionParallel:
     """
 
     def __init__(
-        self, config: Config, sessions: Sessions, negatives: Negatives, streams: Streams
+        self, config: Settings, sessions: Sessions, negatives: Negatives, streams: Streams
     ) -> None:
-        assert config.batch_size is not None
         self.batch_size = config.batch_size
         self.sessions, self.negatives, self.device = sessions, negatives, streams.device
         usable = int((sessions.lengths >= 2).sum())

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from p_rnn.batches.batch import Batch
 from p_rnn.batches.negatives import Negatives
 from p_rnn.data.dataset import Sessions
-from p_rnn.settings.config import Config
+from p_rnn.settings.config import Settings
 from p_rnn.streams import Streams
 
 Array = NDArray[Any]
@@ -94,11 +94,8 @@ class WindowBatches:
     """Mini-batches of windows, read from a zero state with back-propagation through time."""
 
     def __init__(
-        self, config: Config, sessions: Sessions, negatives: Negatives, streams: Streams
+        self, config: Settings, sessions: Sessions, negatives: Negatives, streams: Streams
     ) -> None:
-        assert config.window is not None
-        assert config.stride is not None
-        assert config.batch_size is not None
         self.window, self.stride, self.batch_size = config.window, config.stride, config.batch_size
         self.sessions, self.negatives, self.streams = sessions, negatives, streams
 

@@ -58,7 +58,8 @@ def missing_words(log: EventLog, rules: DatasetConfig) -> list[str]:
         for word in MISSING_WORDS if ids.dtype.kind == "U" else ():
             events = int(np.isin(codes, np.flatnonzero(ids == word)).sum())
             if events:
-                column = getattr(rules.columns, name) if rules.columns else name
+                columns = rules.parameters.get("columns")
+                column = getattr(columns, name) if columns else name
                 found.append(
                     f"{events:,} events have the {name} '{word}': if that is a missing id, leave "
                     f"them out with dataset.where='{column} != {word}'"
@@ -70,7 +71,8 @@ def _other_unit(log: EventLog, rules: DatasetConfig) -> list[str]:
     wrong = (log.time < EARLIEST_S) | (log.time > time.time() + DAY_S)
     if not wrong.any():
         return []
-    unit = f" (dataset.time_unit={rules.time_unit})" if rules.time_unit else ""
+    given = rules.parameters.get("time_unit")
+    unit = f" (dataset.time_unit={given})" if given else ""
     return [
         f"{np.count_nonzero(wrong):,} of {len(log):,} events are before 1980 or in the future (the "
         f"log goes from {day(log.time.min())} to {day(log.time.max())}): is the unit of time "

@@ -10,7 +10,7 @@ import pandas as pd
 
 from p_rnn.data.dataset import Dataset, Sessions
 from p_rnn.data.events import collect
-from p_rnn.data.readers import make_reader
+from p_rnn.data.readers import at_path, make_reader
 from p_rnn.data.rules import apply_rules
 from p_rnn.data.splits import Part
 from p_rnn.settings.config import DatasetConfig, PathsConfig
@@ -34,7 +34,7 @@ def read_sessions(
     Raises:
         UserError: unreadable events, or none of a known item.
     """
-    reader = make_reader(replace(dataset, path=path), paths)
+    reader = make_reader(at_path(dataset, path), paths)
     events = collect({"train": reader}, path)
     own = replace(dataset, name=path, min_item_support=None, time_range=None)
     kept, _ = apply_rules(replace(events, histories=False), own)

@@ -26,19 +26,20 @@ from p_rnn.data.doubts import doubts, long_sessions, missing_words, spans
 from p_rnn.data.events import EventLog, collect
 from p_rnn.data.file_hashes import file_hashes
 from p_rnn.data.item_table import last_values, write_item_table
-from p_rnn.data.readers import make_readers
+from p_rnn.data.readers import READERS, make_readers
 from p_rnn.data.readers.base import Reader
 from p_rnn.data.rules import apply_rules
 from p_rnn.data.splits import Part, day, split
+from p_rnn.settings.components import parameters_of
 from p_rnn.settings.config import DatasetConfig, PathsConfig
+from p_rnn.settings.dataset_rules import reader_parameters, resolve_dataset
 from p_rnn.settings.errors import UserError
-from p_rnn.settings.resolve import resolve_dataset
 
 Array = NDArray[Any]
 log = logging.getLogger(__name__)
 
-# Settings that do not change the prepared events.
-_NOT_EVENTS = {"name", "source", "item_table", "download", "features", "properties"}
+# A fingerprint covers these settings of readers even where they are null: prepared data stay valid.
+_ALWAYS = ("path", "columns", "separator", "time_unit", "synthetic")
 
 
 def prepare(dataset: DatasetConfig, paths: PathsConfig) -> Dataset:
@@ -52,7 +53,7 @@ def prepare(dataset: DatasetConfig, paths: PathsConfig) -> Dataset:
     readers = make_readers(dataset, paths)
     reader = readers["train"]
     sources = file_hashes([path for each in readers.values() for path in each.sources()], paths)
-    settings = {k: v for k, v in fingerprinted(dataset).items() if k not in _NOT_EVENTS}
+    settings = settings_of_events(dataset)
     content = {"settings": settings, "sources": sources}
     fingerprint = fingerprint_of({**content, "reader": reader.version})
     folder = Path(paths.prepared) / f"{dataset.name}-{fingerprint}"
@@ -100,11 +101,12 @@ def _prepare_items(
     reader: Reader, dataset: DatasetConfig, paths: PathsConfig, prepared: Dataset
 ) -> Path | None:
     sources = file_hashes(reader.item_sources(), paths)
-    table = None if dataset.item_table is None else fingerprinted(dataset.item_table)
+    own = reader_parameters(dataset)
+    table = fingerprinted(own["item_table"]) if "item_table" in own else None
     key: dict[str, Any] = {"reader": dataset.reader, "version": reader.items_version}
     key |= {"table": table, "sources": sources}
-    if dataset.properties is not None:
-        key["properties"] = dataset.properties
+    if "properties" in own:
+        key["properties"] = own["properties"]
     folder = prepared.folder / f"items-{fingerprint_of(key)}"
     if folder.exists():
         return folder
@@ -186,6 +188,21 @@ def describe(manifest: dict[str, Any]) -> str:
         items = f"{manifest['num_train_items']:,}" if name == "train" else ""
         lines.append(line(name, f"{counts['events']:,}", f"{counts['sessions']:,}", items))
     return "\n".join(lines)
+
+
+def settings_of_events(dataset: DatasetConfig) -> dict[str, Any]:
+    """The settings that decide what the prepared events are: the rules, and those of the reader."""
+    rules = {
+        f.name
+        for f in fields(dataset)
+        if f.name != "parameters" and not {"items", "role"} & set(f.metadata)
+    }
+    covered = {name: v for name, v in fingerprinted(dataset).items() if name in rules}
+    known = fields(parameters_of(READERS[dataset.reader]))
+    of_events = {f.name for f in known if not f.metadata.get("items")}
+    given = {key: value for key, value in dataset.parameters.items() if key in of_events}
+    given = {key: fingerprinted(v) if is_dataclass(v) else v for key, v in given.items()}
+    return {**covered, **dict.fromkeys(_ALWAYS), **given}
 
 
 def fingerprinted(settings: Any) -> dict[str, Any]:

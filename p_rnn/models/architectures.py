@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-from p_rnn.models.cells import Mean, check_cell
+from p_rnn.models.cells import Mean
 from p_rnn.models.dropout import Dropout
 from p_rnn.models.inputs import Direct, ItemRows
 from p_rnn.models.layers import Layers
@@ -16,7 +17,7 @@ from p_rnn.models.merges import InteractionMerge, Merge, ProjectedMerge, SharedM
 from p_rnn.models.network import PRNN, Subnet
 from p_rnn.models.parts import ID, Features, Parts
 from p_rnn.models.tables import torch_gru_, xavier_normal_
-from p_rnn.settings.config import Config, InputConfig, SubnetConfig
+from p_rnn.settings.config import Settings, SubnetConfig
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.registry import lookup, suggest
 from p_rnn.streams import Streams
@@ -93,7 +94,6 @@ def bpr_mf(parts: Parts) -> PRNN:
     training too, where the papers do not say, is our reading.
     """
     width = parts.config.hidden_size
-    assert width is not None
     table = parts.table(parts.num_items, width, "shared/embedding")
     layers = Layers([Mean(width)], [Dropout(0.0, parts.streams.running("none"))], [])
     subnet = Subnet([Direct(ItemRows(table))], [1.0], layers)
@@ -109,6 +109,9 @@ class Architecture:
         single: one GRU reads everything, so that `subnets` sets the weights of inputs only.
         equal_hidden: the merge adds or multiplies hidden states.
         projected: the merge maps states to the width of the embedding.
+        recurrent: it has cells.
+        own: its defaults, where they differ from GRU4Rec's: hyper-parameters, `loss`, `optimizer`
+            and `early_stopping` as they stand in YAML, `input` and `feature_input`.
     """
 
     build: Callable[[Parts], PRNN]
@@ -116,7 +119,42 @@ class Architecture:
     single: bool = False
     equal_hidden: bool = False
     projected: bool = False
+    recurrent: bool = True
+    own: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """All of its own defaults."""
+        inputs = {key: value for key, value in READS.items() if key in self.reads}
+        return {**GRU4REC, **inputs, **self.own}
+
+
+# What the paper's and GRU4Rec's networks are trained with, beside the declared defaults.
+GRU4REC = {"loss": {"name": "bpr_max"}, "optimizer": {"name": "adagrad"}}
+READS = {"input": "shared", "feature_input": "direct"}
+# RecBole's, as published with GRU4RecF.
+RECBOLE = {
+    "feature_input": "embedding",
+    "learning_rate": 0.001,
+    "hidden_size": 128,
+    "embedding_size": 64,
+    "dropout_embedding": 0.3,  # on item embeddings only
+    "batching": "sequences",
+    "batch_size": 2048,
+    "stride": 10,
+    "negatives": "full",
+    "num_epochs": 300,
+    "loss": {"name": "cross_entropy"},
+    "optimizer": {"name": "adam"},
+    "early_stopping": {"patience": 10},
+}
+FACTORS = {
+    "learning_rate": 0.1,
+    "batching": "sequences",
+    "batch_size": 2048,
+    "negatives": "uniform_one",
+    "loss": {"name": "bpr", "output": "linear"},
+}
 
 MODELS: dict[str, Architecture] = {
     "id_only": Architecture(id_only, reads=("input",), single=True),
@@ -125,12 +163,12 @@ MODELS: dict[str, Architecture] = {
     "parallel": Architecture(parallel),
     "parallel_shared": Architecture(parallel_shared, equal_hidden=True),
     "parallel_interaction": Architecture(parallel_interaction, equal_hidden=True),
-    "gru4recf": Architecture(gru4recf, projected=True),
-    "bpr_mf": Architecture(bpr_mf, reads=(), single=True),
+    "gru4recf": Architecture(gru4recf, projected=True, own=RECBOLE),
+    "bpr_mf": Architecture(bpr_mf, reads=(), single=True, recurrent=False, own=FACTORS),
 }
 
 
-def check_model(config: Config) -> None:
+def check_model(config: Settings) -> None:
     """Refuse what an architecture cannot be built from, as far as the settings alone tell.
 
     Raises:
@@ -138,22 +176,12 @@ def check_model(config: Config) -> None:
     """
     name, model = config.model.name, config.model
     kind = lookup("model", MODELS, name)
-    if config.model.family == "recurrent":
-        check_cell(config.cell)
-    for f in fields(InputConfig):
-        value = getattr(model, f.name)
-        if value is None and f.name in kind.reads:
-            raise UserError(
-                f"model.{f.name} is null, but {name} needs it: take one of "
-                f"{', '.join(f.metadata['options'])}"
-            )
-        if value is not None and f.name not in kind.reads:
-            raise UserError(f"model.{f.name} has no effect on {name}; set it to null")
+    for key in READS:
+        if getattr(model, key) is not None and key not in kind.reads:
+            raise UserError(f"model.{key} has no effect on {name}; leave it out")
     if kind.projected and model.input != "shared":
         raise UserError(f"{name} scores with its item embedding: model.input must be shared")
-    hidden = config.hidden_size
-    if not kind.single:
-        hidden = config.subnet(ID).hidden_size or hidden
+    hidden = config.hidden_size if kind.single else config.hidden_size_of(ID)
     if model.input == "shared" and not kind.projected and config.embedding_size != hidden:
         raise UserError(
             f"model.input=shared has one matrix for input and output: embedding_size="
@@ -169,7 +197,7 @@ def check_model(config: Config) -> None:
                 )
 
 
-def _check_subnets(config: Config, kind: Architecture, features: Features) -> None:
+def _check_subnets(config: Settings, kind: Architecture, features: Features) -> None:
     """Refuse settings of subnets that the network does not have, and sizes that do not add up."""
     ids = [ID] if "input" in kind.reads else []
     read = list(features) if "feature_input" in kind.reads else []
@@ -179,7 +207,7 @@ def _check_subnets(config: Config, kind: Architecture, features: Features) -> No
             what = f"{config.model.name} has no subnet or input of that name"
             raise UserError(f"subnets.{subnet} has no effect: {what}{suggest(subnet, names)}")
     if kind.equal_hidden:
-        own = {n: config.subnet(n).hidden_size or config.hidden_size for n in names}
+        own = {n: config.hidden_size_of(n) for n in names}
         if len(set(own.values())) > 1:
             sizes = ", ".join(f"{n} {size}" for n, size in own.items())
             raise UserError(
@@ -188,7 +216,7 @@ def _check_subnets(config: Config, kind: Architecture, features: Features) -> No
             )
 
 
-def build_network(config: Config, num_items: int, streams: Streams, features: Features) -> PRNN:
+def build_network(config: Settings, num_items: int, streams: Streams, features: Features) -> PRNN:
     """The network of a resolved config, over the items that occur in training, on the device.
 
     Args:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from torch import nn
 
 from p_rnn.data.features import BagFeature, Feature
-from p_rnn.models.cells import Initial, build_cell, check_cell
+from p_rnn.models.cells import CELLS, Initial, build_cell
 from p_rnn.models.dropout import Dropout
 from p_rnn.models.inputs import (
     DenseRows,
@@ -25,7 +25,7 @@ from p_rnn.models.inputs import (
 from p_rnn.models.layers import Layers
 from p_rnn.models.network import Subnet
 from p_rnn.models.tables import Init, Table, uniform_
-from p_rnn.settings.config import Config
+from p_rnn.settings.config import Settings
 from p_rnn.settings.registry import lookup
 from p_rnn.streams import Streams
 
@@ -37,7 +37,7 @@ ID = "id"  # the name of the subnet over item ids; the others bear the names of 
 class Parts:
     """Makes the parts of a network; the initial weights of each come from a stream of its name."""
 
-    config: Config
+    config: Settings
     num_items: int
     streams: Streams
     features: Features
@@ -50,15 +50,13 @@ class Parts:
     @property
     def gates(self) -> int:
         """Gate inputs are gates * H wide."""
-        return check_cell(self.config.cell).gates
+        return lookup("cell", CELLS, self.config.cell.name).gates
 
     def weight(self, name: str) -> float:
         return self.config.subnet(name).weight
 
     def hidden_size(self, name: str) -> int:
-        size = self.config.subnet(name).hidden_size or self.config.hidden_size
-        assert size is not None
-        return size
+        return self.config.hidden_size_of(name)
 
     def id_input(self, hidden: int) -> nn.Module:
         """Gate inputs of item ids, as model.input says."""
@@ -72,8 +70,6 @@ class Parts:
     def embedded(self, view: nn.Module, name: str, hidden: int, dropped: bool) -> nn.Module:
         """A view of `embedding_size` dimensions and the projection behind it."""
         width, dropout = self.config.embedding_size, self.config.dropout_embedding
-        assert width is not None
-        assert dropout is not None
         return self.projected(view, width, name, hidden, dropout if dropped else 0.0)
 
     def projected(
@@ -89,8 +85,7 @@ class Parts:
         self, name: str, feature: BagFeature, width: int, key: str, gates: int
     ) -> PooledRows:
         """The view of a bag, over a table of its own."""
-        mode = self.config.pooling_mode or self.config.model.hyperparameters.pooling_mode
-        assert mode is not None
+        mode = self.config.pooling_mode
         table = self.table(feature.num_tokens, width, f"{name}/{key}", gates, padding=1)
         return PooledRows(feature, table, mode, self.streams.device)
 
@@ -111,8 +106,6 @@ class Parts:
         """The recurrent layers of a subnet."""
         config = self.config
         num_layers = config.subnet(name).num_layers or config.num_layers
-        assert num_layers is not None
-        assert config.dropout_hidden is not None
         initials = [
             Initial(f"{name}/{config.cell.name}{k}", self.streams, self.init_cell, self.cell_bias)
             for k in range(num_layers)
@@ -149,14 +142,12 @@ def one_hot(parts: Parts, hidden: int) -> nn.Module:
 
 def embedding(parts: Parts, hidden: int) -> nn.Module:
     """E_i W, E an embedding of the input alone."""
-    assert parts.config.embedding_size is not None
     table = parts.table(parts.num_items, parts.config.embedding_size, "id/embedding")
     return parts.embedded(ItemRows(table), ID, hidden, dropped=True)
 
 
 def shared(parts: Parts, hidden: int) -> nn.Module:
     """E_i W, E being the output matrix too: GRU4Rec's constrained embedding (P)."""
-    assert parts.config.embedding_size is not None
     parts.tied = parts.table(parts.num_items, parts.config.embedding_size, "shared/embedding")
     return parts.embedded(ItemRows(parts.tied), ID, hidden, dropped=True)
 
@@ -180,7 +171,6 @@ def direct_feature(parts: Parts, name: str, hidden: int) -> nn.Module:
 def embedded_feature(parts: Parts, name: str, hidden: int) -> nn.Module:
     """The same through `embedding_size` dimensions: pool(E[tokens]) W, or phi E W."""
     feature, width = parts.features[name], parts.config.embedding_size
-    assert width is not None
     view: nn.Module
     if isinstance(feature, BagFeature):
         view = parts.pooled(name, feature, width, "embedding", gates=1)

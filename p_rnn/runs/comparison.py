@@ -13,10 +13,10 @@ from p_rnn.baselines import (
     baselines_beside,
     beside,
     check_beside,
-    default_model,
     known_beside,
     make_baseline,
     make_oracles,
+    reads_features,
 )
 from p_rnn.baselines.ranker import Training
 from p_rnn.data.dataset import Dataset, Sessions
@@ -29,27 +29,27 @@ from p_rnn.models.network import PRNN
 from p_rnn.runs.fit import set_network
 from p_rnn.runs.runtime import use_device
 from p_rnn.settings.config import (
-    Config,
     EvaluateConfig,
     EvaluationConfig,
     EvaluationOverrides,
     PathsConfig,
+    Settings,
 )
 from p_rnn.settings.errors import UserError
-from p_rnn.settings.ranges import check_ranges
-from p_rnn.settings.resolve import check_evaluation
+from p_rnn.settings.resolve import check_evaluation, counts
+from p_rnn.settings.tree import check_ranges
 from p_rnn.streams import Streams
 from p_rnn.training.checkpoint import load_checkpoint
 
 
-def make_protocol(config: Config, num_items: int, training: Training) -> Protocol:
+def make_protocol(config: Settings, num_items: int, training: Training) -> Protocol:
     """What counts as a target for models trained on these sessions."""
     support = np.zeros(num_items, dtype=np.int64)
     support[: training.num_items] = training.support
     return Protocol(training.num_items, support, config.evaluation)
 
 
-def check_splits(config: Config, dataset: Dataset) -> None:
+def check_splits(config: Settings, dataset: Dataset) -> None:
     """Refuse held-out splits without a target before anything is trained.
 
     Raises:
@@ -62,7 +62,7 @@ def check_splits(config: Config, dataset: Dataset) -> None:
             check_targets(dataset.sessions(split), protocol, split)
 
 
-def load_features(config: Config, dataset: Dataset, pooled: bool = False) -> dict[str, Feature]:
+def load_features(config: Settings, dataset: Dataset, pooled: bool = False) -> dict[str, Feature]:
     """The features that the model reads, by name; empty for a model without.
 
     Args:
@@ -85,14 +85,14 @@ def load_features(config: Config, dataset: Dataset, pooled: bool = False) -> dic
 
 
 def features_beside(
-    config: Config, dataset: Dataset, features: dict[str, Feature]
+    config: Settings, dataset: Dataset, features: dict[str, Feature]
 ) -> dict[str, Feature]:
     """What the baselines beside a model read: its own features, or all that the data set has.
 
     Raises:
         UserError: a baseline reads features, and there are none.
     """
-    readers = [name for name in beside(config) if default_model(name).feature_input is not None]
+    readers = [name for name in beside(config) if reads_features(name)]
     if features or not readers:
         return features
     if not has_features(config.dataset, config.paths, dataset):
@@ -125,7 +125,7 @@ class Comparison:
 
 def compare(
     ranker: Any,
-    config: Config,
+    config: Settings,
     dataset: Dataset,
     split: str,
     device: torch.device,
@@ -185,7 +185,7 @@ def evaluate_checkpoint(settings: EvaluateConfig) -> tuple[dict[str, Any], Evalu
                 "settings have changed since; restore them or train again"
             )
     read, with_validation = features_beside(config, dataset, features), content["with_validation"]
-    if config.model.family == "counts":
+    if counts(config.model.name):
         training = training_of(dataset, features, device, with_validation)
         ranker = make_baseline(config, training)
     else:

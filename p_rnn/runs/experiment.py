@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from p_rnn.baselines import check_baseline, check_beside
+from p_rnn.baselines import check_beside
 from p_rnn.data.prepare import prepare
 from p_rnn.evaluation.ranks_file import RANKS, write_ranks
 from p_rnn.evaluation.report import describe
@@ -17,19 +17,15 @@ from p_rnn.runs.comparison import check_splits, compare, load_features
 from p_rnn.runs.jobs import CountingJob, Job, TrainingJob
 from p_rnn.runs.resuming import check_resume
 from p_rnn.runs.runtime import environment, use_device, write_json
-from p_rnn.settings.config import Config
-from p_rnn.settings.registry import lookup, settings_for
-from p_rnn.settings.resolve import resolve
+from p_rnn.settings.config import Config, Settings
+from p_rnn.settings.resolve import counts, resolve
+from p_rnn.settings.tree import plain
 from p_rnn.tracking import Tracker
-from p_rnn.training.losses import build_loss
-from p_rnn.training.optimizers import OPTIMIZERS
-from p_rnn.training.schedules import SCHEDULES
-from p_rnn.training.strategies import build_strategy
 
 log = logging.getLogger(__name__)
 
 
-def train(config: Config, folder: Path | str) -> dict[str, Any]:
+def train(given: Config, folder: Path | str) -> dict[str, Any]:
     """Prepare the data, train, choose the best epoch, test, and write it all into `folder`.
 
     Returns:
@@ -38,8 +34,8 @@ def train(config: Config, folder: Path | str) -> dict[str, Any]:
     Raises:
         UserError: settings or data that a user can mend; `folder` then has no metrics.json.
     """
-    started, pooled = time.perf_counter(), config.pooling_mode is not None
-    config = resolve(config)
+    started, pooled = time.perf_counter(), given.pooling_mode is not None
+    config = resolve(given)
     check_names(config)
     if config.resume is not None:
         check_resume(Path(config.resume), config)
@@ -55,7 +51,7 @@ def train(config: Config, folder: Path | str) -> dict[str, Any]:
     try:
         job: Job
         what = (config, dataset, features, folder, device)
-        if config.model.family == "counts":
+        if counts(config.model.name):
             job = CountingJob(*what)
         else:
             job = TrainingJob(*what, tracker=tracker)
@@ -96,7 +92,7 @@ def train(config: Config, folder: Path | str) -> dict[str, Any]:
         results=results,
         dataset={key: value for key, value in dataset.manifest.items() if key != "settings"},
         environment=environment(device),
-        config=asdict(config),
+        config=plain(config),
     )
     write_ranks(folder / RANKS, tested.ranks)
     write_json(folder / "metrics.json", metrics)
@@ -105,19 +101,12 @@ def train(config: Config, folder: Path | str) -> dict[str, Any]:
     return metrics
 
 
-def check_names(config: Config) -> None:
+def check_names(config: Settings) -> None:
     """Refuse unknown names and parameters without effect before anything takes time.
 
     Raises:
         UserError: with the nearest known name, or what the chosen loss or optimizer takes.
     """
     check_beside(config.evaluation.baselines, plain=True)
-    if config.model.family == "counts":
-        check_baseline(config)
-        return
-    check_model(config)
-    build_strategy(config.strategy)
-    build_loss(config.loss)
-    optimizer = lookup("optimizer", OPTIMIZERS, config.optimizer.name)
-    settings_for("optimizer", optimizer, config.optimizer)
-    lookup("schedule", SCHEDULES, config.schedule.name)
+    if not counts(config.model.name):
+        check_model(config)

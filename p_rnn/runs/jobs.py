@@ -18,7 +18,7 @@ from p_rnn.models.architectures import build_network
 from p_rnn.runs.comparison import make_protocol, training_of
 from p_rnn.runs.fit import History, fit, load_network, network_content
 from p_rnn.runs.resuming import resume
-from p_rnn.settings.config import Config
+from p_rnn.settings.config import Settings
 from p_rnn.streams import Streams
 from p_rnn.tracking import Tracker
 from p_rnn.training.checkpoint import save_checkpoint
@@ -38,7 +38,7 @@ class Job(ABC):
 
     def __init__(
         self,
-        config: Config,
+        config: Settings,
         dataset: Dataset,
         features: dict[str, Feature],
         folder: Path,
@@ -164,7 +164,7 @@ class CountingJob(Job):
     """Fits a baseline; its checkpoint says from what, as counting again is faster than reading."""
 
     def fit(self) -> Any:
-        if self.config.seed != Config().seed:
+        if self.config.seed:
             name = self.config.model.name
             log.info("seed=%d has no effect: %s only counts", self.config.seed, name)
         return self._fit("best.pt", with_validation=False)

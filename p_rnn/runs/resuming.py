@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from p_rnn.runs.fit import History, learners_of, save_best, set_network
-from p_rnn.settings.config import Config
+from p_rnn.settings.config import Settings
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.stored import refuse_difference
 from p_rnn.training.checkpoint import HEADER, load_checkpoint, save_checkpoint
@@ -16,7 +16,7 @@ from p_rnn.training.trainer import Trainer
 log = logging.getLogger(__name__)
 
 
-def check_resume(path: Path, config: Config) -> None:
+def check_resume(path: Path, config: Settings) -> None:
     """Refuse to go on from a checkpoint of other settings, before anything takes time.
 
     Raises:
@@ -25,8 +25,7 @@ def check_resume(path: Path, config: Config) -> None:
     stored, content = load_checkpoint(path)
     if "optimizer" not in content:
         raise UserError(f"resume={path} cannot be trained on; give the run's checkpoints/last.pt")
-    free = ("num_epochs", "early_stopping.patience", "evaluation.baselines")
-    refuse_difference(f"resume={path}", stored, config, free)
+    refuse_difference(f"resume={path}", stored, config, resuming=True)
 
 
 def resume(path: Path, trainer: Trainer, extra: dict[str, Any], checkpoints: Path) -> History:

@@ -19,7 +19,7 @@ from p_rnn.runs.sweeps import list_failures
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.hydra_glue import load_config
 from p_rnn.settings.registry import suggest
-from p_rnn.settings.resolve import resolve
+from p_rnn.settings.resolve import counts, resolve
 
 # ruff: noqa: UP045  (OmegaConf reads Optional[...] on every Python that we support)
 log = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ class _Row:
         self.trials = study.trials if row.trials is None else row.trials
         model = f"model={row.model or name}"
         self.overrides = [*study.overrides, model, *row.overrides, *overrides]
-        self.counts = load_config(model).model.family == "counts"
+        self.counts = counts(load_config(model).model.name)
         self.refused = False  # a run that has finished with other settings
 
     def check(self) -> None:

@@ -1,352 +1,421 @@
-"""The typed tree of settings: the only place where a setting and its range are declared.
+"""The typed tree of settings: every section, its defaults, ranges and roles.
 
-The same tree serves Hydra (as a schema), Python callers (`train(Config(...))`) and checkpoints (as
-plain dicts). Everywhere, null means "not given": the model's own default, or a rule that is off.
-`p_rnn.settings.resolve` fills the nulls, and refuses what is impossible or would have no effect.
+`Config` is what somebody gave: a hyper-parameter that is null is not given. `Settings` is what
+runs: every value is there (`p_rnn.settings.resolve`). Both come from the one declaration below; a
+null that stays is a rule or a limit that is off. Parameters of losses, optimizers, cells,
+schedules, baselines, readers and kinds of features are declared by the class or function that
+takes them (`p_rnn.settings.components`), and lie in `parameters`, under the keys `loss.bpreg` and
+so on.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, ClassVar, Optional, Self, Union
 
 from omegaconf import MISSING
+
+from p_rnn.settings.declare import choice, number, setting
 
 # ruff: noqa: UP007, UP045  (OmegaConf reads Optional and Union on every Python that we support)
 
 CONF = Path(__file__).resolve().parents[2] / "conf"  # YAML files that settings are composed from
 
 
-def number(default: Any, low: float | None = None, high: float | None = None, **more: Any) -> Any:
-    """A numeric setting within low <= value <= high; `above` and `below` are the open bounds."""
-    return field(default=default, metadata={"low": low, "high": high, **more})
+@dataclass
+class Open:
+    """A section whose other keys are the parameters of what is chosen by name."""
+
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, **given: Any) -> Self:
+        """The section with these settings and parameters, as they stand side by side in YAML."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        parameters = {key: value for key, value in given.items() if key not in known}
+        settings = {key: value for key, value in given.items() if key in known}
+        return cls(parameters, **settings)
+
+    def but(self, **given: Any) -> Self:
+        """The same section with other settings or parameters."""
+        now = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return self.of(**now.pop("parameters") | now | given)
 
 
-def choice(default: str | None, *options: str, **more: Any) -> Any:
-    """A setting that takes one of a few words."""
-    return field(default=default, metadata={"options": options, **more})
+@dataclass
+class Component(Open):
+    """Something chosen by name, and its parameters; without a name, the model's own."""
+
+    name: Optional[str] = None
 
 
-def later() -> Any:
-    """A setting that older versions did not have. Where it is null, prepared data and checkpoints
-    of these versions stay valid (`p_rnn.data.prepare.fingerprinted`)."""
-    return field(default=None, metadata={"later": True})
+def component(name: str, **parameters: Any) -> Component:
+    """`component("bpr_max", bpreg=0.5)`."""
+    return Component(parameters, name)
 
 
 # --- data ---------------------------------------------------------------------------------------
 
 
 @dataclass
-class ColumnsConfig:
-    """Names of the columns of an event table."""
+class FeatureConfig(Open):
+    """A feature of items: where its values come from, and its kind (p_rnn/data/features/)."""
 
-    # Of the session, or of the visitor whose stream session_gap_s cuts; a list of columns whose
-    # values name it together
-    session: Any = "session"
-    item: str = "item"
-    time: Optional[str] = "time"  # null: the order of the lines is the order in time
-    event_type: Optional[str] = None
-    history: Optional[str] = later()  # a list of the items before `item`: a row is a session
-
-
-@dataclass
-class ItemTableConfig:
-    """A table of items: one column of item ids, the others are properties."""
-
-    path: Optional[str] = None  # relative to paths.raw; null: there is no such table
-    item: str = "item"
-    columns: Optional[list[str]] = None  # null: all others
-    list_separator: Optional[str] = None  # splits the values of multi-valued columns
-    list_columns: Optional[list[str]] = None  # the multi-valued columns
-    # Where items have several rows: refuse rows that disagree, or let the last one count
-    on_conflict: Optional[str] = choice(None, "error", "last", later=True)
-    # Of text files; null: as those of the events (names: the first line has them)
-    separator: Optional[str] = later()
-    quoting: Optional[str] = choice(None, "double", "backslash", "none", later=True)
-    encoding: Optional[str] = later()
-    names: Optional[list[str]] = field(default=None, metadata={"later": True})
-
-
-@dataclass
-class SyntheticConfig:
-    """The embedded world (p_rnn/synthetic/world.py)."""
-
-    num_events: int = number(180_000, low=1000, high=1_000_000_000)
-    num_items: int = number(10_000, low=100)
-    num_intents: int = number(32, low=1, high=1000)
-    num_days: int = number(10, low=3, high=100)  # the last one tests, the one before validates
-    mean_session_length: float = number(10.0, low=2, high=20)  # events
-    seed: int = number(0, low=0)
-
-
-@dataclass
-class ReaderConfig:
-    """Settings of the readers; each reader takes some and refuses the others."""
-
-    path: Optional[str] = None  # file, folder or zip of the events, relative to paths.raw
-    columns: Optional[ColumnsConfig] = None
-    names: Optional[list[str]] = field(
-        default=None, metadata={"later": True}
-    )  # of the columns of text files without a header
-    separator: Optional[str] = None  # null: "," for .csv, a tab for .tsv
-    # Whether fields may stand in double quotes, and how a quote is written inside: "" or \\"
-    quoting: Optional[str] = choice(None, "double", "backslash", "none", later=True)
-    encoding: Optional[str] = later()  # of text files; null: utf-8
-    missing_ids: Optional[str] = choice(None, "error", "drop", later=True)
-    where: Optional[str] = later()  # keep only these rows, as "rating >= 4"
-    time_unit: Optional[str] = choice(None, "s", "ms", "us", "ns", "iso")
-    item_table: Optional[ItemTableConfig] = None
-    properties: Optional[list[str]] = None  # of items, besides those that are always read
-    download: Optional[bool] = None  # fetch the public files when they are missing
-    synthetic: Optional[SyntheticConfig] = None
-
-
-@dataclass
-class FeatureConfig:
-    """A feature of items: its values, its kind and how they are fitted (p_rnn/data/features/)."""
-
-    kind: Optional[str] = choice(  # null: that of the property's values
-        None, "vector", "number", "category", "tags", "text", "hashed"
+    kind: Optional[str] = setting(
+        None, "vector, number, category, tags, text or hashed; null: that of the values"
     )
-    # Properties of the item table, or columns of `file`; null: the one of the feature's own name
-    columns: Optional[list[str]] = None
-    file: Optional[str] = None  # relative to paths.raw; null: the item table
-    item: Optional[str] = None  # of `file`: the column of item ids, default "item"
-    ids: Optional[str] = None  # the item ids of the rows of a .npy or .safetensors file
-    separator: Optional[str] = None  # of the values in a text column; null: blanks
-    column_separator: Optional[str] = later()  # of `file`; null: "," for .csv, a tab for .tsv
-    quoting: Optional[str] = choice(None, "double", "backslash", "none", later=True)  # of `file`
-    encoding: Optional[str] = later()  # of `file`; null: utf-8
-    normalize: Optional[bool] = None  # vector: each to length 1
-    log: Optional[bool] = None  # number: log(1 + x) before scaling
-    ngrams: Optional[int] = number(None, low=1, high=3)  # text: up to so many words; 2
-    stop_words: Optional[bool] = None  # text: leave out the common English ones; true
-    min_df: Optional[int] = number(None, low=1)  # text, category, tags: items with the token; 1
-    max_df: Optional[float] = number(None, above=0, high=1)  # text: share of items with it; 1
-    max_tokens: Optional[int] = number(None, low=1)  # text, category, tags: the most frequent
-    num_buckets: Optional[int] = number(None, low=2)  # hashed
+    columns: Optional[list[str]] = setting(
+        None, "properties of the item table, or columns of `file`; null: the feature's own name"
+    )
+    file: Optional[str] = setting(None, "relative to paths.raw; null: the item table")
+    item: Optional[str] = setting(None, "column of item ids in `file`; null: item")
+    ids: Optional[str] = setting(None, "item ids of the rows of a .npy or .safetensors file")
+    column_separator: Optional[str] = setting(
+        None, "of `file`; null: a comma for .csv, a tab for .tsv", later=True
+    )
+    quoting: Optional[str] = choice(
+        None, "double", "backslash", "none", help="of `file`: how quotes are written", later=True
+    )
+    encoding: Optional[str] = setting(None, "of `file`; null: utf-8", later=True)
 
 
 @dataclass
-class DatasetConfig(ReaderConfig):
+class DatasetConfig(Open):
     """Where events come from, and the rules of `prepare`, in the order in which they act."""
 
-    features: dict[str, FeatureConfig] = field(default_factory=dict)  # {}: one per property
-
-    name: str = "unnamed"
-    reader: str = "table"
-    source: str = ""  # where a person gets the raw files; printed when they are missing
-    duplicates: str = choice("error", "error", "drop", "keep")  # same session, item, time and type
-    event_types: Optional[list[str]] = None  # keep only these
-    time_range: Optional[list[str]] = (
-        None  # [from, to) in UTC; of a session, its first event counts
+    name: str = setting("unnamed", "names the folder of the prepared data", role="output")
+    reader: str = setting("table", "what reads the raw files")
+    source: str = setting(
+        "", "where to get the raw files; shown if they are missing", role="output"
+    )
+    features: dict[str, FeatureConfig] = setting(
+        dict, "features of items by name; {}: one per property of the item table", items=True
+    )
+    duplicates: str = choice(
+        "error", "error", "drop", "keep", help="rows of equal session, item, time and type"
+    )
+    event_types: Optional[list[str]] = setting(None, "keep only these; null: all")
+    time_range: Optional[list[str]] = setting(
+        None, "[from, to) in UTC; of a session, its first event counts"
     )
     session_gap_s: Optional[float] = number(
-        None, above=0
-    )  # cut a visitor's stream at longer pauses
-    drop_repeats: Union[bool, str] = False  # immediate repeats of an item; all: every one
-    min_session_length: Optional[int] = number(2, low=1)
-    min_item_support: Optional[int] = number(5, low=1)
-    max_session_length: Optional[int] = number(None, low=2)
-    # Longer ones are dropped (bots), cut down to their latest events, or cut into sessions
-    long_sessions: Optional[str] = choice(None, "drop", "truncate", "split", later=True)
-    split: str = choice("time", "time", "leave_one_out", "given")
-    valid_path: Optional[str] = later()  # split=given: files beside `path`, which trains
-    test_path: Optional[str] = later()
-    validation: bool = True  # set a validation split aside as well
-    test_days: Optional[float] = number(None, above=0)  # split=time only
-    straddling: Optional[str] = choice(None, "whole", "truncate")  # split=time only
+        None, "cut a visitor's stream at pauses longer than this", above=0
+    )
+    drop_repeats: Union[bool, str] = setting(
+        False, "true: immediate repeats of an item; all: every repeat in a session"
+    )
+    min_session_length: Optional[int] = number(2, "shorter sessions are dropped", low=1)
+    min_item_support: Optional[int] = number(5, "items with fewer events are dropped", low=1)
+    max_session_length: Optional[int] = number(None, "longer sessions: see long_sessions", low=2)
+    long_sessions: Optional[str] = choice(
+        None,
+        "drop",
+        "truncate",
+        "split",
+        later=True,
+        help="drop them (default), keep the latest events, or cut them into several",
+    )
+    split: str = choice("time", "time", "leave_one_out", "given", help="how test events are chosen")
+    valid_path: Optional[str] = setting(
+        None, "split=given: file of the validation split", later=True
+    )
+    test_path: Optional[str] = setting(None, "split=given: file of the test split", later=True)
+    validation: bool = setting(True, "set a validation split aside as well")
+    test_days: Optional[float] = number(None, "split=time: length of the test split", above=0)
+    straddling: Optional[str] = choice(
+        None,
+        "whole",
+        "truncate",
+        help="split=time: sessions across the cut go by their first event, or are cut",
+    )
 
 
 # --- model and training -------------------------------------------------------------------------
 
 
-@dataclass
-class LossConfig:
-    """A loss and its parameters; a parameter that the loss does not take must stay null."""
-
-    name: Optional[str] = None  # null: the model's own
-    elu_param: Optional[float] = number(None, low=0)
-    bpreg: Optional[float] = number(None, low=0)
-    logq: Optional[float] = number(None, low=0)
-    output: Optional[str] = choice(None, "linear", "tanh")
+class Filled:
+    """A section whose nulls are filled by `resolve`: null means that the default applies."""
 
 
 @dataclass
-class OptimizerConfig:
-    """An optimizer and its parameters."""
+class Hyperparameters(Filled):
+    """What people sweep, under RecBole's names. Zero where the chosen combination has no use."""
 
-    name: Optional[str] = None  # null: the model's own
-    momentum: Optional[float] = number(None, low=0, below=1)
-    weight_decay: Optional[float] = number(None, low=0)  # of the rows that an update touches
-    beta1: Optional[float] = number(None, low=0, below=1)
-    beta2: Optional[float] = number(None, low=0, below=1)
-    eps: Optional[float] = number(None, above=0)
-
-
-@dataclass
-class Hyperparameters:
-    """What people sweep, under RecBole's names; null = the model's own default."""
-
-    learning_rate: Optional[float] = number(None, above=0)
-    num_layers: Optional[int] = number(None, low=1)
-    hidden_size: Optional[int] = number(None, low=1)
-    embedding_size: Optional[int] = number(None, low=1)  # null: hidden_size
-    dropout_prob: Optional[float] = number(None, low=0, below=1)  # sets the two below
-    dropout_embedding: Optional[float] = number(None, low=0, below=1)
-    dropout_hidden: Optional[float] = number(None, low=0, below=1)
-    batching: Optional[str] = choice(None, "session_parallel", "sequences")
-    batch_size: Optional[int] = number(None, low=1)  # parallel sessions; of sequences: targets
-    window: Optional[int] = number(None, low=1)  # batching=sequences: events read for a target
-    stride: Optional[int] = number(None, low=1)  # batching=sequences: targets of a window
-    # Over the tokens of an item; filled in where it is used, as only the data tell if it matters
-    pooling_mode: Optional[str] = choice(None, "sum", "mean", "max")
-    negatives: Optional[str] = choice(None, "sampled", "full", "uniform_one")
-    num_negatives: Optional[int] = number(None, low=0)  # additional samples a step
-    sample_alpha: Optional[float] = number(None, low=0)  # P(sample) ~ support^alpha
-    num_epochs: Optional[int] = number(None, low=1)
-
-
-@dataclass
-class BaselineConfig:
-    """Parameters of models that count; those that a model does not take must stay null."""
-
-    neighbours: Optional[int] = number(None, low=1)  # items, or sessions of v_sknn
-    shrinkage: Optional[float] = number(None, low=0)  # sessions added to every item's
-    sample_size: Optional[int] = number(None, low=1)  # latest sessions that are compared
-    idf: Optional[float] = number(None, low=0)  # power of idf in the scores; 0 = without
-    repeats: Optional[bool] = None  # whether items of the session itself are recommended
-    half_life_days: Optional[float] = number(None, above=0)  # of an event's weight
-    steps: Optional[int] = number(None, low=1)  # events after an item that count as followers
-    similar_items: Optional[int] = number(None, low=1)  # by their features
-    backoff: Optional[float] = number(None, low=0)  # events that the features stand for
+    learning_rate: float = number(0.05, "step size of the optimizer", above=0, role="training")
+    num_layers: int = number(1, "recurrent layers of a subnet", low=1, role="model")
+    hidden_size: int = number(100, "hidden units of a subnet", low=1, role="model")
+    embedding_size: int = number(
+        0, "width of item (and feature) embeddings; default: hidden_size", low=1, role="model"
+    )
+    dropout_embedding: float = number(0.0, "dropout on embeddings", low=0, below=1, role="model")
+    dropout_hidden: float = number(
+        0.0, "dropout on each layer's output", low=0, below=1, role="model"
+    )
+    batching: str = choice(
+        "session_parallel",
+        "session_parallel",
+        "sequences",
+        role="training",
+        help="walk sessions side by side, or read windows of events",
+    )
+    batch_size: int = number(
+        64, "parallel sessions; with batching=sequences: targets", low=1, role="training"
+    )
+    window: int = number(50, "batching=sequences: events read for a target", low=1, role="training")
+    stride: int = number(25, "batching=sequences: targets of a window", low=1, role="training")
+    pooling_mode: str = choice(
+        "sum", "sum", "mean", "max", help="how the tokens of an item are joined", role="model"
+    )
+    negatives: str = choice(
+        "sampled",
+        "sampled",
+        "full",
+        "uniform_one",
+        role="training",
+        help="sampled, the whole catalogue, or one uniform negative per example",
+    )
+    num_negatives: int = number(2048, "additional sampled negatives a step", low=0, role="training")
+    sample_alpha: float = number(0.5, "P(sample) ~ support^alpha", low=0, role="training")
+    num_epochs: int = number(
+        10, "passes in which each subnet learns", low=1, role="training", grows=True
+    )
 
 
 @dataclass
-class EarlyStoppingConfig:
-    # Of validation; it chooses the best checkpoint. null: recall at the largest cutoff
-    metric: Optional[str] = None
-    patience: Optional[int] = number(None, low=1)  # epochs without a better one; null = never stop
+class ModelConfig:
+    """An architecture or baseline; null: as the model has it."""
 
-
-@dataclass
-class InputConfig:
-    """How items enter the networks; null: the architecture does not read them so."""
-
-    input: Optional[str] = choice(None, "one_hot", "embedding", "shared")  # ids
-    feature_input: Optional[str] = choice(None, "direct", "embedding")  # features
-
-
-@dataclass
-class ModelConfig(InputConfig):
-    """An architecture and its own defaults."""
-
-    name: str = "id_only"
-    # Networks with GRUs; factors of items alone; or counts, from which nothing is trained
-    family: str = choice("recurrent", "recurrent", "factors", "counts")
-    baseline: BaselineConfig = field(default_factory=BaselineConfig)
-    hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
-    loss: LossConfig = field(default_factory=LossConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
+    name: str = setting("id_only", "architecture or baseline", column=True)
+    input: Optional[str] = choice(
+        None,
+        "one_hot",
+        "embedding",
+        "shared",
+        help="how item ids enter; shared: one matrix for input and output",
+    )
+    feature_input: Optional[str] = choice(
+        None, "direct", "embedding", help="features times W, or through an embedding first"
+    )
 
 
 @dataclass
 class SubnetConfig:
-    """What one subnet has of its own; null = as all."""
+    """What one subnet has of its own; null: as all."""
 
-    hidden_size: Optional[int] = number(None, low=1)
-    num_layers: Optional[int] = number(None, low=1)
-    # Of its score; where one GRU reads everything, of its part of the input
-    weight: float = 1.0
-    num_epochs: Optional[int] = number(None, low=1)
-
-
-@dataclass
-class CellConfig:
-    """A recurrent cell; a setting that it does not read must stay null."""
-
-    name: str = "gru"
-    # gru: after = torch.nn.GRUCell (null); before = the reset gate acts on h ahead of U_n
-    reset: Optional[str] = choice(None, "after", "before")
+    hidden_size: Optional[int] = number(None, "null: as all", low=1)
+    num_layers: Optional[int] = number(None, "null: as all", low=1)
+    weight: float = setting(1.0, "of its score; where one GRU reads all, of its part of the input")
+    num_epochs: Optional[int] = number(None, "null: as all", low=1)
 
 
 @dataclass
-class ScheduleConfig:
+class ScheduleConfig(Component):
     """How the learning rate goes over the epochs of a run (of a stage, with strategy=residual)."""
 
-    name: str = "constant"
-    warmup_epochs: float = number(0.0, low=0)  # in which it rises from zero
+    warmup_epochs: float = number(0.0, "epochs in which it rises from zero", low=0)
 
 
 @dataclass
-class StrategyConfig:
-    """Which subnet learns when."""
+class EarlyStoppingConfig(Filled):
+    """When training stops, and which checkpoint is the best."""
 
-    name: str = "simultaneous"
+    metric: str = setting("", "of validation; default: recall at the largest cutoff")
+    patience: Optional[int] = number(
+        None, "epochs without a better one; null: the model's own", low=1, grows=True, networks=True
+    )
 
 
 @dataclass
 class EvaluationConfig:
-    cutoffs: list[int] = field(default_factory=lambda: [1, 5, 10, 20])
-    ties: str = choice("conservative", "standard", "conservative", "median")
-    cold_items: str = choice("drop", "drop", "keep")
-    most_popular: Optional[int] = number(None, low=1)  # rank against only these; null = all items
-    baselines: list[str] = field(default_factory=lambda: ["pop", "session_pop"])
+    """What is measured, and how."""
+
+    cutoffs: list[int] = setting(
+        lambda: [1, 5, 10, 20], "K of Recall@K, MRR@K and NDCG@K", figures=True
+    )
+    ties: str = choice(
+        "conservative",
+        "standard",
+        "conservative",
+        "median",
+        help="tied items count as none, all or half of them ahead",
+    )
+    cold_items: str = choice("drop", "drop", "keep", help="targets without training events")
+    most_popular: Optional[int] = number(None, "rank against only these; null: all items", low=1)
+    baselines: list[str] = setting(
+        lambda: ["pop", "session_pop"], "measured beside the model", figures=True, grows=True
+    )
 
 
 @dataclass
 class TrackingConfig:
-    log_every: int = number(100, low=1)  # updates between TensorBoard points and checks for NaN
-    tensorboard: bool = True
-    progress: bool = True  # progress bars
+    """What a run tells while it runs."""
+
+    log_every: int = number(100, "updates between TensorBoard points and checks for NaN", low=1)
+    tensorboard: bool = setting(True, "write TensorBoard events")
+    progress: bool = setting(True, "show progress bars")
 
 
 @dataclass
 class PathsConfig:
-    raw: str = "data/raw"
-    prepared: str = "data/prepared"
+    """Folders."""
+
+    raw: str = setting("data/raw", "raw files; P_RNN_RAW_DATA sets it")
+    prepared: str = setting("data/prepared", "prepared data sets")
+
+
+def chosen(default: str | None, help: str, **known: Any) -> Any:
+    """A component chosen by name."""
+    return setting(lambda: Component({}, default), help, **known)
+
+
+def embedded() -> DatasetConfig:
+    """The embedded world, which needs no files."""
+    world = {"name": "synthetic", "reader": "synthetic", "synthetic": {}}
+    return DatasetConfig.of(**world, min_item_support=None, test_days=1.0)
 
 
 @dataclass
-class Config(Hyperparameters):
-    """Everything that `p_rnn.runs.experiment.train` depends on."""
+class Settings(Hyperparameters):
+    """What runs: everything that `p_rnn.runs.experiment.train` depends on."""
 
-    dataset: DatasetConfig = field(default_factory=DatasetConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    selected_features: Optional[list[str]] = None  # null: all that the data set has
-    subnets: dict[str, SubnetConfig] = field(default_factory=dict)  # by name: id, or a feature
-    strategy: StrategyConfig = field(default_factory=StrategyConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    loss_type: Optional[str] = choice(None, "CE", "BPR")  # RecBole's word for loss and negatives
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    clip_norm: Optional[float] = number(None, above=0)  # of all gradients together, at most
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    # Decay of an exponential moving average of the weights, which is what is evaluated and kept
-    ema: Optional[float] = number(None, above=0, below=1)
-    cell: CellConfig = field(default_factory=CellConfig)
-    baseline: BaselineConfig = field(default_factory=BaselineConfig)
-    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
-    train_on_validation: bool = False  # test a model trained on both, for the best number of epochs
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    paths: PathsConfig = field(default_factory=PathsConfig)
-    seed: int = number(0, low=0)
-    device: str = "auto"
-    num_threads: Optional[int] = number(None, low=1)  # of the CPU; null = PyTorch's choice
-    # Of matrix products on a GPU: high = TF32, medium = bfloat16 where the library has it
-    matmul_precision: str = choice("highest", "highest", "high", "medium")
-    # The training step. never: the plain one; always: C++ on a CPU, torch.compile on a GPU;
-    # products: C++, but the products of scores by PyTorch; graph: a CUDA graph; auto: the quickest
-    compile: str = choice("auto", "auto", "always", "products", "graph", "never")
-    plugins: Optional[list[str]] = None  # modules that register models, cells, losses, ... of yours
-    resume: Optional[str] = None  # a last.pt to go on from
-    sweep_name: Optional[str] = None  # folder of a multirun; null = the time
+    dataset: DatasetConfig = setting(embedded, "data set", role="data")
+    model: ModelConfig = setting(ModelConfig, "model", role="model")
+    selected_features: Optional[list[str]] = setting(
+        None, "features that the model reads; null: all that the data set has", role="model"
+    )
+    subnets: dict[str, SubnetConfig] = setting(
+        dict,
+        "what subnets have of their own, by name: id, or a feature",
+        networks=True,
+        role="model",
+    )
+    cell: Component = chosen("gru", "recurrent cell", networks=True, role="model")
+    baseline: dict[str, Any] = setting(dict, "parameters of a model that counts", role="model")
+    strategy: Component = chosen(
+        "simultaneous", "which subnet learns when", networks=True, role="training", column=True
+    )
+    loss: Component = chosen(None, "loss over the candidates", networks=True, role="training")
+    loss_type: Optional[str] = choice(
+        None,
+        "CE",
+        "BPR",
+        networks=True,
+        role="training",
+        help="RecBole's word: CE = cross_entropy with negatives=full, BPR = bpr with uniform_one",
+    )
+    dropout_prob: Optional[float] = number(
+        None,
+        "sets dropout_embedding and dropout_hidden",
+        low=0,
+        below=1,
+        networks=True,
+        role="model",
+    )
+    optimizer: Component = chosen(None, "optimizer", networks=True, role="training")
+    clip_norm: Optional[float] = number(
+        None, "largest norm of all gradients together", above=0, networks=True, role="training"
+    )
+    schedule: ScheduleConfig = setting(
+        lambda: ScheduleConfig({}, "constant"),
+        "of the learning rate",
+        networks=True,
+        role="training",
+    )
+    ema: Optional[float] = number(
+        None,
+        "decay of an average of the weights, which is then evaluated and kept",
+        above=0,
+        below=1,
+        networks=True,
+        role="training",
+    )
+    early_stopping: EarlyStoppingConfig = setting(
+        EarlyStoppingConfig, "when to stop", role="training"
+    )
+    train_on_validation: bool = setting(
+        False, "test a model trained on both, for the best number of epochs", role="evaluation"
+    )
+    evaluation: EvaluationConfig = setting(EvaluationConfig, "what is measured", role="evaluation")
+    tracking: TrackingConfig = setting(TrackingConfig, "what a run tells", role="output")
+    paths: PathsConfig = setting(PathsConfig, "folders", role="machine")
+    seed: int = number(0, "fixes every random number", low=0, role="training", column=True)
+    device: str = setting("auto", "auto, cpu or cuda", role="machine")
+    num_threads: Optional[int] = number(
+        None, "of the CPU; null: PyTorch's choice", low=1, role="machine"
+    )
+    matmul_precision: str = choice(
+        "highest",
+        "highest",
+        "high",
+        "medium",
+        networks=True,
+        role="machine",
+        help="of a GPU: high = TF32, medium = bfloat16 where the library has it",
+    )
+    compile: str = choice(
+        "auto",
+        "auto",
+        "always",
+        "products",
+        "graph",
+        "never",
+        networks=True,
+        role="machine",
+        help="the training step: plain (never), C++ or torch.compile (always), C++ but the "
+        "products of scores (products), a CUDA graph (graph), or the quickest (auto)",
+    )
+    plugins: Optional[list[str]] = setting(
+        None, "modules that register models, cells, losses, ... of yours", role="machine"
+    )
+    resume: Optional[str] = setting(None, "a last.pt to go on from", networks=True, role="output")
+    sweep_name: Optional[str] = setting(None, "folder of a multirun; null: the time", role="output")
 
     def subnet(self, name: str) -> SubnetConfig:
         """What a subnet has of its own."""
         return self.subnets.get(name, SubnetConfig())
+
+    def hidden_size_of(self, name: str) -> int:
+        """The hidden units of a subnet."""
+        return self.subnet(name).hidden_size or self.hidden_size
+
+
+def _given(cls: type[Any]) -> type[Any]:
+    """The class of what is given: where null means that the default applies, it is the default."""
+    hints, made = typing.get_type_hints(cls), []
+    for f in dataclasses.fields(cls):
+        hint = hints[f.name]
+        default: dict[str, Any] = {"default": f.default, "default_factory": f.default_factory}
+        if dataclasses.is_dataclass(hint) and issubclass(hint, Filled):  # type: ignore[arg-type]
+            hint = _given(hint)  # type: ignore[arg-type]
+            default = {"default_factory": hint}
+        elif cls is not Settings or f.name in Hyperparameters.__dataclass_fields__:
+            hint, default = Optional[hint], {"default": None}
+        made.append((f.name, hint, field(**default, metadata=f.metadata)))
+    name = "Config" if cls is Settings else f"Given{cls.__name__}"
+    given = dataclasses.make_dataclass(name, made)
+    given.__module__ = __name__
+    return given
+
+
+if TYPE_CHECKING:
+
+    class Config:
+        """What somebody gave: `Settings` in which a null hyper-parameter is not given."""
+
+        __dataclass_fields__: ClassVar[dict[str, Any]]
+
+        def __init__(self, **given: Any) -> None: ...
+
+        def __getattr__(self, name: str) -> Any: ...
+
+        def __setattr__(self, name: str, value: Any) -> None: ...
+
+else:
+    Config = _given(Settings)
+    Config.__doc__ = "What somebody gave: `Settings` in which a null hyper-parameter is not given."
 
 
 # --- the other scripts --------------------------------------------------------------------------
@@ -354,32 +423,32 @@ class Config(Hyperparameters):
 
 @dataclass
 class PrepareConfig:
-    """scripts/prepare.py"""
+    """Settings of `prepare`."""
 
-    dataset: DatasetConfig = field(default_factory=DatasetConfig)
-    paths: PathsConfig = field(default_factory=PathsConfig)
+    dataset: DatasetConfig = setting(DatasetConfig, "data set", role="data")
+    paths: PathsConfig = setting(PathsConfig, "folders", role="machine")
 
 
 @dataclass
 class EvaluationOverrides:
-    """What scripts/evaluate.py may measure differently; null = as in training."""
+    """What `evaluate` may measure differently; null: as in training."""
 
-    cutoffs: Optional[list[int]] = None
-    ties: Optional[str] = choice(None, "standard", "conservative", "median")
-    cold_items: Optional[str] = choice(None, "drop", "keep")
-    most_popular: Optional[int] = number(None, low=0)  # 0 = all items
-    baselines: Optional[list[str]] = None
+    cutoffs: Optional[list[int]] = setting(None, "K of Recall@K, MRR@K and NDCG@K")
+    ties: Optional[str] = choice(None, "standard", "conservative", "median", help="tied items")
+    cold_items: Optional[str] = choice(None, "drop", "keep", help="targets without training events")
+    most_popular: Optional[int] = number(None, "rank against only these; 0: all items", low=0)
+    baselines: Optional[list[str]] = setting(None, "measured beside the model")
 
 
 @dataclass
 class EvaluateConfig:
-    """scripts/evaluate.py"""
+    """Settings of `evaluate`."""
 
-    checkpoint: str = MISSING
-    split: str = choice("test", "valid", "test")
-    events: Optional[str] = None  # other events in the same format, relative to paths.raw
-    evaluation: EvaluationOverrides = field(default_factory=EvaluationOverrides)
-    device: str = "auto"
-    num_threads: Optional[int] = number(None, low=1)
-    raw: Optional[str] = None  # paths.raw and paths.prepared, where they have moved since training
-    prepared: Optional[str] = None
+    checkpoint: str = setting(MISSING, "a best.pt, final.pt or last.pt")
+    split: str = choice("test", "valid", "test", help="what is measured")
+    events: Optional[str] = setting(None, "other events in the same format, relative to paths.raw")
+    evaluation: EvaluationOverrides = setting(EvaluationOverrides, "null: as in training")
+    device: str = setting("auto", "auto, cpu or cuda")
+    num_threads: Optional[int] = number(None, "of the CPU; null: PyTorch's choice", low=1)
+    raw: Optional[str] = setting(None, "paths.raw, where the files have moved since training")
+    prepared: Optional[str] = setting(None, "paths.prepared, where the data have moved since")

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,9 +18,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from p_rnn.runs.sweeps import RememberSweep, finish, note_failure, noted
-from p_rnn.settings.config import CONF, Config
+from p_rnn.settings.config import CONF, Config, DatasetConfig, Open
 from p_rnn.settings.job_names import SWEPT, job_name, swept_keys
 from p_rnn.settings.messages import MENDABLE, check_groups, one_line, sections_there
+from p_rnn.settings.tree import plain, read
 
 C = TypeVar("C")
 INTERRUPTED = (
@@ -135,18 +137,21 @@ def first(*values: Any) -> Any:
 
 
 def _open_schema(schema: type[Any]) -> DictConfig:
-    """The schema for Hydra: its sections by name of a feature or subnet take any key.
+    """The schema for Hydra: its open sections, and those by name, take any key.
 
-    Hydra could not set `subnets.image.hidden_size` where no subnet `image` stands yet; `typed`
-    holds the result against the whole schema.
+    What they take depends on what is chosen by name and on plugins, so `typed` and `resolve` hold
+    the result against it.
     """
     tree = OmegaConf.structured(schema)
-    for node, key in ((tree, "subnets"), (tree.get("dataset"), "features")):
-        if node is not None and key in node:
-            node._content[key] = DictConfig(
-                {}, key_type=str, element_type=Any, parent=node, key=key, flags={"struct": False}
-            )
     assert isinstance(tree, DictConfig)
+    for f in fields(schema):
+        default = None if f.default_factory is MISSING else f.default_factory()
+        if isinstance(default, Open | dict):
+            # The file of a data set says all of it; nothing of the embedded one stays.
+            content = plain(DatasetConfig() if f.name == "dataset" else default)
+            tree._content[f.name] = DictConfig(  # type: ignore[index]
+                content, parent=tree, key=f.name, flags={"struct": False}
+            )
     return tree
 
 
@@ -156,8 +161,9 @@ def typed(tree: DictConfig, schema: type[C]) -> C:
     Raises:
         OmegaConfBaseException: a key that the schema does not have (Hydra lets "+key" through).
     """
-    plain = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain))
+    content = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
+    assert isinstance(content, dict)
+    config = read(content, schema)  # type: ignore[arg-type]
     assert isinstance(config, schema)
     return config
 

@@ -14,8 +14,8 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from p_rnn.settings.config import CONF, FeatureConfig, SubnetConfig
 from p_rnn.settings.errors import UserError
-from p_rnn.settings.ranges import leaves
 from p_rnn.settings.registry import suggest
+from p_rnn.settings.tree import known_of
 
 # What a person can mend: one line; anything else is a bug of ours and keeps its traceback.
 MENDABLE = (UserError, OmegaConfBaseException, HydraException, OSError, FloatingPointError)
@@ -69,7 +69,7 @@ def _nearest(key: str, schema: type[Any]) -> str:
     if key.startswith(("subnets.", "dataset.features.")):
         names = [f.name for f in fields(section)]
         return suggest(key.split(".")[-1], names)
-    known = [k for k, _, _ in leaves(schema())]
+    known = [k for k, _, _ in known_of(schema)]
     groups = [path.name for path in CONF.iterdir() if path.is_dir()]
     close = difflib.get_close_matches(key, known + groups, n=2, cutoff=0.7)
     last = difflib.get_close_matches(key.split(".")[-1], [k.split(".")[-1] for k in known], n=1)

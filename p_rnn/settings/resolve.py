@@ -1,44 +1,41 @@
-"""From the settings that somebody gave to the settings of a run: fill nulls, refuse nonsense."""
+"""From the settings that somebody gave to those that run: fill what is null, refuse nonsense."""
 
 from __future__ import annotations
 
 import importlib
-import re
 import sys
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from p_rnn.settings.components import check_parameters, filled, registry
 from p_rnn.settings.config import (
-    CellConfig,
-    ColumnsConfig,
+    Component,
     Config,
     DatasetConfig,
     EarlyStoppingConfig,
     EvaluationConfig,
-    LossConfig,
-    OptimizerConfig,
+    Hyperparameters,
+    ModelConfig,
+    ScheduleConfig,
+    Settings,
 )
+from p_rnn.settings.dataset_rules import resolve_dataset
 from p_rnn.settings.errors import UserError
-from p_rnn.settings.ranges import check_ranges, leaves
-from p_rnn.settings.registry import suggest
+from p_rnn.settings.registry import lookup, suggest
+from p_rnn.settings.tree import check_ranges, leaves
 
-Node = TypeVar("Node")
-
-
-def _overlay(own: Node, given: Node) -> Node:
-    """`own` with every setting that is given (not null) in place of its own."""
-    both = {f.name: getattr(given, f.name) for f in fields(given)}  # type: ignore[arg-type]
-    return replace(own, **{k: v for k, v in both.items() if v is not None})  # type: ignore[type-var]
-
-
-def _refuse(inert: bool, key: str, why: str) -> None:
-    if inert:
-        raise UserError(f"{key} has no effect {why}; leave it out or set it to null")
+Values = dict[str, Any]
+DECLARED: dict[str, Any] = {f.name: f.default for f in fields(Hyperparameters)}
+# RecBole's words for a loss and its negatives.
+LOSS_TYPES = {
+    "CE": (Component({}, "cross_entropy"), "full"),
+    "BPR": (Component({"output": "linear"}, "bpr"), "uniform_one"),
+}
 
 
-def resolve(config: Config) -> Config:
-    """The settings of a run with every null that matters filled in; idempotent.
+def resolve(config: Config) -> Settings:
+    """The settings of a run; the argument stays as it is.
 
     Raises:
         UserError: a value out of range, an impossible combination, or an explicitly given setting
@@ -46,36 +43,32 @@ def resolve(config: Config) -> Config:
     """
     load_plugins(config.plugins or [])
     check_ranges(config)
-    if config.model.family == "counts":
-        return _resolve_counts(config)
-    for key, value, _ in leaves(config.baseline, "baseline."):
-        _refuse(value is not None, key, f"on model={config.model.name}, which is trained")
-    if config.model.family == "factors":
-        _refuse_recurrent(config)
-    config = _resolve_loss(config)
-    config = _resolve_sizes(_resolve_negatives(config))
-    config = _resolve_features(_resolve_batching(config))
-    config.dataset = resolve_dataset(config.dataset)
-    config.optimizer = _overlay(
-        config.model.optimizer if config.optimizer.name is None else OptimizerConfig(),
-        config.optimizer,
-    )
-    needed = ["learning_rate", "num_epochs"]
-    if config.model.family == "recurrent":
-        needed.append("num_layers")
-    for name in needed:
-        if getattr(config, name) is None:
-            setattr(config, name, _own(config, name))
-    assert config.num_epochs is not None
-    if config.schedule.warmup_epochs > config.num_epochs:
-        raise UserError(
-            f"schedule.warmup_epochs={config.schedule.warmup_epochs} exceeds num_epochs="
-            f"{config.num_epochs}, so the learning rate would never be reached"
-        )
-    # A criterion is taken whole: the metric of the model goes with its patience.
-    if config.dataset.validation and config.early_stopping == EarlyStoppingConfig():
-        config.early_stopping = replace(config.model.early_stopping)
-    return _resolve_validation(config)
+    dataset = resolve_dataset(config.dataset)
+    check_evaluation(config.evaluation)
+    if counts(config.model.name):
+        return _resolve_counting(config, dataset)
+    kind = lookup("model", registry("model"), config.model.name)
+    own = kind.defaults
+    loss, negatives = _loss_and_negatives(config, own)
+    model = _model(config, own)
+    values = _hyperparameters(config, own, model) | {"negatives": negatives}
+    unused = unused_keys(values, model, kind.recurrent)
+    for key, why in unused.items():
+        _refuse(_given(config, key), key, why)
+    for key, value, _ in leaves(config):
+        _refuse(key.startswith("baseline.") and value is not None, key, unused["baseline"])
+    _check_combination(config, values, loss, unused)
+    values |= {key: type(DECLARED[key])() for key in unused if key in values}
+    rest = {f.name: getattr(config, f.name) for f in fields(Settings) if f.name not in values}
+    rest |= {"dataset": dataset, "model": model, "loss_type": None, "dropout_prob": None}
+    rest["loss"] = filled("loss", loss)
+    rest["optimizer"] = filled("optimizer", _named(config.optimizer, own.get("optimizer")))
+    rest["strategy"] = filled("strategy", config.strategy)
+    rest["schedule"] = filled("schedule", config.schedule)
+    if kind.recurrent:
+        rest["cell"] = filled("cell", config.cell)
+    rest["early_stopping"] = _early_stopping(config, own)
+    return Settings(**values, **rest)
 
 
 def load_plugins(modules: list[str]) -> None:
@@ -94,284 +87,188 @@ def load_plugins(modules: list[str]) -> None:
             raise UserError(f"plugins: {name} cannot be imported ({reason})") from error
 
 
-# What a model that only counts can be told.
-FOR_COUNTS = (
-    "dataset",
-    "model",
-    "baseline",
-    "selected_features",
-    "train_on_validation",
-    "evaluation",
-    "tracking",
-    "paths",
-    "seed",
-    "device",
-    "num_threads",
-    "sweep_name",
-    "early_stopping.metric",
-    "plugins",
-)
+def counts(model: str) -> bool:
+    """Whether a model only counts, so that nothing is trained."""
+    return model in registry("baseline")
 
 
-def _resolve_counts(config: Config) -> Config:
+def _resolve_counting(config: Config, dataset: DatasetConfig) -> Settings:
     """Everything about training is refused; what is left are the model's parameters."""
-    plain = {key: value for key, value, _ in leaves(Config())}
-    why = f"on model={config.model.name}, from which nothing is trained"
-    for key, value, _ in leaves(config):
-        if not any(key == name or key.startswith(f"{name}.") for name in FOR_COUNTS):
-            inert = key not in plain or value != plain[key]
-            if inert:
-                raise UserError(f"{key} has no effect {why}; leave it out")
-    config = _resolve_features(config)
-    config.dataset = resolve_dataset(config.dataset)
-    config.baseline = _overlay(config.model.baseline, config.baseline)
-    return _resolve_validation(config)
+    name, plain = config.model.name, {key: value for key, value, _ in leaves(Config())}
+    for key, value, known in leaves(config):
+        if known.get("networks") or key in DECLARED:
+            inert = value is not None and value != plain.get(key)
+            _refuse(inert, key, f"on model={name}, from which nothing is trained")
+    ranker = registry("baseline")[name]
+    wanted = "direct" if getattr(ranker, "reads_features", False) else None
+    if config.model.input is not None or config.model.feature_input not in (None, wanted):
+        raise UserError(f"{name} takes neither model.input nor model.feature_input; leave them out")
+    inert = wanted is None and config.selected_features is not None
+    _refuse(inert, "selected_features", _reads_none(name))
+    values: Values = {key: type(default)() for key, default in DECLARED.items()}
+    rest = {f.name: getattr(config, f.name) for f in fields(Settings) if f.name not in values}
+    rest |= dict.fromkeys(("loss", "optimizer", "cell", "strategy"), Component())
+    rest |= {"dataset": dataset, "model": ModelConfig(name, None, wanted)}
+    rest["schedule"] = ScheduleConfig()
+    rest["baseline"] = check_parameters("baseline", name, ranker, config.baseline)
+    rest["early_stopping"] = _early_stopping(config, {})
+    return Settings(**values, **rest)
 
 
-def _refuse_recurrent(config: Config) -> None:
-    """The settings of GRUs, on a model that has none."""
-    why = f"on model={config.model.name}, which has no GRU"
-    for name in ("num_layers", "dropout_prob", "dropout_embedding", "dropout_hidden"):
-        _refuse(getattr(config, name) is not None, name, why)
-    if config.cell != CellConfig():
-        raise UserError(f"cell has no effect {why}; leave it out")
+def _given(config: Config, key: str) -> bool:
+    """Whether somebody has set it."""
+    default = Component({}, "gru") if key == "cell" else None
+    return getattr(config, key) not in (None, {}, default)
 
 
-def resolve_dataset(dataset: DatasetConfig) -> DatasetConfig:
-    """The rules of a data set, checked."""
-    check_ranges(dataset)
-    if dataset.split == "given":
-        _check_given(dataset)
-    else:
-        for name in ("valid_path", "test_path"):
-            value = getattr(dataset, name)
-            _refuse(value is not None, f"dataset.{name}", "without dataset.split=given")
-    if dataset.split in ("leave_one_out", "given"):
-        why = f"with split={dataset.split}"
-        _refuse(dataset.test_days is not None, "dataset.test_days", why)
-        _refuse(dataset.straddling is not None, "dataset.straddling", why)
-    elif dataset.test_days is None:
-        raise UserError("dataset.split=time needs dataset.test_days, the length of the test split")
-    else:
-        dataset = replace(dataset, straddling=dataset.straddling or "whole")
-    if not re.fullmatch(r"\w[\w.\-]*", dataset.name):
+def _refuse(inert: bool, key: str, why: str) -> None:
+    if inert:
+        raise UserError(f"{key} has no effect {why}; leave it out or set it to null")
+
+
+def _reads_none(name: str) -> str:
+    return f"with model={name}, which reads no features"
+
+
+def _named(given: Component, own: Values | None) -> Component:
+    """What is given by name; else the model's own, of which single parameters may be given."""
+    if given.name is not None:
+        return given
+    parameters = dict(own or {})
+    name = parameters.pop("name", None)
+    return Component(parameters | _there(given.parameters), name)
+
+
+def _there(values: Values) -> Values:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _loss_and_negatives(config: Config, own: Values) -> tuple[Component, str]:
+    """From `loss` and `negatives`, from RecBole's `loss_type`, or the model's own."""
+    negatives = config.negatives or own.get("negatives", DECLARED["negatives"])
+    if config.loss_type is None:
+        return _named(config.loss, own["loss"]), negatives
+    for key, given in (("loss", config.loss.name), ("negatives", config.negatives)):
+        if given is not None:
+            raise UserError(f"{key} and loss_type={config.loss_type} both given; keep one")
+    loss, negatives = LOSS_TYPES[config.loss_type]
+    return Component(loss.parameters | _there(config.loss.parameters), loss.name), negatives
+
+
+def _model(config: Config, own: Values) -> ModelConfig:
+    given = config.model
+    name, ids, features = given.name, given.input, given.feature_input
+    return ModelConfig(name, ids or own.get("input"), features or own.get("feature_input"))
+
+
+def _hyperparameters(config: Config, own: Values, model: ModelConfig) -> Values:
+    """Each as given, or as the model has it, or as it is declared."""
+    values: Values = {}
+    for key, default in DECLARED.items():
+        found = (getattr(config, key), own.get(key), default)
+        values[key] = next(value for value in found if value is not None)
+    if config.dropout_prob is not None:
+        for key in ("dropout_embedding", "dropout_hidden"):
+            if getattr(config, key) is None:
+                values[key] = config.dropout_prob
+    if not values["embedding_size"]:
+        subnet = config.subnets.get("id") if model.input == "shared" else None
+        values["embedding_size"] = (subnet and subnet.hidden_size) or values["hidden_size"]
+    if config.stride is None:
+        values["stride"] = min(values["stride"], values["window"], values["batch_size"])
+    return values
+
+
+def unused_keys(values: Values, model: ModelConfig, recurrent: bool = True) -> dict[str, str]:
+    """{key: why} of what has no effect in a combination."""
+    unused = {"baseline": f"on model={model.name}, which is trained"}
+    if not recurrent:
+        of_grus = ("num_layers", "dropout_prob", "dropout_embedding", "dropout_hidden", "cell")
+        unused |= dict.fromkeys(of_grus, f"on model={model.name}, which has no GRU")
+    if model.input not in ("embedding", "shared") and model.feature_input != "embedding":
+        unused.setdefault("dropout_embedding", _inputs(model))
+        unused["embedding_size"] = _inputs(model)
+    if values["batching"] != "sequences":
+        unused |= dict.fromkeys(("window", "stride"), f"with batching={values['batching']}")
+    if values["negatives"] != "sampled":
+        why = f"with negatives={values['negatives']}"
+        unused |= dict.fromkeys(("num_negatives", "sample_alpha"), why)
+    elif values["num_negatives"] == 0:
+        unused["sample_alpha"] = "with num_negatives=0"
+    if model.feature_input is None:
+        names = ("selected_features", "pooling_mode")
+        unused |= dict.fromkeys(names, _reads_none(model.name))
+    return unused
+
+
+def _inputs(model: ModelConfig) -> str:
+    keys = ("input", "feature_input")
+    how = [f"model.{key}={getattr(model, key)}" for key in keys if getattr(model, key)]
+    return f"with {' and '.join(how) or 'no input'}"
+
+
+def _check_combination(
+    config: Config, values: Values, loss: Component, unused: dict[str, str]
+) -> None:
+    """Refuse what each setting allows by itself, but not all together."""
+    names = [key for key in ("dropout_embedding", "dropout_hidden") if key not in unused]
+    settable = [getattr(config, name) for name in names]
+    why = f"{_inputs(_model(config, {}))} and {' and '.join(names)} given"
+    _refuse(config.dropout_prob is not None and None not in settable, "dropout_prob", why)
+    if loss.parameters.get("logq") and values["negatives"] != "sampled":
         raise UserError(
-            f"dataset.name='{dataset.name}' names a folder: letters, digits, _ . - only"
+            f"loss.logq={loss.parameters['logq']} corrects for sampling and needs "
+            f"negatives=sampled, not {values['negatives']}; set it to 0"
         )
-    if dataset.columns is not None:
-        _check_columns(dataset, dataset.columns)
-    if dataset.split == "time" and dataset.columns and dataset.columns.time is None:
-        raise UserError(
-            "dataset.columns.time=null leaves no times to split by; set "
-            "dataset.split=leave_one_out dataset.test_days=null dataset.straddling=null"
-        )
-    if dataset.drop_repeats not in (False, True, "all"):
-        raise UserError(
-            f"dataset.drop_repeats={dataset.drop_repeats} must be true (an item clicked again at "
-            "once), all (every later event of an item in its session) or false"
-        )
-    _refuse(
-        dataset.long_sessions is not None and dataset.max_session_length is None,
-        "dataset.long_sessions",
-        "without dataset.max_session_length",
-    )
-    low, high = dataset.min_session_length, dataset.max_session_length
-    if low is not None and high is not None and low > high:
-        raise UserError(
-            f"dataset.min_session_length={low} exceeds dataset.max_session_length={high}"
-        )
-    untyped = dataset.columns is not None and dataset.columns.event_type is None
-    if dataset.event_types is not None and untyped:
-        raise UserError("dataset.event_types needs dataset.columns.event_type, the column of types")
-    if dataset.time_range is not None and len(dataset.time_range) != 2:
-        raise UserError("dataset.time_range takes two dates, [from, to), in UTC")
-    return dataset
-
-
-def _check_columns(dataset: DatasetConfig, columns: ColumnsConfig) -> None:
-    names = columns.session if isinstance(columns.session, list) else [columns.session]
-    if not names or not all(isinstance(name, (str, int)) for name in names):
-        raise UserError(
-            f"dataset.columns.session={columns.session} must be a column, or a list of columns "
-            "whose values name a session together"
-        )
-    if columns.history is not None:
-        if columns.time is not None:
-            raise UserError(
-                "dataset.columns.history makes a session of each row, whose events have no times; "
-                "set dataset.columns.time=null"
-            )
-        _refuse(dataset.session_gap_s is not None, "dataset.session_gap_s", "with columns.history")
-
-
-def _check_given(dataset: DatasetConfig) -> None:
-    """Somebody's own splits are taken as they are, so that figures compare with theirs."""
-    if dataset.test_path is None:
-        raise UserError("dataset.split=given needs dataset.test_path, the file of the test split")
-    if dataset.validation and dataset.valid_path is None:
-        raise UserError(
-            "dataset.split=given needs dataset.valid_path, or dataset.validation=false where there "
-            "is no such file"
-        )
-    _refuse(
-        not dataset.validation and dataset.valid_path is not None,
-        "dataset.valid_path",
-        "with dataset.validation=false",
-    )
-    for name in ("min_session_length", "min_item_support", "max_session_length"):
-        if getattr(dataset, name) is not None:
-            raise UserError(
-                f"dataset.{name} would change the given splits; set dataset.{name}=null"
-            )
-
-
-def _own(config: Config, name: str) -> Any:
-    value = getattr(config.model.hyperparameters, name)
-    if value is None:
-        raise UserError(f"{name} is null and model={config.model.name} has no default for it")
-    return value
-
-
-def _resolve_loss(config: Config) -> Config:
-    """Loss and negatives from `loss`, from RecBole's `loss_type`, or from the model."""
-    if config.loss_type is not None:
-        for key, given in (("loss", config.loss.name), ("negatives", config.negatives)):
-            if given is not None:
-                raise UserError(f"{key} and loss_type={config.loss_type} both given; keep one")
-        if config.loss_type == "CE":
-            loss, negatives = LossConfig("cross_entropy", logq=0.0), "full"
-        else:
-            loss, negatives = LossConfig("bpr", output="linear"), "uniform_one"
-        loss = _overlay(loss, config.loss)
-        return replace(config, loss=loss, negatives=negatives, loss_type=None)
-    own = config.model.loss if config.loss.name is None else LossConfig()
-    return replace(config, loss=_overlay(own, config.loss))
-
-
-def _resolve_negatives(config: Config) -> Config:
-    kind = config.negatives or _own(config, "negatives")
-    count, alpha = config.num_negatives, config.sample_alpha
-    if kind != "sampled":
-        _refuse(count is not None, "num_negatives", f"with negatives={kind}")
-        _refuse(alpha is not None, "sample_alpha", f"with negatives={kind}")
-        if config.loss.logq:
-            raise UserError(
-                f"loss.logq={config.loss.logq} corrects for sampling and needs negatives=sampled, "
-                f"not {kind}; set it to 0"
-            )
-        return replace(config, negatives=kind)
-    if count is None:
-        count = _own(config, "num_negatives")
-    if count == 0:
-        _refuse(alpha is not None, "sample_alpha", "with num_negatives=0")
-    elif alpha is None:
-        alpha = _own(config, "sample_alpha")
-    return replace(config, negatives=kind, num_negatives=count, sample_alpha=alpha)
-
-
-def _resolve_sizes(config: Config) -> Config:
-    """Hidden and embedding size, and the two dropouts."""
-    hidden = config.hidden_size or _own(config, "hidden_size")
-    embedding, model = config.embedding_size, config.model
-    of_id = config.subnet("id").hidden_size or hidden
-    embeds = model.input in ("embedding", "shared") or model.feature_input == "embedding"
-    how = [
-        f"model.{k}={v}"
-        for k, v in (("input", model.input), ("feature_input", model.feature_input))
-        if v
-    ]
-    inputs = f"with {' and '.join(how) or 'no input'}"
-    if embeds:
-        own_size = of_id if model.input == "shared" else hidden
-        embedding = embedding or model.hyperparameters.embedding_size or own_size
-    else:
-        _refuse(embedding is not None, "embedding_size", inputs)
-        _refuse(config.dropout_embedding is not None, "dropout_embedding", inputs)
-    own, both = config.model.hyperparameters, config.dropout_prob
-    names = ("dropout_embedding", "dropout_hidden")
-    separate = [config.dropout_embedding, config.dropout_hidden]
-    # Without an embedding to drop out, only dropout_hidden is left to be set.
-    settable = separate if embeds else separate[1:]
-    _refuse(
-        both is not None and None not in settable,
-        "dropout_prob",
-        f"{inputs} and {' and '.join(names[-len(settable) :])} given",
-    )
-    filled = []
-    for given, default in zip(separate, [own.dropout_embedding, own.dropout_hidden], strict=True):
-        fallback = (own.dropout_prob if default is None else default) if both is None else both
-        filled.append(fallback or 0.0 if given is None else given)
-    return replace(
-        config,
-        hidden_size=hidden,
-        embedding_size=embedding,
-        dropout_prob=None,
-        dropout_embedding=filled[0] if embeds else None,
-        dropout_hidden=filled[1],
-    )
-
-
-def _resolve_batching(config: Config) -> Config:
-    kind = config.batching or _own(config, "batching")
-    window, stride = config.window, config.stride
-    size = config.batch_size or _own(config, "batch_size")
-    if size == 1 and config.num_negatives == 0:
+    window, stride, size = (values[key] for key in ("window", "stride", "batch_size"))
+    if size == 1 and values["negatives"] == "sampled" and values["num_negatives"] == 0:
         raise UserError(
             "batch_size=1 with num_negatives=0 leaves nothing to tell a target from; give "
             "batch_size=2 or more, or num_negatives=1 or more"
         )
-    if kind == "sequences":
-        window = window or _own(config, "window")
-        most = min(window, size)
-        stride = stride or min(_own(config, "stride"), most)
-        if stride > most:
-            raise UserError(
-                f"stride={stride} exceeds window={window} or batch_size={size}: a window has at "
-                f"most {window} targets, and a batch of {size} targets holds whole windows"
-            )
-    else:
-        _refuse(window is not None, "window", f"with batching={kind}")
-        _refuse(stride is not None, "stride", f"with batching={kind}")
-    return replace(config, batching=kind, batch_size=size, window=window, stride=stride)
-
-
-def _resolve_features(config: Config) -> Config:
-    """What can be said of features before the data set is there."""
-    if config.model.feature_input is None:
-        why = f"with model={config.model.name}, which reads no features"
-        _refuse(config.selected_features is not None, "selected_features", why)
-        _refuse(config.pooling_mode is not None, "pooling_mode", why)
-        return config
+    if stride > min(window, size) and values["batching"] == "sequences":
+        raise UserError(
+            f"stride={stride} exceeds window={window} or batch_size={size}: a window has at "
+            f"most {window} targets, and a batch of {size} targets holds whole windows"
+        )
+    warmup, epochs = config.schedule.warmup_epochs, values["num_epochs"]
+    if warmup > epochs:
+        raise UserError(
+            f"schedule.warmup_epochs={warmup} exceeds num_epochs={epochs}, so the learning rate "
+            "would never be reached"
+        )
     chosen = config.selected_features
     if chosen is not None and (not chosen or len(set(chosen)) < len(chosen)):
         raise UserError(f"selected_features={chosen} must name one feature or more, each once")
-    return config
 
 
 def metric_names(cutoffs: list[int]) -> list[str]:
+    """recall@1, mrr@1, ndcg@1, ..."""
     return [f"{metric}@{k}" for k in cutoffs for metric in ("recall", "mrr", "ndcg")]
 
 
 def check_evaluation(evaluation: EvaluationConfig) -> None:
     """Refuse cutoffs that are no cutoffs."""
-    check_ranges(evaluation)
+    check_ranges(evaluation, "evaluation.")
     if not evaluation.cutoffs or min(evaluation.cutoffs) < 1:
         raise UserError("evaluation.cutoffs needs at least one number, each at least 1")
     if len(set(evaluation.cutoffs)) != len(evaluation.cutoffs):
         raise UserError(f"evaluation.cutoffs={evaluation.cutoffs} names a cutoff twice")
 
 
-def _resolve_validation(config: Config) -> Config:
-    check_evaluation(config.evaluation)
-    stopping = config.early_stopping
+def _early_stopping(config: Config, own: Values) -> EarlyStoppingConfig:
+    """As given; else the model's own. A criterion is taken whole: its metric with its patience."""
+    given = {f.name: getattr(config.early_stopping, f.name) for f in fields(EarlyStoppingConfig)}
     if not config.dataset.validation:
         why = "without a validation split (dataset.validation=false)"
-        _refuse(stopping.patience is not None, "early_stopping.patience", why)
-        _refuse(stopping.metric is not None, "early_stopping.metric", why)
+        for key in ("patience", "metric"):
+            _refuse(given[key] is not None, f"early_stopping.{key}", why)
         _refuse(config.train_on_validation, "train_on_validation", why)
-        return config
-    metric = stopping.metric or f"recall@{max(config.evaluation.cutoffs)}"
+        return EarlyStoppingConfig()
+    if not _there(given):
+        given = own.get("early_stopping", {})
+    metric = given.get("metric") or f"recall@{max(config.evaluation.cutoffs)}"
     known = metric_names(config.evaluation.cutoffs)
     if metric not in known:
         raise UserError(f"early_stopping.metric='{metric}' is not measured{suggest(metric, known)}")
-    return replace(config, early_stopping=replace(stopping, metric=metric))
+    return EarlyStoppingConfig(**_there(given) | {"metric": metric})

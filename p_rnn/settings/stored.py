@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from p_rnn.settings.config import Config
+from p_rnn.settings.config import Settings
 from p_rnn.settings.errors import UserError
-from p_rnn.settings.ranges import leaves
+from p_rnn.settings.tree import leaves, read
 from p_rnn.settings.upgrade import upgraded_config
 
 
-def from_dict(plain: dict[str, Any], what: str) -> Config:
+def from_dict(plain: dict[str, Any], what: str) -> Settings:
     """The settings stored in a checkpoint or in metrics.json.
 
     Args:
@@ -23,45 +22,39 @@ def from_dict(plain: dict[str, Any], what: str) -> Config:
         UserError: a key that this version does not have, or a wrong type.
     """
     try:
-        tree = OmegaConf.merge(OmegaConf.structured(Config), upgraded_config(plain))
-        config = OmegaConf.to_object(tree)
+        config = read(upgraded_config(plain), Settings)
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise UserError(
             f"{what} has settings of another version ({reason}); train again"
         ) from error
-    assert isinstance(config, Config)
+    assert isinstance(config, Settings)
     return config
 
 
-# Settings that do not make another run of it.
-_NOT_THE_RUN = (
-    "resume",
-    "tracking.",
-    "paths.",
-    "device",
-    "num_threads",
-    "compile",
-    "sweep_name",
-    "dataset.source",
-)
+def refuse_difference(what: str, stored: Settings, now: Settings, resuming: bool = False) -> None:
+    """Make sure that a stored run had the settings of this one.
 
-
-def refuse_difference(what: str, stored: Config, now: Config, free: tuple[str, ...] = ()) -> None:
-    """Make sure that a stored run had the settings of this one, but for the keys in `free`.
+    Args:
+        resuming: settings that may change when a run is resumed may differ.
 
     Raises:
         UserError: the first setting that differs.
     """
-    then, current = ({key: value for key, value, _ in leaves(node)} for node in (stored, now))
+    then, current = (
+        {key: (value, known) for key, value, known in leaves(node)} for node in (stored, now)
+    )
     for key in {**then, **current}:
+        known = (current.get(key) or then[key])[1]
+        if known["role"] in ("machine", "output") or (resuming and known.get("grows")):
+            continue
         # A subnet or feature that only one of them names has the default settings in the other.
         absent = 1.0 if key.startswith("subnets.") and key.endswith(".weight") else None
-        a, b = then.get(key, absent), current.get(key, absent)
+        a, b = ((node[key][0] if key in node else absent) for node in (then, current))
         # A run stores the features that null stood for.
-        same = a == b or (key == "selected_features" and b is None)
-        if not key.startswith((*_NOT_THE_RUN, *free)) and not same:
-            a, b = ("null" if value is None else value for value in (a, b))
-            raise UserError(
-                f"{what} was trained with {key}={a}, not {b}: give the same, or another name"
-            )
+        if a == b or (key == "selected_features" and b is None):
+            continue
+        a, b = ("null" if value is None else value for value in (a, b))
+        raise UserError(
+            f"{what} was trained with {key}={a}, not {b}: give the same, or another name"
+        )

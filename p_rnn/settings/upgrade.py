@@ -3,18 +3,52 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from typing import Any
 
 from torch import Tensor
 from torch.nn import functional as F
 
+from p_rnn.settings.config import (
+    Component,
+    DatasetConfig,
+    FeatureConfig,
+    Hyperparameters,
+    ScheduleConfig,
+)
+
 
 def upgraded_config(plain: dict[str, Any]) -> dict[str, Any]:
-    """Settings as plain dicts: until format 2 the only cell was a GRU."""
-    if "gru" not in plain:
-        return plain
-    kept = {key: value for key, value in plain.items() if key != "gru"}
-    return {**kept, "cell": {"name": "gru", "reset": plain["gru"]["reset"]}}
+    """Settings as plain dicts of today.
+
+    Until format 2 the only cell was a GRU. Older versions stored nulls where a setting had no use,
+    parameters of all losses, readers and so on, and the defaults of the model.
+    """
+    plain = dict(plain)
+    if "gru" in plain:
+        plain["cell"] = {"name": "gru", "reset": plain.pop("gru")["reset"]}
+    defaults: dict[str, Any] = {f.name: f.default for f in fields(Hyperparameters)}
+    plain |= {key: type(x)() for key, x in defaults.items() if plain.get(key) is None}
+    plain["early_stopping"] = {
+        k: v or "" if k == "metric" else v for k, v in plain["early_stopping"].items()
+    }
+    plain["model"] = {key: plain["model"].get(key) for key in ("name", "input", "feature_input")}
+    plain["baseline"] = _there(plain["baseline"])
+    for name in ("loss", "optimizer", "cell", "strategy", "schedule", "dataset"):
+        known = {f.name for f in fields(_SECTIONS.get(name, Component))}
+        plain[name] = _there(plain.get(name, {"name": "constant"}), known)
+    known = {f.name for f in fields(FeatureConfig)}
+    features = plain["dataset"].get("features", {})
+    plain["dataset"]["features"] = {name: _there(own, known) for name, own in features.items()}
+    return plain
+
+
+_SECTIONS = {"dataset": DatasetConfig, "schedule": ScheduleConfig}
+
+
+def _there(section: dict[str, Any], known: set[str] | None = None) -> dict[str, Any]:
+    """Without parameters that are null."""
+    return {k: v for k, v in section.items() if v is not None or k in (known or ())}
 
 
 def upgraded_content(content: dict[str, Any]) -> dict[str, Any]:

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 
 from p_rnn.data.readers.base import Reader
-from p_rnn.settings.config import SyntheticConfig
+from p_rnn.settings.declare import about
 from p_rnn.synthetic.log import draw_items, draw_log
-from p_rnn.synthetic.world import World
+from p_rnn.synthetic.world import SyntheticConfig, World
+
+Settings = Annotated[SyntheticConfig, about("of the embedded world")]
 
 
 class SyntheticReader(Reader):
     """Draws the log and the items of `p_rnn.synthetic.world.World`."""
 
-    def __init__(self, raw: Path, source: str, *, synthetic: SyntheticConfig) -> None:
+    def __init__(self, raw: Path, source: str, *, synthetic: Settings) -> None:
         del raw, source  # nothing to read
         self._config = synthetic
 

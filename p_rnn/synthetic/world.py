@@ -33,7 +33,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from p_rnn.settings.config import SyntheticConfig
+from p_rnn.settings.declare import number
 from p_rnn.settings.errors import UserError
 
 Floats = npt.NDArray[np.float64]
@@ -55,6 +55,19 @@ MAX_LENGTH = 100  # events of a session
 
 DAY_S = 86_400
 EPOCH_S = 1_577_836_800  # 2020-01-01 00:00 UTC, the start of day 0
+
+
+@dataclass
+class SyntheticConfig:
+    """Settings of the embedded world."""
+
+    num_events: int = number(180_000, "about so many", low=1000, high=1_000_000_000)
+    num_items: int = number(10_000, "in the catalogue", low=100)
+    num_intents: int = number(32, "what visitors want", low=1, high=1000)
+    num_days: int = number(10, "the last one tests, the one before validates", low=3, high=100)
+    mean_session_length: float = number(10.0, "events", low=2, high=20)
+    seed: int = number(0, "of the world", low=0)
+
 
 # Centres are unit vectors, so a coordinate of a latent is ~1/4 (style) or ~1/3 (category).
 STYLE_DIM, CATEGORY_DIM, LATENT_NOISE = 16, 8, 0.1

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from p_rnn.settings.config import Config
+from p_rnn.settings.config import Settings
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.stored import from_dict
+from p_rnn.settings.tree import plain
 from p_rnn.settings.upgrade import upgraded_content
 
 FORMAT = "p_rnn checkpoint"
@@ -19,11 +19,11 @@ FORMAT_VERSION = 3
 HEADER = ("format", "format_version", "config")
 
 
-def save_checkpoint(path: Path, config: Config, content: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, config: Settings, content: dict[str, Any]) -> None:
     """Write `content` and the settings of the run; an interruption leaves the old file intact."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    header = dict(zip(HEADER, (FORMAT, FORMAT_VERSION, asdict(config)), strict=True))
+    header = dict(zip(HEADER, (FORMAT, FORMAT_VERSION, plain(config)), strict=True))
     try:
         torch.save({**header, **content}, temporary)
         temporary.replace(path)
@@ -31,7 +31,7 @@ def save_checkpoint(path: Path, config: Config, content: dict[str, Any]) -> None
         temporary.unlink(missing_ok=True)
 
 
-def load_checkpoint(path: Path) -> tuple[Config, dict[str, Any]]:
+def load_checkpoint(path: Path) -> tuple[Settings, dict[str, Any]]:
     """The settings and the content of a checkpoint, on the CPU.
 
     Raises:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from p_rnn.settings.config import LossConfig
-from p_rnn.settings.registry import lookup, settings_for
+from p_rnn.settings.components import bind
+from p_rnn.settings.config import Component
+from p_rnn.settings.declare import about
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -29,7 +31,13 @@ def _weights(o: Tensor, target: Tensor) -> Tensor:
     return o.scatter(1, target[:, None], float("-inf")).softmax(dim=1)
 
 
-def cross_entropy(scores: Tensor, target: Tensor, log_q: Tensor | None, *, logq: float) -> Tensor:
+def cross_entropy(
+    scores: Tensor,
+    target: Tensor,
+    log_q: Tensor | None,
+    *,
+    logq: Annotated[float, about("corrects for sampling: 0 = off, 1 = whole", low=0)] = 0.0,
+) -> Tensor:
     """-log softmax_t(score_j - logq * log q_j); q ~ how often j comes up as a candidate.
 
     With logq=1 the expected gradient is that of the full softmax (sampled softmax; Bengio &
@@ -41,7 +49,12 @@ def cross_entropy(scores: Tensor, target: Tensor, log_q: Tensor | None, *, logq:
 
 
 def bpr_max(
-    scores: Tensor, target: Tensor, log_q: Tensor | None, *, elu_param: float, bpreg: float
+    scores: Tensor,
+    target: Tensor,
+    log_q: Tensor | None,
+    *,
+    elu_param: Annotated[float, about("alpha of the ELU on the scores; 0 = linear", low=0)] = 0.5,
+    bpreg: Annotated[float, about("weight of the penalty on scores", low=0)] = 1.0,
 ) -> Tensor:
     """-log(sum_j s_j sigma(o_t - o_j) + 1e-24) + bpreg sum_j s_j o_j^2, o = ELU (CIKM 2018).
 
@@ -72,7 +85,13 @@ def top1_max(scores: Tensor, target: Tensor, log_q: Tensor | None) -> Tensor:
     return (_weights(o, target) * terms).sum(dim=1)
 
 
-def bpr(scores: Tensor, target: Tensor, log_q: Tensor | None, *, output: str) -> Tensor:
+def bpr(
+    scores: Tensor,
+    target: Tensor,
+    log_q: Tensor | None,
+    *,
+    output: Annotated[str, about("of scores", options=("linear", "tanh"))] = "tanh",
+) -> Tensor:
     """-mean over the negatives of log sigma(o_t - o_j); o = tanh (GRU4Rec) or linear (RecBole)."""
     o = torch.tanh(scores) if output == "tanh" else scores
     terms = F.logsigmoid(_target(o, target) - o)
@@ -89,7 +108,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def build_loss(config: LossConfig) -> Loss:
-    """The loss of a resolved config, its parameters bound."""
-    function = lookup("loss", LOSSES, config.name)
-    return partial(function, **settings_for("loss", function, config))
+def build_loss(chosen: Component) -> Loss:
+    """The loss of that name, its parameters bound."""
+    function, parameters = bind("loss", chosen)
+    return partial(function, **parameters)

@@ -8,15 +8,20 @@ and their slots, weight decay included. The learning rate may be a number or a 0
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
-from p_rnn.settings.config import OptimizerConfig
-from p_rnn.settings.registry import lookup, settings_for
+from p_rnn.settings.components import bind
+from p_rnn.settings.config import Component
+from p_rnn.settings.declare import about
 from p_rnn.training.gradients import summed_rows
 
+Momentum = Annotated[float, about("of the touched rows", low=0, below=1)]
+Decay = Annotated[float, about("of the rows that an update touches", low=0)]
+Beta = Annotated[float, about("decay of a running mean", low=0, below=1)]
+Eps = Annotated[float, about("beside the root", above=0)]
 EPS = 1e-6  # in Adagrad's root (P)
 Group = dict[str, Any]
 
@@ -104,8 +109,8 @@ class Adagrad(RowOptimizer):
         params: Iterable[nn.Parameter],
         lr: float,
         *,
-        momentum: float,
-        weight_decay: float = 0.0,
+        momentum: Momentum = 0.0,
+        weight_decay: Decay = 0.0,
     ) -> None:
         if momentum == 0:
             self.slots = ("acc",)
@@ -139,8 +144,8 @@ class SGD(RowOptimizer):
         params: Iterable[nn.Parameter],
         lr: float,
         *,
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
+        momentum: Momentum = 0.0,
+        weight_decay: Decay = 0.0,
     ) -> None:
         if momentum == 0:
             self.slots = ()
@@ -165,10 +170,10 @@ class Adam(RowOptimizer):
         params: Iterable[nn.Parameter],
         lr: float,
         *,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float = 0.0,
+        beta1: Beta = 0.9,
+        beta2: Beta = 0.999,
+        eps: Eps = 1e-8,
+        weight_decay: Decay = 0.0,
     ) -> None:
         super().__init__(params, lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
 
@@ -187,6 +192,18 @@ class Adam(RowOptimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019): w -= lr * decay * w first."""
 
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float,
+        *,
+        beta1: Beta = 0.9,
+        beta2: Beta = 0.999,
+        eps: Eps = 1e-8,
+        weight_decay: Decay = 0.01,
+    ) -> None:
+        super().__init__(params, lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
+
     def decay(self, weight: Tensor, gradient: Tensor, group: Group) -> Tensor:
         weight.mul_(1 - group["lr"] * group["weight_decay"])
         return gradient
@@ -202,8 +219,9 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 
 def build_optimizer(
-    config: OptimizerConfig, parameters: Iterable[nn.Parameter], learning_rate: float
+    chosen: Component, parameters: Iterable[nn.Parameter], learning_rate: float
 ) -> torch.optim.Optimizer:
-    """The optimizer of a resolved config."""
-    cls = lookup("optimizer", OPTIMIZERS, config.name)
-    return cls(parameters, learning_rate, **settings_for("optimizer", cls, config))
+    """The optimizer of that name."""
+    cls, settings = bind("optimizer", chosen)
+    made: torch.optim.Optimizer = cls(parameters, learning_rate, **settings)
+    return made

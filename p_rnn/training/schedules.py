@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 import torch
 
+from p_rnn.settings.components import bind
 from p_rnn.settings.config import ScheduleConfig
-from p_rnn.settings.registry import lookup
 
-Schedule = Callable[[float], float]
+# Of (progress, *, parameters).
+Schedule = Callable[..., float]
 
 
 def constant(progress: float) -> float:
@@ -35,13 +36,18 @@ def cosine(progress: float) -> float:
 SCHEDULES: dict[str, Schedule] = {"constant": constant, "linear": linear, "cosine": cosine}
 
 
-def factor_at(config: ScheduleConfig, epoch: float, num_epochs: float) -> float:
+def build_schedule(chosen: ScheduleConfig) -> Callable[[float, float], float]:
     """The factor after `epoch` of `num_epochs` epochs: the warm-up, then the schedule."""
-    schedule = lookup("schedule", SCHEDULES, config.name)
-    warm = config.warmup_epochs
-    if epoch < warm:
-        return epoch / warm
-    return schedule(min(1.0, (epoch - warm) / max(num_epochs - warm, 1e-9)))
+    schedule, parameters = bind("schedule", chosen)
+    warm = chosen.warmup_epochs
+
+    def factor(epoch: float, num_epochs: float) -> float:
+        if epoch < warm:
+            return epoch / warm
+        progress = min(1.0, (epoch - warm) / max(num_epochs - warm, 1e-9))
+        return float(schedule(progress, **parameters))
+
+    return factor
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:

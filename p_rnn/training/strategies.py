@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from p_rnn.settings.config import StrategyConfig
-from p_rnn.settings.registry import lookup, settings_for
+from p_rnn.settings.components import bind
+from p_rnn.settings.config import Component
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,7 @@ STRATEGIES: dict[str, Strategy] = {
 }
 
 
-def build_strategy(config: StrategyConfig) -> Strategy:
-    """The strategy of a config."""
-    function = lookup("strategy", STRATEGIES, config.name)
-    settings_for("strategy", function, config)
-    return function
+def build_strategy(chosen: Component) -> Strategy:
+    """The strategy of that name, its parameters bound."""
+    function, parameters = bind("strategy", chosen)
+    return partial(function, **parameters)

@@ -19,13 +19,13 @@ from p_rnn.data.dataset import Sessions
 from p_rnn.fast import Fast
 from p_rnn.models.cells import State
 from p_rnn.models.network import PRNN
-from p_rnn.settings.config import Config
+from p_rnn.settings.config import Settings
 from p_rnn.settings.errors import UserError
 from p_rnn.streams import Streams
 from p_rnn.tracking import Tracker
 from p_rnn.training.losses import build_loss
 from p_rnn.training.optimizers import build_optimizer
-from p_rnn.training.schedules import factor_at, set_learning_rate
+from p_rnn.training.schedules import build_schedule, set_learning_rate
 from p_rnn.training.step import Update, train_step
 from p_rnn.training.strategies import Pass, build_strategy
 
@@ -61,7 +61,7 @@ class Trainer:
         UserError: sessions from which nothing can be learned, or too few for a mini-batch.
     """
 
-    config: Config
+    config: Settings
     network: PRNN
     sessions: Sessions
     support: np.ndarray[Any, np.dtype[np.int64]]
@@ -78,8 +78,6 @@ class Trainer:
 
     def __post_init__(self) -> None:
         config, network = self.config, self.network
-        assert config.batch_size is not None
-        assert config.learning_rate is not None
         self.pairs = num_pairs(self.sessions.offsets)
         if not self.pairs:
             raise UserError(
@@ -90,7 +88,8 @@ class Trainer:
         self.passes = build_strategy(config.strategy)(epochs_of_subnets(config, network.names))
         optimizer = build_optimizer(config.optimizer, network.parameters(), config.learning_rate)
         self.optimizer, log_support = optimizer, None
-        if config.loss.logq:
+        self.schedule = build_schedule(config.schedule)
+        if config.loss.parameters.get("logq"):
             log_support = torch.from_numpy(np.log(self.support)).to(network.device, torch.float32)
         self.update = Update(
             network,
@@ -98,7 +97,7 @@ class Trainer:
             optimizer,
             config.batch_size,
             log_support,
-            config.sample_alpha or 0.0,
+            config.sample_alpha,
             config.clip_norm,
         )
         full = self.pairs // config.batch_size * sum(len(each.updates) for each in self.passes)
@@ -186,9 +185,7 @@ class Trainer:
         return lambda part: ((index - stage[0] + part) * cycles / len(stage), cycles)
 
     def _set_learning_rate(self, now: tuple[float, int]) -> None:
-        assert self.config.learning_rate is not None
-        factor = factor_at(self.config.schedule, *now)
-        set_learning_rate(self.optimizer, self.config.learning_rate * factor)
+        set_learning_rate(self.optimizer, self.config.learning_rate * self.schedule(*now))
 
     def _read_losses(self, index: int, result: PassResult) -> None:
         """Fetch the losses since the last call: the one wait for the device in many steps."""
@@ -215,8 +212,7 @@ class Trainer:
         )
 
 
-def epochs_of_subnets(config: Config, names: tuple[str, ...]) -> list[int]:
+def epochs_of_subnets(config: Settings, names: tuple[str, ...]) -> list[int]:
     """The passes in which each subnet learns."""
-    assert config.num_epochs is not None
     own = [config.subnet(name).num_epochs for name in names]
     return [config.num_epochs if epochs is None else epochs for epochs in own]

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Optional
 
-from p_rnn.settings.config import choice, number
+from p_rnn.settings.declare import choice, number
 from p_rnn.settings.errors import UserError
-from p_rnn.settings.ranges import check_ranges
 from p_rnn.settings.registry import lookup, suggest
+from p_rnn.settings.tree import check_ranges
 
 # ruff: noqa: UP045  (as in p_rnn/settings/config.py)
 

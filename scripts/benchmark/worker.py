@@ -33,7 +33,7 @@ from p_rnn.models.cells import State
 from p_rnn.models.merges import Merge
 from p_rnn.models.network import PRNN
 from p_rnn.runs.runtime import use_device
-from p_rnn.settings.config import Config, EvaluationConfig, PathsConfig, TrackingConfig
+from p_rnn.settings.config import EvaluationConfig, PathsConfig, Settings, TrackingConfig
 from p_rnn.settings.hydra_glue import load_config
 from p_rnn.settings.resolve import resolve
 from p_rnn.streams import Streams
@@ -47,7 +47,7 @@ SHARPER = 10.0  # weights of the output, and with a shared embedding of the inpu
 FIRST_TARGETS = 2000  # of the evaluation that tells how many a measurement has time for
 
 
-def settings(spec: Spec) -> Config:
+def settings(spec: Spec) -> Settings:
     """Resolved, as a run of scripts/train.py would have them."""
     table = ["dataset=table", "dataset.path=none", f"device={spec.device}"]
     quiet = ["tracking.tensorboard=false", "tracking.progress=false"]
@@ -60,7 +60,7 @@ def sessions_of(spec: Spec, events: int, parallel: int = 0) -> Sessions:
     return Sessions(items, offsets, np.zeros(len(items), dtype=np.int64))
 
 
-def network_of(spec: Spec, config: Config) -> tuple[PRNN, Streams]:
+def network_of(spec: Spec, config: Settings) -> tuple[PRNN, Streams]:
     """A network as initialised; all but id_only read one dense feature."""
     streams, features = Streams(config.seed, spec.device), dict[str, Feature]()
     if config.model.name != "id_only":

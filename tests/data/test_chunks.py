@@ -12,17 +12,18 @@ from p_rnn.data import dataset as stored
 from p_rnn.data import events
 from p_rnn.data.prepare import prepare
 from p_rnn.data.readers import tabular
-from p_rnn.settings.config import ColumnsConfig, DatasetConfig, PathsConfig
+from p_rnn.data.readers.options import ColumnsConfig
+from p_rnn.settings.config import DatasetConfig, PathsConfig
 from p_rnn.settings.errors import UserError
 from tests.conftest import random_log
 
-RULES = DatasetConfig(
+RULES = DatasetConfig.of(
     name="log", path="log.csv", columns=ColumnsConfig(), min_item_support=2, test_days=2.0
 )
 
 
 def arrays(raw: Path, prepared: Path, **rules: object) -> dict[str, bytes]:
-    config = DatasetConfig(**{**vars(RULES), **rules})
+    config = RULES.but(**rules)
     folder = prepare(config, PathsConfig(str(raw), str(prepared))).folder
     return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
 

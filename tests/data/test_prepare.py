@@ -19,12 +19,13 @@ import pytest
 from p_rnn.data import prepare as module
 from p_rnn.data.dataset import Dataset, Sessions, open_dataset
 from p_rnn.data.prepare import describe, prepare
-from p_rnn.settings.config import ColumnsConfig, DatasetConfig, ItemTableConfig, PathsConfig
+from p_rnn.data.readers.options import ColumnsConfig, ItemTableConfig
+from p_rnn.settings.config import DatasetConfig, PathsConfig
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.hydra_glue import load_config
 from tests.conftest import random_log
 
-RULES = DatasetConfig(
+RULES = DatasetConfig.of(
     name="shop",
     path="clicks.csv",
     columns=ColumnsConfig(),
@@ -159,7 +160,7 @@ def test_changed_files(paths: PathsConfig, monkeypatch: pytest.MonkeyPatch) -> N
         patch.setattr(module, "collect", no_reading)
         assert prepare(RULES, paths).folder == one.folder
     assert len(list(one.folder.glob("items-*"))) == 2
-    prepare(replace(RULES, item_table=ItemTableConfig(path="items.csv", columns=["price"])), paths)
+    prepare(RULES.but(item_table=ItemTableConfig(path="items.csv", columns=["price"])), paths)
     assert len(list(one.folder.glob("items-*"))) == 3
 
     with (Path(paths.raw) / "clicks.csv").open("a") as file:
@@ -215,7 +216,7 @@ def test_any_failure_leaves_nothing_behind(
 def test_a_failure_in_the_item_table_keeps_the_events(
     paths: PathsConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = prepare(replace(RULES, item_table=None), paths)
+    one = prepare(RULES.but(item_table=None), paths)
     assert not list(one.folder.glob("items-*"))
     monkeypatch.setattr(np, "save", full_disk(errno.ENOSPC, after=0))
     refused(lambda: prepare(RULES, paths), "disk is full")
@@ -313,7 +314,7 @@ def test_training_sessions_of_a_split_by_time(paths: PathsConfig) -> None:
 def leave_one_out(paths: PathsConfig, **rules: Any) -> tuple[Dataset, list[list[str]]]:
     """A prepared data set and what it should train on with validation: all but the last event."""
     own = replace(RULES, split="leave_one_out", test_days=None, min_item_support=None)
-    dataset = prepare(replace(own, min_session_length=None, item_table=None, **rules), paths)
+    dataset = prepare(own.but(min_session_length=None, item_table=None, **rules), paths)
     frame = pd.read_csv(Path(paths.raw) / "clicks.csv")
     cut, gap = [], rules.get("session_gap_s", np.inf)
     for _, rows in frame.groupby("session", sort=False):

@@ -39,7 +39,7 @@ def sessions(num_sessions: int) -> list[list[int]]:
 def run(raw: Path, *overrides: str) -> tuple[Dataset, dict[str, Any]]:
     config = load_config(*overrides, f"paths.raw={raw}", f"paths.prepared={raw / 'prepared'}")
     dataset = prepare(config.dataset, config.paths)
-    if config.dataset.item_table is None:
+    if "item_table" not in config.dataset.parameters:
         return dataset, {}
     return dataset, prepare_features(config.dataset, config.paths, dataset, None)
 

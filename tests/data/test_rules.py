@@ -40,7 +40,7 @@ class Frames(Reader):
 def run(events: list[Event], **rules: Any) -> tuple[list[Event], list[dict[str, Any]]]:
     """The events that the rules leave, session after session, and the report."""
     log, report = apply_rules(
-        collect({"train": Frames(events)}, "d"), DatasetConfig(name="d", **{**OFF, **rules})
+        collect({"train": Frames(events)}, "d"), DatasetConfig.of(name="d", **{**OFF, **rules})
     )
     return listed(log), report
 
@@ -175,7 +175,7 @@ def test_random_logs_equal_plain_python(rules: dict[str, Any]) -> None:
             continue
         compared += 1
         log, report = apply_rules(
-            collect({"train": Frames(events)}, "d"), DatasetConfig(name="d", **{**OFF, **rules})
+            collect({"train": Frames(events)}, "d"), DatasetConfig.of(name="d", **{**OFF, **rules})
         )
         assert listed(log) == [event for rows in expected for event in rows]
         assert np.diff(log.offsets()).tolist() == [len(rows) for rows in expected]
@@ -216,7 +216,7 @@ def test_duplicates_without_types() -> None:
     events = [(1, 5, 9.0, "view"), (1, 5, 9.0, "buy"), (1, 6, 9.5, "view")]
     log = collect({"train": Frames(events, types=False)}, "d")
     assert log.kind is None
-    left, _ = apply_rules(log, DatasetConfig(**{**OFF, "duplicates": "drop"}))
+    left, _ = apply_rules(log, DatasetConfig.of(**{**OFF, "duplicates": "drop"}))
     assert len(left) == 2
 
 
@@ -239,7 +239,7 @@ def test_a_gap_cuts_only_when_longer_than_the_bound() -> None:
     times = [0.0, 100.0, 200.0, 300.5, 300.5]
     events = [("a", k, t, "v") for k, t in enumerate(times)] + [("b", 0, 0.0, "v")]
     log, report = apply_rules(
-        collect({"train": Frames(events)}, "d"), DatasetConfig(session_gap_s=100.0, **OFF)
+        collect({"train": Frames(events)}, "d"), DatasetConfig.of(session_gap_s=100.0, **OFF)
     )
     assert np.diff(log.offsets()).tolist() == [3, 2, 1]
     assert log.session_ids.tolist() == ["a", "a", "b"]

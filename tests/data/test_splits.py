@@ -85,7 +85,7 @@ def test_time_split_equals_plain_python(straddling: str, validation: bool, days:
     for seed in range(25):
         sessions = random_sessions(seed)
         log = make_log(sessions)
-        rules = DatasetConfig(
+        rules = DatasetConfig.of(
             test_days=days,
             straddling=straddling,
             validation=validation,
@@ -115,10 +115,10 @@ def test_the_cut_is_strict_and_validation_is_cut_from_the_rest() -> None:
     # Of the rest, the last start is day 9; the cut of validation is day 8.
     starts = [10 * day, 9 * day + 1, 9 * day, 8 * day + 1, 8 * day, 2 * day]
     log = make_log([pair(s) for s in starts])
-    parts = split(log, DatasetConfig(test_days=1.0, straddling="whole"))
+    parts = split(log, DatasetConfig.of(test_days=1.0, straddling="whole"))
     sessions = {name: [s for s, _ in read(log, part)] for name, part in parts.items()}
     assert sessions == {"train": [5, 4], "valid": [3, 2], "test": [1, 0]}
-    parts = split(log, DatasetConfig(test_days=1.0, straddling="whole", validation=False))
+    parts = split(log, DatasetConfig.of(test_days=1.0, straddling="whole", validation=False))
     sessions = {name: [s for s, _ in read(log, part)] for name, part in parts.items()}
     assert sessions == {"train": [5, 4, 3, 2], "test": [1, 0]}
 
@@ -135,9 +135,9 @@ def test_straddling_sessions_by_hand() -> None:
             pair(3 * day),
         ]
     )
-    whole = split(log, DatasetConfig(test_days=1.0, straddling="whole", validation=False))
+    whole = split(log, DatasetConfig.of(test_days=1.0, straddling="whole", validation=False))
     assert [(s, len(e)) for s, e in read(log, whole["train"])] == [(3, 2), (1, 3), (2, 3)]
-    cut = split(log, DatasetConfig(test_days=1.0, straddling="truncate", validation=False))
+    cut = split(log, DatasetConfig.of(test_days=1.0, straddling="truncate", validation=False))
     assert [(s, len(e)) for s, e in read(log, cut["train"])] == [(3, 2), (1, 2)]
     assert [s for s, _ in read(log, cut["test"])] == [0]
 
@@ -146,7 +146,7 @@ def test_a_validation_session_is_truncated_at_the_cut_of_the_test() -> None:
     day = DAY_S
     straddling = [(0, 9 * day - 5), (1, 9 * day - 4), (2, 9 * day + 1)]
     log = make_log([pair(10 * day), straddling, pair(day)])
-    parts = split(log, DatasetConfig(test_days=1.0, straddling="truncate"))
+    parts = split(log, DatasetConfig.of(test_days=1.0, straddling="truncate"))
     assert read(log, parts["valid"]) == [(1, straddling[:2])]
     assert [s for s, _ in read(log, parts["train"])] == [2]
 
@@ -177,7 +177,7 @@ USERS = [pair(50.0, 1), pair(40.0, 2), pair(30.0, 3), pair(20.0, 4), pair(20.0, 
 )
 def test_leave_one_out(validation: bool, expected: dict[str, Any]) -> None:
     log = make_log(USERS)
-    parts = split(log, DatasetConfig(split="leave_one_out", validation=validation))
+    parts = split(log, DatasetConfig.of(split="leave_one_out", validation=validation))
     assert list(parts) == list(expected)
     for name, part in parts.items():
         rows = read(log, part)
@@ -197,7 +197,7 @@ def test_leave_one_out(validation: bool, expected: dict[str, Any]) -> None:
 def test_an_empty_split_is_refused(sessions: list[Session], rules: Any, says: str) -> None:
     settings = {"straddling": "whole", "min_session_length": None, **rules}
     with pytest.raises(UserError, match=says) as error:
-        split(make_log(sessions), DatasetConfig(**settings))
+        split(make_log(sessions), DatasetConfig.of(**settings))
     assert "\n" not in str(error.value)
 
 
@@ -215,7 +215,7 @@ def test_items_are_indexed_by_where_they_first_occur(
             for events in sessions
         ]
         log = make_log(sessions)
-        rules = DatasetConfig(
+        rules = DatasetConfig.of(
             split=kind,
             validation=validation,
             test_days=1.0 if kind == "time" else None,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from p_rnn.fast import native
 from p_rnn.fast.native import functions
-from p_rnn.settings.config import LossConfig
+from p_rnn.settings.config import component
 from p_rnn.training.losses import build_loss
 from tests.fast.test_native import build, threads
 from tests.training.test_losses import CASES, expected
@@ -90,7 +90,7 @@ class World:
         rows = [table[self.index].double().requires_grad_() for table in self.tables]
         bias, queries = (0, leaves) if self.bias is None else (leaves[0], leaves[1:])
         scores = sum(q @ r.t() for q, r in zip(queries, rows, strict=True)) + bias
-        losses = build_loss(LossConfig(**case))(
+        losses = build_loss(component(**case))(
             scores, torch.from_numpy(self.target), torch.from_numpy(self.log_q)
         )
         losses.mean().backward()

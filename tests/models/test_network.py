@@ -26,7 +26,13 @@ N, H, B = 11, 4, 5
 
 
 def make_config(*overrides: str) -> Config:
-    fixed = ("dataset=table", "dataset.test_days=1", "device=cpu", f"hidden_size={H}")
+    fixed = (
+        "dataset=table",
+        "dataset.path=none",
+        "dataset.test_days=1",
+        "device=cpu",
+        f"hidden_size={H}",
+    )
     return resolve(load_config(*fixed, *overrides))
 
 

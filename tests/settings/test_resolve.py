@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import asdict
+from dataclasses import fields
 from functools import cache
 
 import pytest
 from omegaconf import OmegaConf
 
 from p_rnn.models.architectures import check_model
-from p_rnn.settings.config import Config, EarlyStoppingConfig, EvaluationConfig
+from p_rnn.settings.config import (
+    Config,
+    EarlyStoppingConfig,
+    EvaluationConfig,
+    Hyperparameters,
+    Settings,
+)
+from p_rnn.settings.dataset_rules import resolve_dataset
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.hydra_glue import load_config, typed
-from p_rnn.settings.ranges import leaves
-from p_rnn.settings.resolve import check_evaluation, resolve, resolve_dataset
+from p_rnn.settings.resolve import check_evaluation, resolve
+from p_rnn.settings.stored import from_dict
+from p_rnn.settings.tree import leaves, plain
 
 
 @cache
@@ -27,37 +35,36 @@ def settings(*overrides: str) -> Config:
     """As on the command line; composing takes long, so only choices of groups go through it."""
     groups = [word for word in overrides if word.startswith(("loss=", "optimizer="))]
     others = [word for word in overrides if word not in groups]
-    tree = OmegaConf.merge(OmegaConf.structured(composed(*groups)), OmegaConf.from_dotlist(others))
-    return typed(tree, Config)
+    given = OmegaConf.create(plain(composed(*groups)))
+    return typed(OmegaConf.merge(given, OmegaConf.from_dotlist(others)), Config)
 
 
-def resolved(*overrides: str) -> Config:
+def resolved(*overrides: str) -> Settings:
     return resolve(settings(*overrides))
 
 
 def test_nulls_become_the_defaults_of_the_model() -> None:
     config = resolved()
-    found = {key: getattr(config, key) for key in asdict(config.model.hyperparameters)}
+    found = {f.name: getattr(config, f.name) for f in fields(Hyperparameters)}
     assert found == {
         "learning_rate": 0.05,
         "num_layers": 1,
         "hidden_size": 100,
         "embedding_size": 100,  # hidden_size
-        "dropout_prob": None,  # has become the two below
         "dropout_embedding": 0.0,
         "dropout_hidden": 0.0,
         "batching": "session_parallel",
         "batch_size": 64,
-        "window": None,  # of sequences
-        "stride": None,
-        "pooling_mode": None,  # of features
+        "window": 0,  # of sequences
+        "stride": 0,
+        "pooling_mode": "",  # of features
         "negatives": "sampled",
         "num_negatives": 2048,
         "sample_alpha": 0.5,
         "num_epochs": 10,
     }
     assert config.loss.name == "bpr_max"
-    assert (config.loss.elu_param, config.loss.bpreg) == (0.5, 1.0)
+    assert config.loss.parameters == {"elu_param": 0.5, "bpreg": 1.0}
     assert config.optimizer.name == "adagrad"
     assert config.early_stopping.metric == "recall@20"
     assert config.dataset.straddling == "whole"
@@ -85,14 +92,23 @@ CHOICES: list[tuple[str, ...]] = [
 
 
 @pytest.mark.parametrize("overrides", CHOICES, ids=lambda words: "-".join(words) or "none")
-def test_idempotent_and_leaves_its_argument_alone(overrides: tuple[str, ...]) -> None:
+def test_resolving_leaves_its_argument_alone(overrides: tuple[str, ...]) -> None:
     config = settings(*overrides)
     before = copy.deepcopy(config)
     once = resolve(config)
     assert config == before
-    frozen = copy.deepcopy(once)
-    assert resolve(once) == frozen
-    assert once == frozen
+    assert resolve(config) == once
+    assert not [f.name for f in fields(Hyperparameters) if getattr(once, f.name) is None]
+    assert plain(from_dict(plain(once), "stored")) == plain(once)
+
+
+def test_a_config_of_python_runs_the_embedded_world() -> None:
+    config = resolve(Config())
+    assert (config.dataset.reader, config.loss.name, config.learning_rate) == (
+        "synthetic",
+        "bpr_max",
+        0.05,
+    )
 
 
 GIVEN = {
@@ -116,16 +132,17 @@ def test_given_settings_stay() -> None:
     config = resolved(*(f"{key}={value}" for key, value in GIVEN.items()))
     found = {key: value for key, value, _ in leaves(config) if key in GIVEN}
     assert found == GIVEN
-    assert config.loss.elu_param == 0.5  # the others of the model's own loss stay too
+    assert config.loss.parameters["elu_param"] == 0.5  # the others of the model's own loss stay too
     zero = resolved("dropout_embedding=0", "sample_alpha=0", "loss.elu_param=0")
-    assert (zero.dropout_embedding, zero.sample_alpha, zero.loss.elu_param) == (0, 0, 0)
+    assert (zero.dropout_embedding, zero.sample_alpha) == (0, 0)
+    assert zero.loss.parameters["elu_param"] == 0
 
 
 def test_another_loss_or_optimizer_does_not_inherit_from_the_models_own() -> None:
     config = resolved("loss=top1", "optimizer=adam")
     assert config.loss.name == "top1"
-    assert (config.loss.elu_param, config.loss.bpreg) == (None, None)
-    assert config.optimizer.momentum is None
+    assert config.loss.parameters == {}
+    assert set(config.optimizer.parameters) == {"beta1", "beta2", "eps", "weight_decay"}
 
 
 @pytest.mark.parametrize(
@@ -134,10 +151,10 @@ def test_another_loss_or_optimizer_does_not_inherit_from_the_models_own() -> Non
 )
 def test_loss_type(word: str, loss: str, output: str | None, negatives: str) -> None:
     config = resolved(f"loss_type={word}")
-    assert (config.loss.name, config.loss.output) == (loss, output)
-    assert not config.loss.logq
+    assert (config.loss.name, config.loss.parameters.get("output")) == (loss, output)
+    assert not config.loss.parameters.get("logq")
     assert (config.negatives, config.loss_type) == (negatives, None)
-    assert (config.num_negatives, config.sample_alpha) == (None, None)
+    assert (config.num_negatives, config.sample_alpha) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -148,23 +165,17 @@ def test_loss_type(word: str, loss: str, output: str | None, negatives: str) -> 
         (("dropout_prob=0.3", "dropout_hidden=0.1"), 0.3, 0.1),
         (("dropout_prob=0.3", "dropout_embedding=0"), 0.0, 0.3),
         (("dropout_embedding=0.2",), 0.2, 0.0),
-        (("model.hyperparameters.dropout_hidden=0.4",), 0.0, 0.4),
-        (("model.hyperparameters.dropout_hidden=0.4", "dropout_prob=0.3"), 0.3, 0.3),
-        (("model.input=one_hot", "dropout_prob=0.3"), None, 0.3),
+        (("model.name=gru4recf",), 0.3, 0.0),
+        (("model.name=gru4recf", "dropout_prob=0.2"), 0.2, 0.2),
+        (("model.input=one_hot", "dropout_prob=0.3"), 0.0, 0.3),
     ],
 )
 def test_dropout_prob_sets_both(
-    overrides: tuple[str, ...], embedding: float | None, hidden: float
+    overrides: tuple[str, ...], embedding: float, hidden: float
 ) -> None:
     config = resolved(*overrides)
     assert (config.dropout_embedding, config.dropout_hidden) == (embedding, hidden)
     assert config.dropout_prob is None
-
-
-def test_a_models_own_dropout_prob_fills_what_it_leaves_open() -> None:
-    own = "model.hyperparameters"
-    config = resolved(f"{own}.dropout_prob=0.3", f"{own}.dropout_embedding=null")
-    assert (config.dropout_embedding, config.dropout_hidden) == (0.3, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -174,18 +185,18 @@ def test_a_models_own_dropout_prob_fills_what_it_leaves_open() -> None:
         (("hidden_size=8",), 8),
         (("hidden_size=8", "embedding_size=8"), 8),
         (("model.input=embedding", "embedding_size=6"), 6),
-        (("model.input=embedding", "model.hyperparameters.embedding_size=64"), 64),
+        (("model.name=gru4recf",), 64),
         (("model.input=embedding",), 100),
-        (("model.input=one_hot",), None),
+        (("model.input=one_hot",), 0),
     ],
 )
-def test_embedding_size(overrides: tuple[str, ...], size: int | None) -> None:
+def test_embedding_size(overrides: tuple[str, ...], size: int) -> None:
     assert resolved(*overrides).embedding_size == size
 
 
 def test_num_negatives_zero_needs_no_alpha() -> None:
     config = resolved("num_negatives=0")
-    assert (config.num_negatives, config.sample_alpha) == (0, None)
+    assert (config.num_negatives, config.sample_alpha) == (0, 0)
 
 
 @pytest.mark.parametrize("others", ["num_negatives=1", "negatives=full", "negatives=uniform_one"])
@@ -231,19 +242,16 @@ REFUSED: dict[tuple[str, ...], str] = {
     ("dataset.min_session_length=5", "dataset.max_session_length=4"): "exceeds",
     ("dataset.event_types=[view]",): "event_types needs dataset.columns.event_type",
     ("dataset.time_range=['2017-10-01']",): "time_range takes two dates",
-    ("model.hyperparameters.batch_size=null",): "batch_size is null and model=id_only",
-    ("model.hyperparameters.hidden_size=null",): "hidden_size is null",
-    ("model.hyperparameters.negatives=null",): "negatives is null",
-    ("model.hyperparameters.num_negatives=null",): "num_negatives is null",
-    ("model.hyperparameters.sample_alpha=null",): "sample_alpha is null",
 }
 
 
 def test_early_stopping_is_the_models_own_unless_given() -> None:
-    own = ["model.early_stopping.patience=4", "model.early_stopping.metric=mrr@5"]
-    assert resolved(*own).early_stopping == EarlyStoppingConfig("mrr@5", 4)
-    assert resolved(*own, "early_stopping.patience=7").early_stopping.patience == 7
-    assert resolved(*own, "dataset.validation=false").early_stopping == EarlyStoppingConfig()
+    own = "model.name=gru4recf"
+    assert resolved(own).early_stopping == EarlyStoppingConfig("recall@20", 10)
+    assert resolved(own, "early_stopping.patience=7").early_stopping.patience == 7
+    # A criterion is taken whole: who gives a metric gives the patience too.
+    assert resolved(own, "early_stopping.metric=mrr@5").early_stopping.patience is None
+    assert resolved(own, "dataset.validation=false").early_stopping == EarlyStoppingConfig()
 
 
 def test_a_shared_embedding_has_the_size_of_the_id_subnet() -> None:
@@ -293,7 +301,6 @@ def test_dropout_prob_without_effect_is_refused_for_one_hot_too() -> None:
         ("loss_type", "XE", "not a choice"),
         ("model.input", "onehot", "did you mean 'one_hot'"),
         ("cell.reset", "between", "not a choice"),
-        ("model.hyperparameters.num_layers", "0", "model.hyperparameters.num_layers=0"),
         ("dataset.test_days", "0", "above 0"),
         ("dataset.session_gap_s", "0", "above 0"),
         ("dataset.max_session_length", "1", "at least 2"),
@@ -310,16 +317,13 @@ def test_values_out_of_range_name_the_key(key: str, value: str, says: str) -> No
 
 def test_every_bound_is_checked_on_both_sides() -> None:
     """The edge of every declared closed bound passes, and one beyond does not."""
-    for key, _, field in leaves(settings().dataset):
-        low = field.metadata.get("low")
+    for key, _, known in leaves(settings().dataset):
+        low = known.get("low")
         if low is None or "." in key:
             continue
-        dataset = settings().dataset
-        setattr(dataset, key, low)
-        resolve_dataset(dataset)
-        setattr(dataset, key, low - 1)
+        resolve_dataset(settings().dataset.but(**{key: low}))
         with pytest.raises(UserError, match=key):
-            resolve_dataset(dataset)
+            resolve_dataset(settings().dataset.but(**{key: low - 1}))
 
 
 def test_check_evaluation_accepts_the_defaults() -> None:

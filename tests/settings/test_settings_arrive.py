@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import hashlib
 import json
-import types
-import typing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,12 +16,11 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from p_rnn.runs.experiment import train
-from p_rnn.settings.config import Config
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.hydra_glue import load_config
+from p_rnn.settings.roles import every_setting
 from tests.conftest import random_log
 
-# The model's own defaults are made small, so that the keys above them are free to be perturbed.
 BASE = [
     "dataset=table",
     "dataset.name=tiny",
@@ -32,10 +28,7 @@ BASE = [
     "dataset.columns.event_type=kind",
     "dataset.min_item_support=2",
     "dataset.test_days=2",
-    *(
-        f"model.hyperparameters.{key}"
-        for key in ("hidden_size=8", "batch_size=8", "num_negatives=16", "num_epochs=2")
-    ),
+    *("hidden_size=8", "batch_size=8", "num_negatives=16", "num_epochs=2"),
     "tracking.progress=false",
     "tracking.log_every=5",
     "device=cpu",
@@ -53,7 +46,6 @@ GIVEN = [
     *("dataset.split=given", "dataset.straddling=null", "dataset.path=train.csv"),
     *("dataset.valid_path=valid.csv", "dataset.test_path=test.csv"),
 ]
-FREE_DROPOUT = [f"model.hyperparameters.dropout_{part}=null" for part in ("embedding", "hidden")]
 WARES = ["dataset.item_table.path=wares.csv", "model=parallel"]
 TAGS = [*WARES, "dataset.features.x.kind=tags", "dataset.features.x.columns=[words]"]
 TEXT = [*WARES, "dataset.features.x.kind=text", "dataset.features.x.columns=[words]"]
@@ -146,50 +138,18 @@ CASES: dict[str, tuple[list[str], str]] = {
     "dataset.test_days": ([], "1"),
     "dataset.straddling": (["dataset.columns.session=visitor"], "truncate"),
     "model.name": ([], "none_such"),
-    "model.family": ([], "counts"),
     "model.input": ([], "one_hot"),
-    "model.loss.name": (
-        ["model.loss.name=top1", "model.loss.elu_param=null", "model.loss.bpreg=null"],
-        "top1_max",
-    ),
-    "model.loss.elu_param": ([], "1.0"),
-    "model.loss.bpreg": ([], "3.0"),
-    "model.loss.logq": (
-        [
-            "model.loss.name=cross_entropy",
-            "model.loss.elu_param=null",
-            "model.loss.bpreg=null",
-            "model.loss.logq=0",
-        ],
-        "1",
-    ),
-    "model.loss.output": (
-        [
-            "model.loss.name=bpr",
-            "model.loss.elu_param=null",
-            "model.loss.bpreg=null",
-            "model.loss.output=tanh",
-        ],
-        "linear",
-    ),
-    "model.optimizer.name": ([], "none_such"),
-    "model.optimizer.momentum": ([], "0.3"),
     "loss.name": (["loss.bpreg=2"], "none_such"),
     "loss.elu_param": ([], "1.0"),
     "loss.bpreg": ([], "3.0"),
     "loss.logq": (CROSS_ENTROPY, "1"),
     "loss.output": (["loss=bpr"], "linear"),
-    "loss_type": ([], "CE"),
+    "loss_type": (["num_negatives=null"], "CE"),
     "optimizer.name": ([], "none_such"),
     "optimizer.momentum": ([], "0.3"),
     "optimizer.beta1": (ADAM, "0.5"),
     "optimizer.beta2": (ADAM, "0.9"),
     "optimizer.eps": (ADAM, "0.1"),
-    "model.early_stopping.metric": (
-        ["num_epochs=6", "learning_rate=1", "model.early_stopping.patience=9"],
-        "mrr@1",
-    ),
-    "model.early_stopping.patience": (["num_epochs=12", "learning_rate=1"], "1"),
     "model.feature_input": (TAGS, "embedding"),
     "selected_features": (WARES, "[words]"),
     "subnets.*.hidden_size": (TAGS, "3"),
@@ -232,7 +192,6 @@ CASES: dict[str, tuple[list[str], str]] = {
     "schedule.warmup_epochs": ([], "0.5"),
     "ema": ([], "0.5"),
     "optimizer.weight_decay": ([], "0.5"),
-    "model.optimizer.weight_decay": ([], "0.5"),
     "early_stopping.metric": (["num_epochs=6", "learning_rate=1"], "mrr@1"),
     "early_stopping.patience": (["num_epochs=12", "learning_rate=1"], "1"),
     "train_on_validation": ([], "true"),
@@ -253,7 +212,8 @@ CASES: dict[str, tuple[list[str], str]] = {
     "matmul_precision": ([], "high"),  # of a GPU
     "resume": ([], "none_such.pt"),
 }
-# Parameters of models that count: at the top level, and as the model's own defaults.
+# Parameters of models that count, from which nothing is trained.
+SIZES = ["hidden_size=null", "batch_size=null", "num_negatives=null", "num_epochs=null"]
 COUNTS = {
     "neighbours": (["model=item_knn"], "2"),
     "shrinkage": (["model=item_knn"], "0"),
@@ -266,19 +226,17 @@ COUNTS = {
     "backoff": (["model=feature_markov", *WARES[:1]], "50"),
 }
 for name, (beside, value) in COUNTS.items():
-    CASES[f"baseline.{name}"] = (beside, value)
-    CASES[f"model.baseline.{name}"] = (beside, value)
-# Hyper-parameters stand at the top level and, as the model's own defaults, below it.
+    CASES[f"baseline.{name}"] = ([*SIZES, *beside], value)
 HYPERPARAMETERS: dict[str, tuple[list[str], str]] = {
     "learning_rate": ([], "0.2"),
     "num_layers": ([], "2"),
     "hidden_size": ([], "12"),
     "embedding_size": (EMBEDDING, "5"),
-    "dropout_prob": (FREE_DROPOUT, "0.4"),
+    "dropout_prob": ([], "0.4"),
     "dropout_embedding": ([], "0.4"),
     "dropout_hidden": ([], "0.4"),
     "batch_size": ([], "5"),
-    "negatives": ([], "full"),
+    "negatives": (["num_negatives=null"], "full"),
     "batching": ([], "sequences"),
     "window": (SEQUENCES, "3"),
     "stride": (SEQUENCES, "2"),
@@ -289,17 +247,10 @@ HYPERPARAMETERS: dict[str, tuple[list[str], str]] = {
 }
 for name, case in HYPERPARAMETERS.items():
     CASES[name] = case
-    CASES[f"model.hyperparameters.{name}"] = case
-# The model's optimizer is Adagrad; with Adam's name in its place it needs Adam's parameters.
-for name, other in (("beta1", "0.5"), ("beta2", "0.9"), ("eps", "0.1")):
-    adam = ["name=adam", "momentum=null", "beta1=0.8", "beta2=0.99", "eps=1e-6"]
-    CASES[f"model.optimizer.{name}"] = ([f"model.optimizer.{x}" for x in adam], other)
 # A refusal is the effect of these: their only other values here are wrong ones.
 REFUSED = {
     "model.name",
-    "model.family",
     "dataset.properties",
-    "model.optimizer.name",
     "loss.name",
     "optimizer.name",
     "dataset.reader",
@@ -320,22 +271,6 @@ REFUSED = {
 }
 # Of these the effect is tested where it shows.
 ELSEWHERE = {"sweep_name": "tests/settings/test_hydra_glue.py", "plugins": "tests/test_plugins.py"}
-
-
-def all_leaves(cls: Any, prefix: str = "") -> list[str]:
-    """Dotted keys of a dataclass tree, optional nodes included."""
-    hints, keys = typing.get_type_hints(cls), []
-    for f in dataclasses.fields(cls):
-        hint = hints[f.name]
-        if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-            hint = next(t for t in typing.get_args(hint) if t is not type(None))
-        if dataclasses.is_dataclass(hint):
-            keys += all_leaves(hint, f"{prefix}{f.name}.")
-        elif typing.get_origin(hint) is dict:  # of sections by name
-            keys += all_leaves(typing.get_args(hint)[1], f"{prefix}{f.name}.*.")
-        else:
-            keys.append(prefix + f.name)
-    return keys
 
 
 def write_raw(raw: Path) -> None:
@@ -471,7 +406,8 @@ def observe(metrics: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def test_every_leaf_has_a_case() -> None:
     """Those of the synthetic world are perturbed in tests/synthetic/test_world.py."""
-    leaves = {key for key in all_leaves(Config) if not key.startswith("dataset.synthetic.")}
+    keys = {key for key, _, _ in every_setting()}
+    leaves = {key for key in keys if not key.startswith("dataset.synthetic.")}
     assert leaves == (set(CASES) | set(ELSEWHERE))
 
 

@@ -12,10 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from p_rnn.settings.config import SyntheticConfig
 from p_rnn.synthetic.best_possible import BayesRanker, FirstOrderRanker
 from p_rnn.synthetic.log import draw_log
-from p_rnn.synthetic.world import MAX_LENGTH, World
+from p_rnn.synthetic.world import MAX_LENGTH, SyntheticConfig, World
 
 Ranker = BayesRanker | FirstOrderRanker
 SMALL = SyntheticConfig(

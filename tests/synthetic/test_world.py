@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from p_rnn.settings.config import SyntheticConfig
 from p_rnn.settings.errors import UserError
 from p_rnn.synthetic import log as synthetic_log
 from p_rnn.synthetic.log import draw_items, draw_log
 from p_rnn.synthetic.reader import SyntheticReader
-from p_rnn.synthetic.world import DAY_S, World
+from p_rnn.synthetic.world import DAY_S, SyntheticConfig, World
 
 
 def small(**settings: Any) -> SyntheticConfig:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from p_rnn.settings.config import LossConfig
+from p_rnn.settings.config import component
 from p_rnn.settings.errors import UserError
 from p_rnn.training.losses import LOSSES, build_loss
 
@@ -83,7 +83,7 @@ def layout(kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def run(case: dict[str, Any], scores: Any, target: Any, log_q: Any) -> torch.Tensor:
-    return build_loss(LossConfig(**case))(scores, torch.as_tensor(target), torch.as_tensor(log_q))
+    return build_loss(component(**case))(scores, torch.as_tensor(target), torch.as_tensor(log_q))
 
 
 @every_loss
@@ -201,20 +201,20 @@ def test_large_scores_stay_finite(case: dict[str, Any], dtype: torch.dtype) -> N
 @pytest.mark.parametrize(
     "config",
     [
-        LossConfig("top1", bpreg=1.0),
-        LossConfig("top1_max", elu_param=0.5),
-        LossConfig("bpr", output="tanh", logq=1.0),
-        LossConfig("cross_entropy", logq=0.0, output="tanh"),
-        LossConfig("bpr_max", elu_param=0.5, bpreg=1.0, logq=0.0),
-        LossConfig("bpr_max", elu_param=0.5),
-        LossConfig("bpr_max", bpreg=1.0),
-        LossConfig("cross_entropy"),
-        LossConfig("bpr"),
-        LossConfig("hinge"),
-        LossConfig(),
+        component("top1", bpreg=1.0),
+        component("top1_max", elu_param=0.5),
+        component("bpr", output="tanh", logq=1.0),
+        component("cross_entropy", logq=0.0, output="tanh"),
+        component("bpr_max", elu_param=0.5, bpreg=1.0, logq=0.0),
+        component("bpr_max", elu_param=0.5),
+        component("bpr_max", bpreg=1.0),
+        component("cross_entropy"),
+        component("bpr"),
+        component("hinge"),
+        component(),
     ],
 )
-def test_inert_missing_and_unknown_settings_are_refused(config: LossConfig) -> None:
+def test_inert_missing_and_unknown_settings_are_refused(config: component) -> None:
     with pytest.raises(UserError):
         build_loss(config)
 

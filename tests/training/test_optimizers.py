@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from p_rnn.models.tables import Table
-from p_rnn.settings.config import OptimizerConfig
+from p_rnn.settings.config import component
 from p_rnn.settings.errors import UserError
 from p_rnn.training.gradients import gradient_norm
 from p_rnn.training.optimizers import build_optimizer as build
@@ -20,13 +20,13 @@ from p_rnn.training.trainer import Trainer
 from tests.worlds import settings, trainer, weights
 
 N, D = 7, 3
-ADAM = OptimizerConfig("adam", beta1=0.9, beta2=0.99, eps=1e-12)
+ADAM = component("adam", beta1=0.9, beta2=0.99, eps=1e-12)
 EVERY = {
-    "adagrad": OptimizerConfig("adagrad", momentum=0.3),
-    "adagrad-decay": OptimizerConfig("adagrad", momentum=0.3, weight_decay=0.1),
+    "adagrad": component("adagrad", momentum=0.3),
+    "adagrad-decay": component("adagrad", momentum=0.3, weight_decay=0.1),
     "adam": ADAM,
-    "adamw": OptimizerConfig("adamw", beta1=0.9, beta2=0.99, eps=1e-12, weight_decay=0.1),
-    "sgd": OptimizerConfig("sgd", momentum=0.5, weight_decay=0.1),
+    "adamw": component("adamw", beta1=0.9, beta2=0.99, eps=1e-12, weight_decay=0.1),
+    "sgd": component("sgd", momentum=0.5, weight_decay=0.1),
 }
 every_optimizer = pytest.mark.parametrize("config", EVERY.values(), ids=EVERY)
 
@@ -48,7 +48,7 @@ class Stub(nn.Module):
         return {name: x.detach().numpy().copy() for name, x in self.state_dict().items()}
 
 
-def build_optimizer(config: OptimizerConfig, stub: Stub, lr: Any) -> torch.optim.Optimizer:
+def build_optimizer(config: component, stub: Stub, lr: Any) -> torch.optim.Optimizer:
     return build(config, stub.parameters(), lr)
 
 
@@ -128,7 +128,7 @@ def test_adagrad(steps: Any, momentum: float) -> None:
     """Duplicates are summed before they are squared; the norm is that of all gradients."""
     stub = Stub()
     wanted, norms = adagrad(stub.values(), steps, momentum, lr=0.05)
-    optimizer = build_optimizer(OptimizerConfig("adagrad", momentum=momentum), stub, 0.05)
+    optimizer = build_optimizer(component("adagrad", momentum=momentum), stub, 0.05)
     measured = run(stub, optimizer, steps)
     close(stub, wanted)
     np.testing.assert_allclose([x.item() for x in measured], norms, rtol=1e-12)
@@ -138,7 +138,7 @@ def test_adagrad_by_hand_with_numbers() -> None:
     """One row, read three times in each of two steps: g = 1 + 1 + 1, then the same."""
     stub = Stub()
     start = stub.bias.weight[2, 0].item()
-    optimizer = build_optimizer(OptimizerConfig("adagrad", momentum=0.5), stub, 0.1)
+    optimizer = build_optimizer(component("adagrad", momentum=0.5), stub, 0.1)
     for _ in range(2):
         stub.bias(torch.tensor([2, 2, 2])).sum().backward()
         optimizer.step()
@@ -149,7 +149,7 @@ def test_adagrad_by_hand_with_numbers() -> None:
 
 
 @every_optimizer
-def test_rows_that_were_not_read_rest_with_their_slots(config: OptimizerConfig) -> None:
+def test_rows_that_were_not_read_rest_with_their_slots(config: component) -> None:
     stub = Stub()
     optimizer = build_optimizer(config, stub, 0.05)
     run(stub, optimizer, STEPS)
@@ -170,7 +170,7 @@ def test_rows_that_were_not_read_rest_with_their_slots(config: OptimizerConfig) 
 
 
 @every_optimizer
-def test_nothing_is_left_for_the_next_step(config: OptimizerConfig) -> None:
+def test_nothing_is_left_for_the_next_step(config: component) -> None:
     """A step without a backward pass moves nothing, also not by momentum or decay."""
     stub = Stub()
     optimizer = build_optimizer(config, stub, 0.05)
@@ -222,7 +222,7 @@ def clone(state: Any) -> Any:
 
 
 @every_optimizer
-def test_a_restored_optimizer_goes_on_bit_for_bit(config: OptimizerConfig, tmp_path: Path) -> None:
+def test_a_restored_optimizer_goes_on_bit_for_bit(config: component, tmp_path: Path) -> None:
     """Through a file that holds tensors and plain Python only, as checkpoints do."""
     whole = Stub()
     straight = build_optimizer(config, whole, 0.05)
@@ -247,18 +247,18 @@ def test_a_restored_optimizer_goes_on_bit_for_bit(config: OptimizerConfig, tmp_p
 @pytest.mark.parametrize(
     "config",
     [
-        OptimizerConfig("adagrad", momentum=0.1, eps=1e-8),
-        OptimizerConfig("adagrad"),
-        OptimizerConfig("adam", beta1=0.9, beta2=0.999),
-        OptimizerConfig("adam", beta1=0.9, beta2=0.999, eps=1e-8, momentum=0.1),
-        OptimizerConfig("sgd", beta1=0.9),
-        OptimizerConfig("adamw", momentum=0.1),
-        OptimizerConfig("adamw", beta1=0.9, beta2=0.999, weight_decay=0.1),
-        OptimizerConfig("rmsprop"),
-        OptimizerConfig(),
+        component("adagrad", momentum=0.1, eps=1e-8),
+        component("adagrad"),
+        component("adam", beta1=0.9, beta2=0.999),
+        component("adam", beta1=0.9, beta2=0.999, eps=1e-8, momentum=0.1),
+        component("sgd", beta1=0.9),
+        component("adamw", momentum=0.1),
+        component("adamw", beta1=0.9, beta2=0.999, weight_decay=0.1),
+        component("rmsprop"),
+        component(),
     ],
 )
-def test_inert_missing_and_unknown_settings_are_refused(config: OptimizerConfig) -> None:
+def test_inert_missing_and_unknown_settings_are_refused(config: component) -> None:
     with pytest.raises(UserError):
         build_optimizer(config, Stub(), 0.05)
 
@@ -267,29 +267,29 @@ def test_inert_missing_and_unknown_settings_are_refused(config: OptimizerConfig)
     ("config", "reference"),
     [
         (
-            OptimizerConfig("adamw", beta1=0.9, beta2=0.99, eps=1e-12, weight_decay=0.1),
+            component("adamw", beta1=0.9, beta2=0.99, eps=1e-12, weight_decay=0.1),
             lambda p: torch.optim.AdamW(
                 [p], lr=0.02, betas=(0.9, 0.99), eps=1e-12, weight_decay=0.1
             ),
         ),
         (
-            OptimizerConfig("adam", beta1=0.9, beta2=0.99, eps=1e-12, weight_decay=0.1),
+            component("adam", beta1=0.9, beta2=0.99, eps=1e-12, weight_decay=0.1),
             lambda p: torch.optim.Adam(
                 [p], lr=0.02, betas=(0.9, 0.99), eps=1e-12, weight_decay=0.1
             ),
         ),
         (
-            OptimizerConfig("sgd", momentum=0.5, weight_decay=0.1),
+            component("sgd", momentum=0.5, weight_decay=0.1),
             lambda p: torch.optim.SGD([p], lr=0.02, momentum=0.5, weight_decay=0.1),
         ),
         (
-            OptimizerConfig("adagrad", momentum=0.0, weight_decay=0.1),
+            component("adagrad", momentum=0.0, weight_decay=0.1),
             lambda p: torch.optim.Adagrad([p], lr=0.02, weight_decay=0.1),
         ),
     ],
-    ids=lambda x: x.name if isinstance(x, OptimizerConfig) else "",
+    ids=lambda x: x.name if isinstance(x, component) else "",
 )
-def test_dense_parameters_move_as_in_pytorch(config: OptimizerConfig, reference: Any) -> None:
+def test_dense_parameters_move_as_in_pytorch(config: component, reference: Any) -> None:
     stub = Stub()
     ours, other = build_optimizer(config, stub, 0.02), nn.Parameter(stub.dense.detach().clone())
     theirs = reference(other)
@@ -309,7 +309,7 @@ def test_weight_decay_acts_on_rows_that_were_read(name: str) -> None:
     """With gradients of zero."""
     given = {"adamw": {"beta1": 0.9, "beta2": 0.9, "eps": 1e-8}}.get(name, {"momentum": 0.0})
     stub = Stub()
-    optimizer = build_optimizer(OptimizerConfig(name, weight_decay=0.5, **given), stub, 0.1)
+    optimizer = build_optimizer(component(name, weight_decay=0.5, **given), stub, 0.1)
     before = stub.values()["rows.weight"]
     (stub.rows(torch.tensor([2, 4, 2])) * 0).sum().backward()
     optimizer.step()
@@ -326,7 +326,7 @@ def test_weight_decay_acts_on_rows_that_were_read(name: str) -> None:
 def test_gradient_descent_by_hand_with_numbers() -> None:
     """One row, read twice in each of two steps, with momentum: v = 2, then 0.5 * 2 + 2."""
     stub = Stub()
-    optimizer = build_optimizer(OptimizerConfig("sgd", momentum=0.5), stub, 0.1)
+    optimizer = build_optimizer(component("sgd", momentum=0.5), stub, 0.1)
     start = stub.bias.weight[2, 0].item()
     for _ in range(2):
         stub.bias(torch.tensor([2, 2, 3])).sum().backward()
@@ -348,7 +348,7 @@ def test_gradient_descent_row_by_row(steps: Any, decay: float, momentum: float) 
             for i in read:
                 v[name][i] = momentum * v[name][i] + g[i] + decay * p[name][i]
                 p[name][i] -= 0.02 * v[name][i]
-    config = OptimizerConfig("sgd", momentum=momentum, weight_decay=decay)
+    config = component("sgd", momentum=momentum, weight_decay=decay)
     run(stub, build_optimizer(config, stub, 0.02), steps)
     close(stub, p)
 
@@ -371,7 +371,7 @@ def test_adamw_row_by_row() -> None:
 
 
 @every_optimizer
-def test_a_learning_rate_may_be_a_tensor(config: OptimizerConfig) -> None:
+def test_a_learning_rate_may_be_a_tensor(config: component) -> None:
     number, tensor = Stub(), Stub()
     run(number, build_optimizer(config, number, 0.05), STEPS)
     run(tensor, build_optimizer(config, tensor, torch.tensor(0.05, dtype=torch.float64)), STEPS)

@@ -38,6 +38,7 @@ N = 50
 
 FIXED = (
     "dataset=table",
+    "dataset.path=none",
     "dataset.test_days=1",
     "device=cpu",
     "seed=7",

@@ -59,7 +59,13 @@ class Stored:
 
 
 def make_config(*overrides: str) -> Config:
-    fixed = ("dataset=table", "dataset.test_days=1", "device=cpu", f"hidden_size={H}")
+    fixed = (
+        "dataset=table",
+        "dataset.path=none",
+        "dataset.test_days=1",
+        "device=cpu",
+        f"hidden_size={H}",
+    )
     sizes = (f"batch_size={B}", f"num_negatives={S}", "sample_alpha=0.6", "learning_rate=0.1")
     return resolve(load_config(*fixed, *sizes, "tracking.log_every=1", *overrides))
 

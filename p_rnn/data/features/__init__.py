@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 from p_rnn.data.dataset import Dataset
 from p_rnn.data.features.kinds import KINDS
 from p_rnn.data.features.sources import (
-    SOURCE,
-    defaults,
     file_source,
     item_table_source,
     kind_of,
@@ -33,10 +31,11 @@ from p_rnn.data.features.sources import (
 from p_rnn.data.features.values import Items
 from p_rnn.data.prepare import fingerprint_of, item_table_folder, new_folder
 from p_rnn.data.readers.files import one_line
+from p_rnn.settings.components import check_parameters
 from p_rnn.settings.config import DatasetConfig, FeatureConfig, PathsConfig
 from p_rnn.settings.errors import Uninformative, UserError
-from p_rnn.settings.ranges import check_ranges
-from p_rnn.settings.registry import lookup, settings_for, suggest
+from p_rnn.settings.registry import lookup, suggest
+from p_rnn.settings.tree import check_ranges
 
 Array = NDArray[Any]
 log = logging.getLogger(__name__)
@@ -163,9 +162,7 @@ def _prepare_one(
         source = file_source(name, config, paths, items)
         kind = config.kind or kind_of_file(prefix, config.file)
     fit = lookup(f"{prefix}.kind", KINDS, kind)
-    own = replace(config, kind=None, file=None, **dict.fromkeys(SOURCE))
-    given = settings_for(prefix, fit, own, name=f"kind={kind}")
-    settings = {**defaults(fit), **given}
+    settings = check_parameters(prefix, f"kind={kind}", fit, config.parameters)
     key = {"feature": name, "kind": kind, "settings": settings, "source": source.key}
     fingerprint = fingerprint_of({"version": VERSION, **key})
     folder = prepared.folder / "features" / f"{name}-{fingerprint}"
@@ -246,10 +243,7 @@ def _check(name: str, config: FeatureConfig, declared: list[str]) -> None:
         )
     if name in RESERVED:
         raise UserError(f"dataset.features: '{name}' names another part of a network; {mend}")
-    try:
-        check_ranges(config)
-    except UserError as error:
-        raise UserError(f"dataset.features.{name}.{error}") from None
+    check_ranges(config, f"dataset.features.{name}.")
     if config.columns == []:
         raise UserError(
             f"dataset.features.{name}.columns is empty; name a column or set it to null"

@@ -2,8 +2,8 @@
 
 A kind is a function `kind(columns, items, folder, **settings) -> counts` that writes the arrays
 of a dense feature (`values.npy`) or of a bag (`offsets.npy`, `tokens.npy`, maybe `weights.npy`
-and `vocabulary.json`) into `folder`. Its keyword-only parameters are the settings of
-`FeatureConfig` that it takes, and their defaults. `KINDS` at the end names them.
+and `vocabulary.json`) into `folder`. Its keyword-only parameters are the settings that
+it takes. `KINDS` at the end names them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import importlib
 import os
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -32,12 +32,25 @@ from p_rnn.data.features.values import (
     as_tokens,
     presence,
 )
+from p_rnn.settings.declare import about
 from p_rnn.settings.errors import Uninformative, UserError
 
 Counts = dict[str, int]
 
+Normalize = Annotated[bool, about("scale each vector to length 1")]
+Log = Annotated[bool, about("log(1 + x) before scaling")]
+MinDf = Annotated[int, about("tokens of fewer items are left out", low=1)]
+MaxDf = Annotated[float, about("tokens of a larger share of items are left out", above=0, high=1)]
+MaxTokens = Annotated[int | None, about("keep only the most frequent tokens", low=1)]
+Separator = Annotated[str | None, about("of the values in a text column; null: blanks")]
+Ngrams = Annotated[int, about("tokens of up to so many words", low=1, high=3)]
+StopWords = Annotated[bool, about("leave out common English words")]
+NumBuckets = Annotated[int, about("hash buckets", low=2)]
 
-def vector(columns: list[Column], items: Items, folder: Path, *, normalize: bool = False) -> Counts:
+
+def vector(
+    columns: list[Column], items: Items, folder: Path, *, normalize: Normalize = False
+) -> Counts:
     """Vectors of several columns side by side, [N, D]; a missing one is zero.
 
     float16 stays float16, all else becomes float32. The array never stands in memory as a whole.
@@ -77,7 +90,7 @@ def vector(columns: list[Column], items: Items, folder: Path, *, normalize: bool
     return presence(has[0], items)
 
 
-def number(columns: list[Column], items: Items, folder: Path, *, log: bool = False) -> Counts:
+def number(columns: list[Column], items: Items, folder: Path, *, log: Log = False) -> Counts:
     """float32 [N, D]: each column minus its mean, over its standard deviation; missing = 0.
 
     Raises:
@@ -107,8 +120,8 @@ def category(
     items: Items,
     folder: Path,
     *,
-    min_df: int = 1,
-    max_tokens: int | None = None,
+    min_df: MinDf = 1,
+    max_tokens: MaxTokens = None,
 ) -> Counts:
     """A bag of one token.
 
@@ -127,9 +140,9 @@ def tags(
     items: Items,
     folder: Path,
     *,
-    separator: str | None = None,
-    min_df: int = 1,
-    max_tokens: int | None = None,
+    separator: Separator = None,
+    min_df: MinDf = 1,
+    max_tokens: MaxTokens = None,
 ) -> Counts:
     """A bag of the distinct tokens of an item.
 
@@ -145,8 +158,8 @@ def hashed(
     items: Items,
     folder: Path,
     *,
-    num_buckets: int,
-    separator: str | None = None,
+    num_buckets: NumBuckets,
+    separator: Separator = None,
 ) -> Counts:
     """A bag of the distinct tokens by crc32(token) mod `num_buckets`; those that meet add up."""
     tokens = distinct_tokens(columns, items, separator)
@@ -168,11 +181,11 @@ def text(
     items: Items,
     folder: Path,
     *,
-    ngrams: int = 2,
-    stop_words: bool = True,
-    min_df: int = 1,
-    max_df: float = 1.0,
-    max_tokens: int | None = None,
+    ngrams: Ngrams = 2,
+    stop_words: StopWords = True,
+    min_df: MinDf = 1,
+    max_df: MaxDf = 1.0,
+    max_tokens: MaxTokens = None,
 ) -> Counts:
     """A bag of words and up to `ngrams` words in a row, weighted by tf-idf, of length 1 (L2).
 

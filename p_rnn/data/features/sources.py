@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 from collections import Counter
@@ -21,9 +20,10 @@ from p_rnn.data.features.values import Column, Items, Objects, Rows, objects
 from p_rnn.data.file_hashes import file_hashes
 from p_rnn.data.item_table import property_hash, read_property
 from p_rnn.data.readers.files import Member, one_line
+from p_rnn.settings.components import check_parameters
 from p_rnn.settings.config import FeatureConfig, PathsConfig
 from p_rnn.settings.errors import UserError
-from p_rnn.settings.registry import lookup, settings_for, suggest
+from p_rnn.settings.registry import lookup, suggest
 
 log = logging.getLogger(__name__)
 # Settings that say which values of a table or file count, and how it is written.
@@ -50,7 +50,7 @@ def item_table_source(name: str, config: FeatureConfig, table: Path | None, item
         return [_property(table, column, items) for column in columns], {}
 
     prefix = f"dataset.features.{name}"
-    settings = settings_for(prefix, read, _where(config, [name]), name="the item table")
+    settings = check_parameters(prefix, "the item table", read, _where(config, [name]))
     known = properties(table)
     for column in settings["columns"]:
         if column not in known:
@@ -76,7 +76,7 @@ def file_source(name: str, config: FeatureConfig, paths: PathsConfig, items: Ite
     prefix, raw = f"dataset.features.{name}", Path(paths.raw)
     assert config.file is not None
     read = lookup(f"format of {prefix}.file", FORMATS, Member(Path(config.file)).suffix)
-    settings = settings_for(prefix, read, _where(config, None), name=config.file)
+    settings = check_parameters(prefix, config.file, read, _where(config, None))
 
     def values() -> tuple[list[Column], dict[str, int]]:
         columns, index = read(raw / str(config.file), raw, name, items, **settings)
@@ -86,14 +86,15 @@ def file_source(name: str, config: FeatureConfig, paths: PathsConfig, items: Ite
         files = file_hashes(source_files(raw, config.file, config.ids), paths)
     # Older versions did not have the settings of text, so they count only where they are given.
     later = {f.name for f in fields(FeatureConfig) if f.metadata.get("later")}
-    key = {name: v for name, v in defaults(read).items() if name not in later}
-    return Source({"files": files, **key, **settings}, values)
+    given = _where(config, None)
+    key = {name: v for name, v in settings.items() if name not in later or given.get(name)}
+    return Source({"files": files, **key}, values)
 
 
-def _where(config: FeatureConfig, columns: list[str] | None) -> FeatureConfig:
+def _where(config: FeatureConfig, columns: list[str] | None) -> dict[str, Any]:
     """Only the settings that say which values count."""
     given = {name: getattr(config, name) for name in SOURCE}
-    return FeatureConfig(**given | {"columns": config.columns or columns})
+    return given | {"columns": config.columns or columns}
 
 
 def properties(table: Path | None) -> dict[str, str]:
@@ -161,16 +162,6 @@ def warn_of_text(prefix: str, column: Column) -> None:
                 column.label,
                 prefix,
             )
-
-
-def defaults(function: Callable[..., Any]) -> dict[str, Any]:
-    """The settings of a kind or format that have a default."""
-    parameters = inspect.signature(function).parameters.values()
-    return {
-        p.name: p.default
-        for p in parameters
-        if p.kind is p.KEYWORD_ONLY and p.default is not p.empty
-    }
 
 
 @contextmanager

@@ -1,12 +1,11 @@
 """Readers translate raw files into an events frame and an items frame, and nothing else.
 
 Every rule (filters, splits, indexing) lives in `p_rnn.data.prepare`. A reader is a class whose
-keyword-only parameters are the settings of `ReaderConfig` that it takes.
+keyword-only parameters are the settings that it takes (`p_rnn.settings.components`).
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,9 @@ from p_rnn.data.readers.retailrocket import RetailRocketReader
 from p_rnn.data.readers.sequences import SequencesReader
 from p_rnn.data.readers.table import TableReader
 from p_rnn.data.readers.yoochoose import YoochooseReader
-from p_rnn.settings.config import DatasetConfig, PathsConfig, ReaderConfig
-from p_rnn.settings.registry import lookup, settings_for
+from p_rnn.settings.components import check_parameters
+from p_rnn.settings.config import DatasetConfig, PathsConfig
+from p_rnn.settings.registry import lookup
 from p_rnn.synthetic.reader import SyntheticReader
 
 READERS: dict[str, Any] = {
@@ -39,9 +39,15 @@ READERS: dict[str, Any] = {
 def make_reader(dataset: DatasetConfig, paths: PathsConfig) -> Reader:
     """The reader of a data set, with its settings; refuses settings that it does not take."""
     cls = lookup("dataset.reader", READERS, dataset.reader)
-    settings = settings_for("dataset", cls, dataset, of=ReaderConfig, name=dataset.reader)
+    name = f"reader={dataset.reader}"
+    settings = check_parameters("dataset", name, cls, dataset.parameters)
     reader: Reader = cls(Path(paths.raw), dataset.source, **settings)
     return reader
+
+
+def at_path(dataset: DatasetConfig, path: str) -> DatasetConfig:
+    """The same data set with its events at another path."""
+    return dataset.but(path=path)
 
 
 def make_readers(dataset: DatasetConfig, paths: PathsConfig) -> dict[str, Reader]:
@@ -49,5 +55,5 @@ def make_readers(dataset: DatasetConfig, paths: PathsConfig) -> dict[str, Reader
     readers = {"train": make_reader(dataset, paths)}
     for split, path in (("valid", dataset.valid_path), ("test", dataset.test_path)):
         if dataset.split == "given" and path is not None:
-            readers[split] = make_reader(replace(dataset, path=path), paths)
+            readers[split] = make_reader(at_path(dataset, path), paths)
     return readers

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 
+from p_rnn.data.readers import options
 from p_rnn.data.readers.base import Reader
 from p_rnn.data.readers.columns import UNITS, as_ids, is_integer
 from p_rnn.data.readers.conditions import parse_conditions
 from p_rnn.data.readers.event_table import EventTable
 from p_rnn.data.readers.files import Member, locate
+from p_rnn.data.readers.options import ColumnsConfig
 from p_rnn.data.readers.properties import match_ids, read_properties, split_lists, unique_items
 from p_rnn.data.readers.tabular import Table
 from p_rnn.data.readers.text import TextFormat
-from p_rnn.settings.config import ColumnsConfig
+from p_rnn.settings.declare import about
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.registry import suggest
 
@@ -39,11 +42,11 @@ class AtomicReader(Reader):
         raw: Path,
         source: str,
         *,
-        path: str,
-        columns: ColumnsConfig | None = None,
-        time_unit: str = "s",
-        missing_ids: str | None = None,
-        where: str | None = None,
+        path: options.Path,
+        columns: Annotated[ColumnsConfig | None, about("how the columns are called")] = None,
+        time_unit: options.TimeUnit = "s",
+        missing_ids: options.MissingIds = None,
+        where: options.Where = None,
     ) -> None:
         """
         Args:

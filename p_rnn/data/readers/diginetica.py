@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from p_rnn.data.readers import options
 from p_rnn.data.readers.base import Reader
 from p_rnn.data.readers.columns import refuse_where, require_integers, seconds
 from p_rnn.data.readers.files import Member, locate
@@ -27,7 +28,7 @@ class DigineticaReader(Reader):
     no order in the file; `prepare` sorts each session by time.
     """
 
-    def __init__(self, raw: Path, source: str, *, path: str = "diginetica") -> None:
+    def __init__(self, raw: Path, source: str, *, path: options.Path = "diginetica") -> None:
         """`path`: the folder, relative to `raw`."""
         self._raw, self._source, self._path = raw, source, path
 

@@ -22,8 +22,8 @@ from p_rnn.data.readers.lists import (
     parse_lists,
     split_history,
 )
+from p_rnn.data.readers.options import ColumnsConfig
 from p_rnn.data.readers.tabular import Table
-from p_rnn.settings.config import ColumnsConfig
 from p_rnn.settings.errors import UserError
 
 LATEST_S = 2**63 / 1e9  # 2262: the end of 64-bit nanoseconds; later times are in another unit

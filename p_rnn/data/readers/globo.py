@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from p_rnn.data.readers import options
 from p_rnn.data.readers.base import Reader
 from p_rnn.data.readers.columns import require_integers
 from p_rnn.data.readers.files import Member, files_of, find_members, locate
@@ -25,7 +26,7 @@ class GloboReader(Reader):
     integers, so one pass over the files is enough.
     """
 
-    def __init__(self, raw: Path, source: str, *, path: str = "globo") -> None:
+    def __init__(self, raw: Path, source: str, *, path: options.Path = "globo") -> None:
         self._raw, self._source, self._path = raw, source, path
 
     def sources(self) -> list[Path]:

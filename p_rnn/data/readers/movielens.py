@@ -6,18 +6,22 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 
+from p_rnn.data.readers import options
 from p_rnn.data.readers.base import Reader
 from p_rnn.data.readers.columns import require_integers
 from p_rnn.data.readers.download import fetch_folder
 from p_rnn.data.readers.files import Member, explained, locate
 from p_rnn.data.readers.tabular import Table
 from p_rnn.data.readers.text import TextFormat
+from p_rnn.settings.declare import about
 from p_rnn.settings.errors import UserError
 
+Download = Annotated[bool | None, about("fetch the public files if they are missing", items=True)]
 BASE_URL = "https://files.grouplens.org/datasets/movielens/"
 MD5 = {  # of <name>.zip, which unpacks to the folder <name>
     "ml-100k": "0e33842e24a9c977be4e0107933c0723",
@@ -56,7 +60,9 @@ class MovieLensReader(Reader):
     Every rating is an event, whatever its value; a session is a user.
     """
 
-    def __init__(self, raw: Path, source: str, *, path: str, download: bool | None = None) -> None:
+    def __init__(
+        self, raw: Path, source: str, *, path: options.Path, download: Download = None
+    ) -> None:
         """
         Args:
             path: the folder, relative to `raw`.

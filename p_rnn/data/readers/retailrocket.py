@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 
+from p_rnn.data.readers import options
 from p_rnn.data.readers.base import Reader
 from p_rnn.data.readers.columns import refuse_where, seconds
 from p_rnn.data.readers.event_table import EventTable
 from p_rnn.data.readers.files import Member, locate
+from p_rnn.data.readers.options import ColumnsConfig
 from p_rnn.data.readers.tabular import Table
 from p_rnn.data.readers.text import TextFormat
-from p_rnn.settings.config import ColumnsConfig
+from p_rnn.settings.declare import about
 from p_rnn.settings.errors import UserError
 
+Properties = Annotated[list[str] | None, about("of items, besides those always read", items=True)]
 COLUMNS = ColumnsConfig("visitorid", "itemid", "timestamp", "event")
 PROPERTIES = ("item_properties_part1.csv", "item_properties_part2.csv")
 CATEGORY = "categoryid"
@@ -37,8 +40,8 @@ class RetailRocketReader(Reader):
         raw: Path,
         source: str,
         *,
-        path: str = "retailrocket",
-        properties: list[str] | None = None,
+        path: options.Path = "retailrocket",
+        properties: Properties = None,
     ) -> None:
         """
         Args:

@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from p_rnn.data.readers import options
 from p_rnn.data.readers.base import Reader
 from p_rnn.data.readers.columns import as_ids, is_integer
 from p_rnn.data.readers.files import Member, explained, locate, opened
 from p_rnn.data.readers.jsonl import once
+from p_rnn.data.readers.options import ItemTableConfig
 from p_rnn.data.readers.properties import match_ids
 from p_rnn.data.readers.text import TextFormat, Utf8, lines_of
-from p_rnn.settings.config import ItemTableConfig
 from p_rnn.settings.errors import UserError
 
 BLOCK_BYTES = 16 * 2**20  # about 3 million events
@@ -38,9 +39,9 @@ class SequencesReader(Reader):
         raw: Path,
         source: str,
         *,
-        path: str,
-        encoding: str | None = None,
-        item_table: ItemTableConfig | None = None,
+        path: options.Path,
+        encoding: options.Encoding = None,
+        item_table: options.ItemTable = None,
     ) -> None:
         """
         Args:

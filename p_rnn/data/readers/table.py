@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from p_rnn.data.readers import options
 from p_rnn.data.readers.base import Reader
 from p_rnn.data.readers.columns import TYPED, UNITS
 from p_rnn.data.readers.conditions import parse_conditions
 from p_rnn.data.readers.event_table import EventTable
 from p_rnn.data.readers.files import Member, files_of, find_members
+from p_rnn.data.readers.options import ItemTableConfig
 from p_rnn.data.readers.properties import match_ids, read_properties, split_lists, unique_items
 from p_rnn.data.readers.tabular import TABLE_SUFFIXES, Table
 from p_rnn.data.readers.text import TextFormat, tidy
-from p_rnn.settings.config import ColumnsConfig, ItemTableConfig
 from p_rnn.settings.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -40,16 +41,16 @@ class TableReader(Reader):
         raw: Path,
         source: str,
         *,
-        path: str,
-        columns: ColumnsConfig,
-        names: list[str] | None = None,
-        separator: str | None = None,
-        quoting: str | None = None,
-        encoding: str | None = None,
-        time_unit: str = "s",
-        missing_ids: str | None = None,
-        where: str | None = None,
-        item_table: ItemTableConfig | None = None,
+        path: options.Path,
+        columns: options.Columns,
+        names: options.Names = None,
+        separator: options.Separator = None,
+        quoting: options.Quoting = None,
+        encoding: options.Encoding = None,
+        time_unit: options.TimeUnit = "s",
+        missing_ids: options.MissingIds = None,
+        where: options.Where = None,
+        item_table: options.ItemTable = None,
     ) -> None:
         """
         Args:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from p_rnn.data.readers import options
 from p_rnn.data.readers.base import Reader
 from p_rnn.data.readers.columns import refuse_where, require_integers, seconds
 from p_rnn.data.readers.files import Member, locate
@@ -24,7 +25,7 @@ class YoochooseReader(Reader):
     properties.
     """
 
-    def __init__(self, raw: Path, source: str, *, path: str = "yoochoose") -> None:
+    def __init__(self, raw: Path, source: str, *, path: options.Path = "yoochoose") -> None:
         """`path`: the folder, relative to `raw`."""
         self._raw, self._source, self._path = raw, source, path
 

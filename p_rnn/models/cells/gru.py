@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from p_rnn.models.cells.base import Cell, Initial, State, places
+from p_rnn.settings.declare import about
+
+Reset = Annotated[
+    str, about("before: the reset gate acts on h ahead of U_n", options=("after", "before"))
+]
 
 
 class GRU(Cell):
@@ -24,7 +29,7 @@ class GRU(Cell):
 
     gates: ClassVar[int] = 3
 
-    def __init__(self, hidden_size: int, initial: Initial, *, reset: str = "after") -> None:
+    def __init__(self, hidden_size: int, initial: Initial, *, reset: Reset = "after") -> None:
         super().__init__(hidden_size)
         self.reset_after = reset == "after"
         self.recurrent = initial.matrix(hidden_size, 3 * hidden_size, "recurrent", gates=3)  # U

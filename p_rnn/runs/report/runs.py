@@ -15,35 +15,11 @@ from numpy.typing import NDArray
 from p_rnn.evaluation.evaluator import Ranks
 from p_rnn.evaluation.ranks_file import RANKS, read_ranks
 from p_rnn.settings.errors import UserError
+from p_rnn.settings.roles import decides_events, decides_targets, tells_rows_apart
 
 Array = NDArray[Any]
 METRICS = "metrics.json"
-# Settings that make no other row: where and how a run ran, and what has a column of its own.
-IGNORED = (
-    "seed",
-    "paths.",
-    "tracking.",
-    "device",
-    "num_threads",
-    "compile",
-    "sweep_name",
-    "resume",
-    "matmul_precision",
-    "strategy.",
-    "loss.name",
-    "evaluation.baselines",
-    "model.name",
-    "model.family",
-    "model.baseline",
-    "model.hyperparameters",
-    "model.loss",
-    "model.optimizer",
-    "model.early_stopping",
-)
 NEEDED = ("test", "parameters", "updates", "best_epoch", "seconds", "history")  # of metrics.json
-NOT_DATA = ("dataset.name", "dataset.source", "dataset.download")  # say nothing of what is in it
-# Of items, not of events.
-NOT_EVENTS = (*NOT_DATA, "dataset.features.", "dataset.item_table", "dataset.properties")
 TRIALS = "trials"  # a folder of runs from which others were chosen (p_rnn/runs/study.py)
 
 
@@ -62,9 +38,8 @@ class Run:
     @property
     def data(self) -> str:
         """What decides the targets: data set, rules and protocol."""
-        evaluation = [f"{k}={v}" for k, v in self.settings.items() if _of_evaluation(k)]
-        both = self.settings["train_on_validation"]
-        return " ".join([self.fingerprint, f"{both}", *evaluation])
+        evaluation = [f"{k}={v}" for k, v in self.settings.items() if decides_targets(k)]
+        return " ".join([self.fingerprint, *evaluation])
 
     @property
     def fingerprint(self) -> str:
@@ -77,9 +52,7 @@ class Run:
         return {
             key: value
             for key, value in self.settings.items()
-            if key == "train_on_validation"
-            or _of_evaluation(key)
-            or (key.startswith("dataset.") and not key.startswith(NOT_EVENTS))
+            if decides_targets(key) or decides_events(key)
         }
 
     @property
@@ -279,8 +252,7 @@ def _varying(runs: Sequence[Run]) -> list[str]:
     return [
         key
         for key in keys
-        if not key.startswith((*IGNORED, *NOT_DATA))
-        and len({json.dumps(run.settings.get(key)) for run in runs}) > 1
+        if tells_rows_apart(key) and len({json.dumps(run.settings.get(key)) for run in runs}) > 1
     ]
 
 
@@ -294,11 +266,6 @@ def _refuse_twins(runs: Sequence[Run]) -> None:
                 "give one of them"
             )
         seen[seed] = run
-
-
-def _of_evaluation(key: str) -> bool:
-    """Whether a setting says what the targets are and how they are ranked."""
-    return key.startswith("evaluation.") and not key.endswith(("baselines", "cutoffs"))
 
 
 def _words(settings: Mapping[str, Any]) -> list[str]:

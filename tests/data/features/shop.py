@@ -15,20 +15,15 @@ import pytest
 from p_rnn.data.dataset import Dataset
 from p_rnn.data.features import BagFeature, DenseFeature, Feature, prepare_features
 from p_rnn.data.prepare import prepare
-from p_rnn.settings.config import (
-    ColumnsConfig,
-    DatasetConfig,
-    FeatureConfig,
-    ItemTableConfig,
-    PathsConfig,
-)
+from p_rnn.data.readers.options import ColumnsConfig, ItemTableConfig
+from p_rnn.settings.config import DatasetConfig, FeatureConfig, PathsConfig
 from p_rnn.settings.errors import UserError
 
 DAY_S = 86_400
 TRAIN = [(0, "abcde"), (100, "abcd"), (200, "abc"), (300, "ab")]
 TEST = [(5 * DAY_S, "axy")]
 ITEMS = list("abcdexy")  # by support: five training items, then the two of the test
-F = FeatureConfig
+F = FeatureConfig.of
 
 # Values of the seven items
 X = [1.0, 2.0, None, 4.0, 9.0, 11.0, None]  # 1, 2, 4, 9 in training: mean 4, variance 9.5
@@ -58,7 +53,7 @@ class Shop:
             frame.to_parquet(self.raw / "items.parquet")
             table = ItemTableConfig(path="items.parquet")
         self.paths = PathsConfig(str(self.raw), str(folder / "prepared"))
-        self.config = DatasetConfig(
+        self.config = DatasetConfig.of(
             name="shop",
             path="clicks.csv",
             columns=ColumnsConfig(),

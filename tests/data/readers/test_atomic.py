@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from p_rnn.data.readers.atomic import AtomicReader
-from p_rnn.settings.config import ColumnsConfig
+from p_rnn.data.readers.options import ColumnsConfig
 from p_rnn.settings.errors import UserError
 
 INTER = (

@@ -12,14 +12,16 @@ import pandas as pd
 import pytest
 
 from p_rnn.data.item_table import write_item_table
+from p_rnn.data.readers.options import ItemTableConfig
 from p_rnn.data.readers.table import TableReader
-from p_rnn.settings.config import FeatureConfig as F
-from p_rnn.settings.config import ItemTableConfig
+from p_rnn.settings.config import FeatureConfig
 from p_rnn.settings.errors import UserError
 from tests.data.features.shop import Shop
 from tests.data.readers.test_table import CSV, fails, reader, write
 
 BIG = ["2053013553559896355", "2053013555631882655", "2053013555631882656"]
+
+F = FeatureConfig.of
 
 
 def items(raw: Path, path: str, **settings: Any) -> pd.DataFrame:

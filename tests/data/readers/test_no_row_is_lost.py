@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 
 from p_rnn.data.readers import event_table, scans, tabular
 from p_rnn.data.readers import text as text_module
+from p_rnn.data.readers.options import ColumnsConfig
 from p_rnn.data.readers.table import TableReader
-from p_rnn.settings.config import ColumnsConfig
 from p_rnn.settings.errors import UserError
 
 EXAMPLES = int(os.environ.get("P_RNN_EXAMPLES", "300"))

@@ -15,8 +15,8 @@ import pytest
 
 from p_rnn.data.readers import event_table, tabular
 from p_rnn.data.readers.atomic import AtomicReader
+from p_rnn.data.readers.options import ColumnsConfig
 from p_rnn.data.readers.sequences import SequencesReader
-from p_rnn.settings.config import ColumnsConfig
 from tests.data.readers.test_table import COLUMNS, fails, frame, reader, write
 
 ROWS = [[1, 10, 100.0], [1, 11, 101.5], [2, 10, 90.0]]

@@ -11,9 +11,9 @@ import pytest
 
 from p_rnn.data.readers import event_table, scans, tabular
 from p_rnn.data.readers.files import Member
+from p_rnn.data.readers.options import ColumnsConfig
 from p_rnn.data.readers.records import count_records
 from p_rnn.data.readers.text import TextFormat
-from p_rnn.settings.config import ColumnsConfig
 from p_rnn.settings.errors import UserError
 from tests.data.readers.test_table import CSV, fails, frame, reader, write
 

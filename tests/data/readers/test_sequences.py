@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from p_rnn.data.readers import sequences
+from p_rnn.data.readers.options import ItemTableConfig
 from p_rnn.data.readers.sequences import SequencesReader
-from p_rnn.settings.config import ItemTableConfig
 from p_rnn.settings.errors import UserError
 
 TABLE = ItemTableConfig("a.json")

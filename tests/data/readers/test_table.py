@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 from p_rnn.data.readers import tabular
+from p_rnn.data.readers.options import ColumnsConfig, ItemTableConfig
 from p_rnn.data.readers.table import TableReader
-from p_rnn.settings.config import ColumnsConfig, ItemTableConfig
 from p_rnn.settings.errors import UserError
 
 COLUMNS = ColumnsConfig(session="s", item="i", time="t")

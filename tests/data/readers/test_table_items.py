@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from p_rnn.data.readers.options import ItemTableConfig
 from p_rnn.data.readers.table import TableReader
-from p_rnn.settings.config import ItemTableConfig
 from tests.data.readers.test_table import CSV, fails, reader, write
 
 ITEMS = "name,i,price,tags,code\nfoo,10,1.5,a|b ,007\nNA,11,,,8\nbaz,12,3,c,9\n"
