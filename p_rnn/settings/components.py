@@ -9,10 +9,11 @@ plugin has its settings on the command line, in --help and in reports like those
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib
 import inspect
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -21,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from p_rnn.settings.config import Component
 from p_rnn.settings.errors import UserError
-from p_rnn.settings.registry import lookup, suggest
+from p_rnn.settings.registry import lookup
 from p_rnn.settings.tree import check_ranges, plain
 
 # Where the registries lie. They are above this room, so they are imported when first asked for.
@@ -66,13 +67,18 @@ def parameters_of(function: Callable[..., Any]) -> type[Any]:
 
 
 def check_parameters(
-    section: str, name: str, function: Callable[..., Any], given: Mapping[str, Any]
+    section: str,
+    name: str,
+    function: Callable[..., Any],
+    given: Mapping[str, Any],
+    beside: Iterable[str] = (),
 ) -> dict[str, Any]:
     """The parameters with which a component runs: what is given (not null), and its defaults.
 
     Args:
         section: of the settings, for messages ("loss").
         name: what the component is called in messages ("bpr_max").
+        beside: the settings of the section that are no parameters, one of which may be meant.
 
     Raises:
         UserError: a parameter that it does not take, has another type or range, or that it needs.
@@ -82,10 +88,12 @@ def check_parameters(
     given = {key: value for key, value in given.items() if value is not None}
     for key in given:
         if key not in known:
+            close = difflib.get_close_matches(key, [*known, *beside], n=1, cutoff=0.7)
             what = f"takes {', '.join(sorted(known))}" if known else "takes no parameters"
-            close = suggest(key, known).partition(" Known")[0] if known else ""
-            hint = close if "mean" in close else "; leave it out or set it to null"
-            raise UserError(f"{section}.{key} has no effect: {name} {what}{hint}")
+            mend = "leave it out or set it to null"
+            if close:
+                mend = f"did you mean {section}.{close[0]}?"
+            raise UserError(f"{section}.{key} has no effect: {name} {what}; {mend}")
     for key, f in known.items():
         if key not in given and f.default is dataclasses.MISSING:
             raise UserError(f"{section}.{key} is null, but {name} needs it")

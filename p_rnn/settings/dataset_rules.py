@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from p_rnn.settings.components import check_parameters, registry
@@ -78,7 +78,13 @@ def reader_parameters(dataset: DatasetConfig) -> dict[str, Any]:
         UserError: an unknown reader, or a setting that it does not take.
     """
     reader = lookup("dataset.reader", registry("dataset.reader"), dataset.reader)
-    taken = check_parameters("dataset", f"reader={dataset.reader}", reader, dataset.parameters)
+    taken = check_parameters(
+        "dataset",
+        f"reader={dataset.reader}",
+        reader,
+        dataset.parameters,
+        beside=[f.name for f in fields(dataset)],
+    )
     return {key: taken[key] for key, value in dataset.parameters.items() if value is not None}
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,13 +16,18 @@ from typing import Any, TypeVar
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from p_rnn.runs.sweeps import RememberSweep, finish, note_failure, noted
 from p_rnn.settings.config import CONF, Config, DatasetConfig, Open
+from p_rnn.settings.errors import UserError
 from p_rnn.settings.job_names import SWEPT, job_name, swept_keys
 from p_rnn.settings.messages import MENDABLE, check_groups, one_line, sections_there
+from p_rnn.settings.resolve import resolve
+from p_rnn.settings.show import as_yaml, listing
 from p_rnn.settings.tree import plain, read
 
 C = TypeVar("C")
@@ -72,9 +79,14 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
             # By the environment, because launchers start processes of their own.
             os.environ[SWEPT] = ",".join(swept_keys(sys.argv[1:]))
             try:
+                sys.argv[1:] = in_order(sys.argv[1:])
                 check_groups(sys.argv[1:])
                 with sections_there(sys.argv[1:]):
-                    main()
+                    text = answer(sys.argv[1:], name, schema)
+                    if text is None:
+                        main()
+                    else:
+                        print(text)
             except KeyboardInterrupt:
                 print(INTERRUPTED, file=sys.stderr)
                 sys.exit(130)
@@ -91,6 +103,55 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
         return script
 
     return decorate
+
+
+def in_order(words: Sequence[str]) -> list[str]:
+    """Hydra's flags ahead of the overrides: it does not read overrides on both sides of a flag."""
+    flags = [word for word in words if word in ("-m", "--multirun")]
+    return [*flags, *(word for word in words if word not in flags)]
+
+
+def answer(words: Sequence[str], name: str, schema: type[Any]) -> str | None:
+    """What --help and `--cfg job` print, or None where the script is to run.
+
+    Raises:
+        UserError: settings that cannot run.
+    """
+    joined = " ".join(words)
+    helps = {"-h", "--help"} & set(words)
+    if not helps and not re.search(r"(--cfg|-c)[ =]job", joined):
+        return None
+    overrides = [word for word in words if "=" in word and not word.startswith("-")]
+    tree = composed(name, schema, overrides)
+    try:
+        config: Any = typed(tree, schema)
+        lines = listing(resolve(config) if schema is Config else config)
+    except MissingMandatoryValue:
+        if not helps:
+            raise
+        content = OmegaConf.to_container(tree, resolve=True)
+        assert isinstance(content, dict)
+        lines = as_yaml(content, schema)  # type: ignore[arg-type]
+    if not helps:
+        return "\n".join(lines)
+    groups = [
+        f"  {group.name}: {', '.join(sorted(path.stem for path in group.glob('*.yaml')))}"
+        for group in sorted(CONF.iterdir())
+        if group.is_dir() and group.name not in ("hydra", "space", "study")
+    ]
+    shown = [line for text in groups for line in textwrap.wrap(text, 80, subsequent_indent="    ")]
+    return "\n".join(
+        [
+            f"usage: {name} [group=choice ...] [key=value ...] [-m key=a,b ...]",
+            "",
+            *(["groups:", *shown, ""] if schema is Config else []),
+            "The settings that would run with this command, which `--cfg job` prints alone:",
+            "",
+            *lines,
+            "",
+            "--hydra-help tells about Hydra's own flags.",
+        ]
+    )
 
 
 def run_to_exit(job: Callable[[], bool], schema: type[Any]) -> None:
@@ -118,11 +179,23 @@ def _finish_sweep() -> bool:
 
 
 def load_config(*overrides: str) -> Config:
-    """The settings that `python scripts/train.py OVERRIDES` would run with, for use from Python."""
+    """The settings that `python scripts/train.py OVERRIDES` would run with, for use from Python.
+
+    Raises:
+        UserError: an unknown setting, or a value of another type.
+    """
     check_groups(overrides)
-    _register(Config)
+    try:
+        return typed(composed("train", Config, overrides), Config)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(one_line(error, Config)) from error
+
+
+def composed(name: str, schema: type[Any], overrides: Sequence[str]) -> DictConfig:
+    """conf/<name>.yaml with overrides."""
+    _register(schema)
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"), sections_there(overrides):
-        return typed(hydra.compose("train", overrides=list(overrides)), Config)
+        return hydra.compose(name, overrides=list(overrides))
 
 
 def _register(schema: type[Any]) -> None:

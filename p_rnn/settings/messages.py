@@ -6,14 +6,14 @@ import contextlib
 import difflib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from p_rnn.settings.config import CONF, FeatureConfig, SubnetConfig
+from p_rnn.settings.config import CONF, Config
 from p_rnn.settings.errors import UserError
+from p_rnn.settings.hints import COMMANDS, EXTRAS, ours
 from p_rnn.settings.registry import suggest
 from p_rnn.settings.tree import known_of
 
@@ -25,15 +25,23 @@ SECTIONS = {"Subnet": "weight=2", "Feature": "kind=text"}  # examples
 
 def one_line(error: BaseException, schema: type[Any]) -> str:
     """What is wrong and what to do, without Hydra's paragraphs."""
-    ours = isinstance(error, (UserError, OSError, FloatingPointError))
-    if ours and not isinstance(error, HydraException):
+    plain = isinstance(error, (UserError, OSError, FloatingPointError))
+    if plain and not isinstance(error, HydraException):
         return str(error)
     if isinstance(error, MissingMandatoryValue):
         key = str(getattr(error, "full_key", "") or str(error).split(":")[-1]).strip()
         return f"{key} must be given ({key}=...)"
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        other = ours(group, choice) or (choice.lower() if choice.lower() in error.options else None)
+        if other:
+            return f"unknown {group} '{choice}'; here it is {group}={other}"
+        if group == "hydra/launcher" and choice in EXTRAS:
+            return _extra(choice)
         return f"unknown {group} '{choice}'{suggest(choice, error.options)}"
+    launcher = re.search(r"hydra/launcher/(\w+)", str(error))
+    if isinstance(error, MissingConfigException) and launcher and launcher[1] in EXTRAS:
+        return _extra(launcher[1])
     if isinstance(error, OverrideParseException):
         first_line = str(error).splitlines()[0]
         key, _, value = str(error.override).partition("=")
@@ -50,7 +58,7 @@ def one_line(error: BaseException, schema: type[Any]) -> str:
     if unknown or "No match in the defaults list" in text:
         full = re.search(r"full_key: (\S+)", f"{text}\n{cause}")
         key = key or (full[1] if full else unknown[1] if unknown else "?")
-        return f"unknown setting '{key}'{_nearest(key, schema)}"
+        return f"unknown setting '{key}'{nearest(key, schema, override[2].rstrip("'") if override and override[2][:1] != "'" else 'NAME')}"
     key = key or str(getattr(error, "full_key", None) or "")
     reason = str(cause).splitlines()[0] if cause is not None else text.splitlines()[0]
     if "ListConfig" in reason:
@@ -63,19 +71,47 @@ def one_line(error: BaseException, schema: type[Any]) -> str:
     return f"{key}: {reason}" if key else reason
 
 
-def _nearest(key: str, schema: type[Any]) -> str:
-    """Settings and groups whose name is close, compared whole and by the last part."""
-    section = FeatureConfig if ".features." in key else SubnetConfig
-    if key.startswith(("subnets.", "dataset.features.")):
-        names = [f.name for f in fields(section)]
-        return suggest(key.split(".")[-1], names)
-    known = [k for k, _, _ in known_of(schema)]
-    groups = [path.name for path in CONF.iterdir() if path.is_dir()]
-    close = difflib.get_close_matches(key, known + groups, n=2, cutoff=0.7)
-    last = difflib.get_close_matches(key.split(".")[-1], [k.split(".")[-1] for k in known], n=1)
-    close += [k for k in known if k.split(".")[-1] in last and k not in close]
+def _extra(launcher: str) -> str:
+    name = EXTRAS[launcher]
+    return (
+        f"hydra/launcher={launcher} needs the extra {name}: "
+        f"pip install -c constraints.txt -e '.[{name}]'"
+    )
+
+
+def nearest(key: str, schema: type[Any], value: str = "...") -> str:
+    """The tail of a message about an unknown setting: what it is here, or what is close to it."""
+    last = key.split(".")[-1]
+    other = ours("setting", last)
+    if schema is Config and key in COMMANDS:
+        return f"; python scripts/{COMMANDS[key].format(value=value)}"
+    if schema is Config and other and other != key:
+        return f"; here it is {other}"
+    known = _known(key, schema)
+    close = difflib.get_close_matches(key, known, n=2, cutoff=0.7)
+    ends = difflib.get_close_matches(last, [k.split(".")[-1] for k in known], n=1)
+    close += [k for k in known if k.split(".")[-1] in ends and k not in close]
     hint = f"; did you mean {' or '.join(close[:3])}?" if close else ";"
     return f"{hint} --cfg job prints all settings"
+
+
+def _known(key: str, schema: type[Any]) -> list[str]:
+    """Settings and groups; of subnets and features those under the same name."""
+    if schema is not Config:
+        return [name for name, _, _ in known_of(schema)]
+    from p_rnn.settings.roles import every_setting  # which reads all registries
+
+    words = key.split(".")
+    star = {"subnets": 1, "dataset": 2}.get(words[0], 9)
+    known = [name for name, _, _ in every_setting()]
+    if len(words) > star:
+        known = [
+            ".".join([*k.split(".")[:star], words[star], *k.split(".")[star + 1 :]])
+            if "*" in k
+            else k
+            for k in known
+        ]
+    return [*known, *(path.name for path in CONF.iterdir() if path.is_dir())]
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from p_rnn.settings.errors import UserError
+from p_rnn.settings.hints import ours
 
 T = TypeVar("T")
 
@@ -27,4 +28,7 @@ def lookup(kind: str, registry: Mapping[str, T], name: str | None) -> T:
     """
     if name is not None and name in registry:
         return registry[name]
+    other = ours(kind, str(name)) or next((k for k in registry if k == str(name).lower()), None)
+    if other:
+        raise UserError(f"unknown {kind} '{name}'; here it is {kind}={other}")
     raise UserError(f"unknown {kind} '{name}'{suggest(str(name), registry)}")

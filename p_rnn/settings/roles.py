@@ -76,8 +76,9 @@ def about_key(key: str) -> About:
     A parameter of a plugin that was not loaded is known by its section.
     """
     words = key.split(".")
-    if words[0] == "subnets" or words[:2] == ["dataset", "features"]:
-        words[1 if words[0] == "subnets" else 2] = "*"
+    at = 1 if words[0] == "subnets" else 2  # of the name of a subnet or feature
+    if (words[0] == "subnets" or words[:2] == ["dataset", "features"]) and len(words) > at:
+        words[at] = "*"
     known = _known().get(".".join(words))
     if known is None and words[0] in TAKERS:
         of_section = {"dataset": "data", "cell": "model", "baseline": "model"}

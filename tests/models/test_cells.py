@@ -317,6 +317,7 @@ def layers(
     config = resolve(
         load_config(
             "dataset=table",
+            "dataset.path=none",
             "dataset.test_days=1",
             "device=cpu",
             f"hidden_size={H}",

@@ -1,0 +1,180 @@
+"""The settings for people: with a word on each, as differences, and as a page of the docs."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from p_rnn.settings.components import check_parameters, registry
+from p_rnn.settings.config import Config, Hyperparameters, ModelConfig, Settings
+from p_rnn.settings.declare import About
+from p_rnn.settings.resolve import counts, resolve, unused_keys
+from p_rnn.settings.roles import about_key, every_setting
+from p_rnn.settings.tree import known_of, leaves, plain
+
+WIDTH = 80
+
+
+def listing(config: Any) -> list[str]:
+    """The settings that would run, as YAML with a word on each; what has no use is left out.
+
+    Raises:
+        UserError: settings that cannot run.
+    """
+    if not isinstance(config, Settings):
+        return as_yaml(plain(config), type(config))
+    tree, unused = plain(config), _unused(config)
+    reader = registry("dataset.reader")[config.dataset.reader]
+    given = check_parameters("dataset", config.dataset.reader, reader, config.dataset.parameters)
+    tree["dataset"] |= plain(given)
+    for key in unused:
+        tree.pop(key, None)
+    for key in ("loss_type", "dropout_prob"):  # other words for settings that are shown
+        tree.pop(key, None)
+    return list(_yaml(tree, "", {}))
+
+
+def _unused(config: Settings) -> set[str]:
+    """What has no use in this combination."""
+    if counts(config.model.name):
+        networks = {key for key, _, known in every_setting() if known.get("networks")}
+        sections = {key.partition(".")[0] for key in networks} - {"early_stopping"}
+        return sections | {f.name for f in dataclasses.fields(Hyperparameters)}
+    values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+    recurrent = registry("model")[config.model.name].recurrent
+    return set(unused_keys(values, config.model, recurrent))
+
+
+def as_yaml(tree: dict[str, Any], schema: type[Any]) -> list[str]:
+    """Composed settings as they are, with the words of their schema."""
+    return list(_yaml(tree, "", {key: known for key, _, known in known_of(schema)}))
+
+
+def _yaml(tree: dict[str, Any], prefix: str, helps: dict[str, About]) -> Iterator[str]:
+    """Lines; a comment that does not fit beside its setting stands above it."""
+    indent = "  " * prefix.count(".")
+    order = {key: (key != "name", isinstance(tree[key], dict) and bool(tree[key])) for key in tree}
+    for key in sorted(tree, key=lambda key: order[key]):
+        value, full = tree[key], f"{prefix}{key}"
+        if value is None and ".features." in prefix:
+            continue
+        if isinstance(value, dict) and value:
+            yield f"{indent}{key}:"
+            yield from _yaml(value, f"{full}.", helps)
+            continue
+        text = OmegaConf.to_yaml({key: value}, resolve=False).strip().replace("\n", " ")
+        if isinstance(value, list):
+            text = f"{key}: [{', '.join(map(str, value))}]"
+        known = helps.get(full) or about_key(full)
+        comment = known.get("help", "")
+        line = f"{indent}{text}"
+        if comment and len(f"{line:<34}  # {comment}") > WIDTH:
+            yield from textwrap.wrap(
+                comment, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "
+            )
+        elif comment:
+            line = f"{line:<34}  # {comment}"
+        yield line
+
+
+def differences(config: Settings) -> list[str]:
+    """`key=value (default)` of what differs from the defaults of its model and data set."""
+    model = ModelConfig(config.model.name)
+    dataset = dataclasses.replace(config.dataset)
+    default = {key: v for key, v, _ in leaves(resolve(Config(model=model, dataset=dataset)))}
+    lines = []
+    for key, value, known in leaves(config):
+        if known["role"] != "output" and not key.startswith("paths.") and value != default.get(key):
+            was = f" ({_word(default[key])})" if default.get(key) is not None else ""
+            lines.append(f"{key.removesuffix('.name')}={_word(value)}{was}")
+    return lines
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(map(_word, value))}]"
+    return "null" if value is None else str(value)
+
+
+ROLES = {
+    "data": "Data",
+    "model": "Model",
+    "training": "Training",
+    "evaluation": "Evaluation",
+    "machine": "Machine",
+    "output": "Output",
+}
+
+
+def page() -> str:
+    """docs/settings.md."""
+    lines = [
+        "# Settings",
+        "",
+        "Every setting of `train`, its default, and what takes it. This page is generated from the",
+        "declarations in the code (`python -m p_rnn.settings.show`); a test keeps it current.",
+        "`p-rnn train --cfg job` prints the values that would run.",
+        "",
+        "A hyper-parameter that is not given has the default below or the model's own",
+        "(`gru4recf`, `bpr_mf`). `null` means: off, or as said. A setting without effect in the",
+        "chosen combination is refused.",
+    ]
+    rows = list(every_setting())
+    for role, title in ROLES.items():
+        lines += ["", f"## {title}", "", "| setting | default | |", "|---|---|---|"]
+        for key, default, known in rows:
+            if known["role"] == role:
+                lines.append(f"| `{key}` | {_default(default)} | {_about(known)} |")
+    for kind in ("model", "baseline", "cell", "strategy", "loss", "optimizer", "schedule"):
+        names = ", ".join(f"`{name}`" for name in registry(kind))
+        lines += [
+            "",
+            f"`{kind}`: {names}." if kind != "baseline" else f"Models that count: {names}.",
+        ]
+    own = {name: kind.own for name, kind in registry("model").items() if kind.own}
+    lines += ["", "## Defaults of models", ""]
+    for name, values in own.items():
+        words = ", ".join(f"`{key}={_inline(v)}`" for key, v in values.items())
+        lines.append(f"- `{name}`: {words}.")
+    return "\n".join([*lines, ""])
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {v}" for key, v in value.items()) + "}"
+    return _word(value)
+
+
+def _default(value: Any) -> str:
+    if value is dataclasses.MISSING:
+        return "must be given"
+    return "" if value == "" else f"`{_word(value)}`"
+
+
+def _about(known: About) -> str:
+    words = [known.get("help", "")]
+    if known.get("options"):
+        words.append("one of " + ", ".join(f"`{option}`" for option in known["options"]))
+    bounds = [
+        f"{word} {known[name]:g}"
+        for name, word in (
+            ("low", "at least"),
+            ("above", "above"),
+            ("high", "at most"),
+            ("below", "below"),
+        )
+        if known.get(name) is not None
+    ]
+    if bounds:
+        words.append(" and ".join(bounds))
+    if known.get("takers"):
+        words.append("of " + ", ".join(f"`{name}`" for name in known["takers"]))
+    return "; ".join(word for word in words if word)
+
+
+if __name__ == "__main__":
+    print(page(), end="")
