@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from p_rnn.runs.sweeps import RememberSweep, finish, note_failure, noted
 from p_rnn.settings.config import CONF, Config, DatasetConfig, Open
-from p_rnn.settings.job_names import SWEPT, job_name, swept_keys
+from p_rnn.settings.job_names import SWEPT, job_name, run_words, swept_keys
 from p_rnn.settings.messages import MENDABLE, check_groups, one_line, sections_there
 from p_rnn.settings.tree import plain, read
 
@@ -127,7 +127,11 @@ def load_config(*overrides: str) -> Config:
 
 def _register(schema: type[Any]) -> None:
     ConfigStore.instance().store(name="schema", node=_open_schema(schema))
-    for resolver, function in (("first", first), ("job_name", job_name)):
+    for resolver, function in (
+        ("first", first),
+        ("job_name", job_name),
+        ("run_words", run_words),
+    ):
         OmegaConf.register_new_resolver(resolver, function, replace=True)
 
 
