@@ -41,7 +41,7 @@ def as_text(frame: pd.DataFrame, width: int = COLUMNS) -> str:
         lines = _lines(frame, numbers, gap)
         if max(map(len, lines)) <= width:
             return "\n".join(lines)
-    folded = frame.map(lambda cell: textwrap.fill(cell, LONGEST_CELL))
+    folded = frame.map(lambda cell: "\n".join(_broken(cell)))
     labels = numbers.index(True) if True in numbers else len(names)
     sizes = [_size(folded[name]) for name in names]
     if sum(sizes[:labels]) + 2 * labels > width / 2:
@@ -60,6 +60,11 @@ def as_text(frame: pd.DataFrame, width: int = COLUMNS) -> str:
         "\n".join(_lines(folded.iloc[:, chosen], [numbers[k] for k in chosen], 2))
         for chosen in [*blocks, block]
     )
+
+
+def _broken(cell: str) -> list[str]:
+    """The lines of a cell; words such as key=value stay whole."""
+    return textwrap.wrap(cell, LONGEST_CELL, break_long_words=False, break_on_hyphens=False)
 
 
 def _size(column: pd.Series[str]) -> int:

@@ -201,7 +201,7 @@ def test_hparams_open_on_what_varies_and_on_recall_and_mrr(address: str) -> None
 
 
 def test_what_a_sweep_varies_is_shown_as_it_was_given(tiny: Callable[..., Config]) -> None:
-    given = tiny("loss=top1", "dropout_prob=0.2", "loss.output=tanh")
+    given = tiny("loss=top1", "dropout_prob=0.2")
     config = resolve(given)
     keys = ["loss", "dropout_prob", "subnets", "nothing", "dataset.test_days", "evaluation.cutoffs"]
     assert varied_hyperparameters(keys, config, given) == {
