@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import api_pb2, metadata
+from tensorboard.plugins.hparams.plugin_data_pb2 import (
+    HParamsPluginData,
+    SessionEndInfo,
+    SessionStartInfo,
+)
 from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
-from p_rnn.settings.config import Settings, TrackingConfig
+from p_rnn.settings.config import Config, Settings, TrackingConfig
 from p_rnn.settings.tree import leaves
 
 # Seconds between redraws of a bar: in a terminal, and in a log file, where each is a line.
 REDRAW_S = {True: 0.5, False: 30.0}
+HParam = bool | str | float | int
+# Settings that HParams shows of single runs, which no sweep has varied: as many as it has room for.
+SHOWN = ("model", "strategy", "loss", "learning_rate", "num_layers")
 
 
 class Tracker:
@@ -40,21 +51,66 @@ class Tracker:
         if self.writer is not None:
             self.writer.add_scalar(name, value, step)
 
-    def hyperparameters(self, config: Settings, metrics: dict[str, float]) -> None:
-        """Settings and final metrics for TensorBoard's HParams table.
+    def hyperparameters(
+        self,
+        config: Settings,
+        metrics: Mapping[str, float],
+        epochs: int,
+        varied: Mapping[str, HParam] | None = None,
+    ) -> None:
+        """Settings and final metrics for TensorBoard's HParams page.
 
-        The three summaries go through the run's own writer (add_hparams would start a second
-        run), with the same flat keys in every run, so that a sweep is one table.
+        The page opens on the first five settings, those marked as different before the others, and
+        on the first five metrics. What a job writes about the columns is taken from any one job
+        below --logdir, so all jobs of a sweep write the same.
+
+        HParams reads a metric from the last point of a curve. The final figures are written as
+        level lines over the epochs of the run: drawn across the learning curves they say where it
+        ended, while a single point would be a chart without a curve.
+
+        Args:
+            metrics: {"test/recall@20": value}, in the order of the columns.
+            epochs: the last epoch of the run; 0 for models that only count.
+            varied: what the sweep varies, which are the only columns then; of a single run all
+                settings can be chosen, and those that say most are shown.
         """
         if self.writer is None:
             return
         flat = flat_hyperparameters(config)
+        columns = dict(varied) if varied else flat
+        shown = columns if varied else SHOWN
+        experiment = api_pb2.Experiment(
+            hparam_infos=[
+                api_pb2.HParamInfo(name=name, type=_type_of(value), differs=name in shown)
+                for name, value in columns.items()
+            ],
+            metric_infos=[
+                api_pb2.MetricInfo(
+                    name=api_pb2.MetricName(tag=f"final/{name}"),
+                    display_name=name.replace("/", " "),
+                )
+                for name in metrics
+            ],
+        )
+        start = SessionStartInfo(group_name=trial_name(varied or {}, self.folder))
+        for name, value in {**flat, **columns}.items():
+            kind = {bool: "bool_value", str: "string_value"}.get(type(value), "number_value")
+            setattr(start.hparams[name], kind, value)
+        # Through the run's own writer, as add_hparams would start a second run.
         writer = self.writer._get_file_writer()  # type: ignore[no-untyped-call]
-        final = {f"final/{name}": value for name, value in metrics.items()}
-        for summary in hparams(flat, final):  # type: ignore[no-untyped-call]
-            writer.add_summary(summary)
-        for name, value in final.items():
-            self.writer.add_scalar(name, value, 0)
+        for tag, content in (
+            (metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=experiment)),
+            (metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=start)),
+            (
+                metadata.SESSION_END_INFO_TAG,
+                HParamsPluginData(session_end_info=SessionEndInfo(status=api_pb2.STATUS_SUCCESS)),
+            ),
+        ):
+            about = metadata.create_summary_metadata(content)
+            writer.add_summary(Summary(value=[Summary.Value(tag=tag, metadata=about)]))
+        for name, value in metrics.items():
+            for step in (0, max(epochs, 1)):
+                self.scalar(f"final/{name}", value, step)
 
     def bar(self, total: int, unit: str, text: str) -> tqdm[Any]:
         """A progress bar; silent with tracking.progress=false."""
@@ -70,18 +126,67 @@ class Tracker:
             leave=False,
         )
 
+    @contextlib.contextmanager
+    def saying(self, text: str) -> Iterator[None]:
+        """A word in a terminal, instead of a bar, while something takes its time."""
+        off = not self.settings.progress or not sys.stderr.isatty()
+        with tqdm(total=0, desc=text, bar_format="{desc}", disable=off, leave=False):
+            yield
+
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
 
 
-def flat_hyperparameters(config: Settings) -> dict[str, bool | str | float | int]:
+def flat_hyperparameters(config: Settings) -> dict[str, HParam]:
     """The settings that runs are compared by; a null is written as the word."""
     flat: dict[str, Any] = {"dataset": config.dataset.name, "model": config.model.name}
     for key, value, known in leaves(config):
         if known["role"] in ("model", "training") and key not in ("model.name", "strategy.name"):
             flat[key.removesuffix(".name")] = value
     flat["strategy"] = config.strategy.name
-    # HParams fixes a column's type from its first run: numbers stay numbers, null becomes "null".
-    words = {key: ",".join(map(str, v)) if isinstance(v, list) else v for key, v in flat.items()}
-    return {key: "null" if value is None else value for key, value in words.items()}
+    return {key: _plain(value) for key, value in flat.items()}
+
+
+def trial_name(varied: Mapping[str, HParam], folder: Path) -> str:
+    """What HParams calls a run: the varied values, then its folder, as the column cuts names off.
+
+    Empty where nothing is varied, which stands for the path of the run. Runs of one name would be
+    averaged.
+    """
+    values = ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in varied.values())
+    return f"{values} ({folder.parent.name}/{folder.name})" if varied else ""
+
+
+def varied_hyperparameters(
+    keys: Sequence[str], config: Settings, given: Config
+) -> dict[str, HParam]:
+    """The values of the settings that a sweep varies; a group such as `loss` by its name.
+
+    Args:
+        keys: as on the command line. Those that are no settings, such as an experiment, are left
+            out: what they set is not known.
+        config: what runs; `given`: as it was given, for settings that only set others.
+    """
+    runs, before = ({key: value for key, value, _ in leaves(node)} for node in (config, given))
+    found = {}
+    for key in keys:
+        for name in (key, f"{key}.name"):
+            if name in runs or name in before:
+                found[key] = _plain(before.get(name) if runs.get(name) is None else runs[name])
+                break
+    return found
+
+
+def _plain(value: Any) -> HParam:
+    # HParams fixes a column's type from one run: numbers stay numbers, null becomes a word.
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return "null" if value is None else value if isinstance(value, HParam) else str(value)
+
+
+def _type_of(value: HParam) -> Any:
+    """HParams' name for the type of a column."""
+    if isinstance(value, bool):
+        return api_pb2.DATA_TYPE_BOOL
+    return api_pb2.DATA_TYPE_STRING if isinstance(value, str) else api_pb2.DATA_TYPE_FLOAT64

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import logging
 from pathlib import Path
 
+from p_rnn import printing
 from p_rnn.runs.report.write import write_report
 from p_rnn.settings.config import Config
 from p_rnn.settings.hydra_glue import run_to_exit
@@ -33,11 +33,11 @@ def main() -> None:
     parser.add_argument("--best", action="store_true", help=choose)
     parser.add_argument("--out", type=Path, default=Path("outputs/report") / now)
     given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    printing.log_to_terminal()
 
     def job() -> bool:
         text = write_report(given.runs, given.out, given.against, given.cutoffs, given.best)
-        print(f"{text}\n\nwritten: {given.out}")
+        print(f"{text}\n\nwritten:\n{given.out}")
         return False
 
     run_to_exit(job, Config)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
 from p_rnn.runs.process import prepare_process
 
 prepare_process()
 
+from p_rnn import printing  # noqa: E402
 from p_rnn.runs.search import search  # noqa: E402
 from p_rnn.runs.sweeps import finish  # noqa: E402
 from p_rnn.settings.config import Config  # noqa: E402
@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
     parser.add_argument("overrides", nargs="*", help="as of scripts/train.py, for all trials")
     given = parser.parse_intermixed_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    printing.log_to_terminal()
     folder = Path("multirun") / given.name
 
     def job() -> bool:

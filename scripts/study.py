@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
 from p_rnn.runs.process import prepare_process
 
 prepare_process()
 
+from p_rnn import printing  # noqa: E402
 from p_rnn.runs.study import StudyConfig, read_study, run_study  # noqa: E402
 from p_rnn.settings.hydra_glue import run_to_exit  # noqa: E402
 
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--against", help="test all rows against this one (the study's)")
     parser.add_argument("overrides", nargs="*", help="as of scripts/train.py, for all runs")
     given = parser.parse_intermixed_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    printing.log_to_terminal()
     folder = Path("multirun") / (given.name or Path(given.study).stem)
     if given.report and (given.rows or given.overrides):
         parser.error("--report runs nothing: it takes neither --rows nor settings")

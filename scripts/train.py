@@ -12,7 +12,7 @@ from p_rnn.runs.process import prepare_process
 
 prepare_process()
 
-from p_rnn.runs.sweeps import objective, run_job, threads_of_job  # noqa: E402
+from p_rnn.runs.sweeps import objective, run_job, threads_of_job, varied_by  # noqa: E402
 from p_rnn.settings.config import Config  # noqa: E402
 from p_rnn.settings.errors import UserError  # noqa: E402
 from p_rnn.settings.hydra_glue import hydra_script  # noqa: E402
@@ -26,7 +26,8 @@ def main(config: Config) -> float:
         raise UserError("sweep_name has no effect without -m (a sweep); leave it out")
     if config.num_threads is None and hydra.mode == RunMode.MULTIRUN:
         config = replace(config, num_threads=threads_of_job(hydra.launcher))
-    return objective(run_job(config, Path(hydra.runtime.output_dir)))
+    varied = varied_by(hydra.sweeper) if hydra.mode == RunMode.MULTIRUN else []
+    return objective(run_job(config, Path(hydra.runtime.output_dir), varied))
 
 
 if __name__ == "__main__":

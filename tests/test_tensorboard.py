@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
+from p_rnn.settings.config import Config, TrackingConfig
+from p_rnn.settings.resolve import resolve
+from p_rnn.tracking import SHOWN, Tracker, varied_hyperparameters
 from tests.conftest import TINY, random_log
 from tests.settings.test_hydra_glue import run
 
@@ -59,6 +62,18 @@ def test_every_job_is_one_run_with_the_same_tags(sweep: Path) -> None:
     assert all(t == tags[0] for t in tags)
 
 
+def test_no_chart_is_a_single_point(sweep: Path) -> None:
+    for file in sorted(sweep.rglob("events.out.tfevents.*")):
+        events = EventAccumulator(str(file))
+        events.Reload()
+        for tag in events.Tags()["scalars"]:
+            points = events.Scalars(tag)
+            assert len({p.step for p in points}) > 1, tag
+            if tag.startswith("final/"):
+                assert len({p.value for p in points}) == 1
+                assert [p.step for p in points] == [0, 2]
+
+
 def test_hparams_have_the_same_keys_and_types_in_every_job(sweep: Path) -> None:
     kinds = []
     for file in sorted(sweep.rglob("events.out.tfevents.*")):
@@ -68,7 +83,7 @@ def test_hparams_have_the_same_keys_and_types_in_every_job(sweep: Path) -> None:
         start = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
         kinds.append({key: value.WhichOneof("kind") for key, value in start.hparams.items()})
     assert all(kind == kinds[0] for kind in kinds)
-    assert {"learning_rate", "num_layers", "dataset", "loss.name", "seed"} <= set(kinds[0])
+    assert {"learning_rate", "num_layers", "dataset", "loss", "seed"} <= set(kinds[0])
 
 
 @pytest.fixture(scope="module")
@@ -158,13 +173,16 @@ def test_pages_in_a_browser(address: str, tmp_path: Path) -> None:
     look_for(["HParams"], f"{address}/#hparams", tmp_path, "hparams.png")
 
 
-def test_hparams_table_has_a_row_per_job(address: str) -> None:
-    """The table is drawn out of reach of the page's text, so ask what the page asks the server."""
+def test_hparams_open_on_what_varies_and_on_recall_and_mrr(address: str) -> None:
+    """The table is drawn out of reach of the page's text, so ask what the page asks the server.
+
+    It shows the first five settings and the first five metrics of this answer.
+    """
     experiment = ask(address, "experiment", {"experimentName": ""})
-    names = {info["name"] for info in experiment["hparamInfos"]}
-    assert {"learning_rate", "num_layers", "hidden_size", "loss.name"} <= names
-    metrics = [info["name"]["tag"] for info in experiment["metricInfos"]]
-    assert metrics[0] == "final/valid/recall@20"
+    assert [info["name"] for info in experiment["hparamInfos"]] == ["learning_rate", "num_layers"]
+    assert all(info["type"] == "DATA_TYPE_FLOAT64" for info in experiment["hparamInfos"])
+    names = [info["displayName"] for info in experiment["metricInfos"]]
+    assert names == ["valid recall@20", "valid mrr@20", "test recall@20", "test mrr@20"]
     request = {
         "experimentName": "",
         "allowedStatuses": ["STATUS_SUCCESS"],
@@ -175,4 +193,36 @@ def test_hparams_table_has_a_row_per_job(address: str) -> None:
     rows = ask(address, "session_groups", request)["sessionGroups"]
     found = {(row["hparams"]["learning_rate"], row["hparams"]["num_layers"]) for row in rows}
     assert found == {(float(rate), layers) for rate in RATES for layers in (1, 2)}
-    assert all(len(row["metricValues"]) == len(metrics) for row in rows)
+    assert {row["name"].partition(" (")[0] for row in rows} == {
+        f"{rate}, {layers}" for rate in RATES for layers in (1, 2)
+    }
+    assert all("(grid/learning_rate=" in row["name"] for row in rows)
+    assert all(len(row["metricValues"]) == len(names) for row in rows)
+
+
+def test_what_a_sweep_varies_is_shown_as_it_was_given(tiny: Callable[..., Config]) -> None:
+    given = tiny("loss=top1", "dropout_prob=0.2")
+    config = resolve(given)
+    keys = ["loss", "dropout_prob", "subnets", "nothing", "dataset.test_days", "evaluation.cutoffs"]
+    assert varied_hyperparameters(keys, config, given) == {
+        "loss": "top1",
+        "dropout_prob": 0.2,
+        "dataset.test_days": 2,
+        "evaluation.cutoffs": ",".join(map(str, config.evaluation.cutoffs)),
+    }
+
+
+def test_a_single_run_shows_what_says_most(tiny: Callable[..., Config], tmp_path: Path) -> None:
+    tracker = Tracker(tmp_path, TrackingConfig())
+    tracker.hyperparameters(resolve(tiny()), {"test/recall@20": 0.5}, epochs=0)
+    tracker.close()
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [(p.step, p.value) for p in events.Scalars("final/test/recall@20")] == [
+        (0, 0.5),
+        (1, 0.5),
+    ]
+    content = events.SummaryMetadata("_hparams_/experiment").plugin_data.content
+    experiment = plugin_data_pb2.HParamsPluginData.FromString(content).experiment
+    assert {info.name for info in experiment.hparam_infos if info.differs} == set(SHOWN)
+    assert len(SHOWN) == 5

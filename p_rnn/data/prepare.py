@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p_rnn import printing
 from p_rnn.data.dataset import FORMAT, FORMAT_VERSION, Dataset, open_dataset
 from p_rnn.data.doubts import doubts, long_sessions, missing_words, spans
 from p_rnn.data.events import EventLog, collect
@@ -173,12 +174,11 @@ def describe(manifest: dict[str, Any]) -> str:
     """What each rule dropped, what the splits hold, and from when to when, as a table."""
     dates = manifest.get("dates", {})
 
-    def line(name: str, *cells: str) -> str:
-        from_to = "".join(f"{day(t):>12}" for t in dates.get(name, ()))
-        return f"{name:<20}{cells[0]:>14}{cells[1]:>12}{cells[2]:>10}{from_to}".rstrip()
+    def line(name: str, *cells: str) -> list[str]:
+        return [name, *cells, *(map(day, dates[name]) if name in dates else unknown)]
 
-    head = line("rule", "events", "sessions", "items")
-    lines = [head + (f"{'from':>12}{'to':>12}" if dates else "")]
+    unknown = ["", ""] if dates else []
+    lines = []
     for row in manifest["rules"]:
         # Rules drop, so their rows count below zero; cutting a stream adds sessions.
         sign = 1 if row["rule"] in ("read", "left") else -1
@@ -187,7 +187,8 @@ def describe(manifest: dict[str, Any]) -> str:
     for name, counts in manifest["splits"].items():
         items = f"{manifest['num_train_items']:,}" if name == "train" else ""
         lines.append(line(name, f"{counts['events']:,}", f"{counts['sessions']:,}", items))
-    return "\n".join(lines)
+    header = ["rule", "events", "sessions", "items", *(["from", "to"] if dates else [])]
+    return printing.as_text(printing.table(header, lines))
 
 
 def settings_of_events(dataset: DatasetConfig) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from p_rnn import printing
 from p_rnn.settings.config import EvaluationConfig
 
 
@@ -15,15 +16,15 @@ def describe(results: dict[str, dict[str, Any]], settings: EvaluationConfig) -> 
     """
     last = max(settings.cutoffs)
     columns = [f"recall@{k}" for k in sorted(settings.cutoffs)] + [f"mrr@{last}", f"ndcg@{last}"]
-    width = max(len(name) for table in results.values() for name in table)
     lines = []
     against = f", ranked against the {settings.most_popular} most popular items"
-    for split, table in results.items():
-        targets = next(iter(table.values()))["targets"]
+    for split, rankers in results.items():
+        targets = next(iter(rankers.values()))["targets"]
         title = f"{split}: {targets:,} targets, {settings.ties} ties"
         lines += ["", title + (against if settings.most_popular else "")]
-        lines.append(" " * width + "".join(f"{column:>12}" for column in columns))
-        for name, result in table.items():
-            cells = "".join(f"{result['metrics'][column]:>12.4f}" for column in columns)
-            lines.append(f"{name:<{width}}{cells}")
+        cells = [
+            [name, *(f"{result['metrics'][column]:.4f}" for column in columns)]
+            for name, result in rankers.items()
+        ]
+        lines.append(printing.as_text(printing.table(["", *columns], cells)))
     return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,16 @@ from p_rnn.runs.runtime import environment, use_device, write_json
 from p_rnn.settings.config import Config, Settings
 from p_rnn.settings.resolve import counts, resolve
 from p_rnn.settings.tree import plain
-from p_rnn.tracking import Tracker
+from p_rnn.tracking import Tracker, varied_hyperparameters
 
 log = logging.getLogger(__name__)
 
 
-def train(given: Config, folder: Path | str) -> dict[str, Any]:
+def train(given: Config, folder: Path | str, varied: Sequence[str] = ()) -> dict[str, Any]:
     """Prepare the data, train, choose the best epoch, test, and write it all into `folder`.
+
+    Args:
+        varied: the settings that the sweep around it varies, which TensorBoard tells runs apart by.
 
     Returns:
         What metrics.json holds: "valid" and "test" metrics, counts, timings, history, config.
@@ -70,19 +74,22 @@ def train(given: Config, folder: Path | str) -> dict[str, Any]:
         metrics: dict[str, Any] = {
             split: table[config.model.name]["metrics"] for split, table in results.items()
         }
-        k = max(config.evaluation.cutoffs)
+        summary = job.summary()
+        last = max(config.evaluation.cutoffs)
         tracker.hyperparameters(
             config,
             {
-                f"{split}/{name}": metrics[split][name]
+                f"{split}/{kind}@{last}": metrics[split][f"{kind}@{last}"]
                 for split in results
-                for name in (f"recall@{k}", f"mrr@{k}", f"ndcg@{k}")
+                for kind in ("recall", "mrr")
             },
+            max((row["epoch"] for row in summary["history"]), default=0),
+            varied_hyperparameters(varied, config, given),
         )
     finally:
         tracker.close()
     metrics.update(
-        **job.summary(),
+        **summary,
         seconds={
             "prepare": prepared - started,
             "train": job.before_s + trained - prepared,
@@ -97,7 +104,7 @@ def train(given: Config, folder: Path | str) -> dict[str, Any]:
     write_ranks(folder / RANKS, tested.ranks)
     write_json(folder / "metrics.json", metrics)
     log.info("%s", describe(results, config.evaluation))
-    log.info("\ntested: %s", folder / "checkpoints" / ("final.pt" if final else "best.pt"))
+    log.info("\ntested:\n%s", folder / "checkpoints" / ("final.pt" if final else "best.pt"))
     return metrics
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from p_rnn.models.network import PRNN
+from p_rnn.settings.config import EarlyStoppingConfig
 from p_rnn.training.checkpoint import load_checkpoint, save_checkpoint
 from p_rnn.training.strategies import Pass
 from p_rnn.training.trainer import PassResult, Trainer
@@ -18,13 +19,23 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class History:
-    """What happened so far; one row per pass over the data ("epoch", from 1)."""
+    """What happened so far; one row per pass over the data ("epoch", from 1).
+
+    Without a validation split the last pass counts as the best.
+
+    Attributes:
+        best_epoch: of this stage; `best`: its validation metrics. The next stage starts from it.
+        stages: best_epoch of each stage before.
+        kept_epoch: the one whose state best.pt holds; `kept`: its validation metrics.
+    """
 
     epochs: list[dict[str, Any]] = field(default_factory=list)
     stage: int = 0
-    best_epoch: int = 0  # of this stage; the last one where there is no validation
-    best: dict[str, float] = field(default_factory=dict)  # its validation metrics
-    stages: list[int] = field(default_factory=list)  # best_epoch of each stage before
+    best_epoch: int = 0
+    best: dict[str, float] = field(default_factory=dict)
+    stages: list[int] = field(default_factory=list)
+    kept_epoch: int = 0
+    kept: dict[str, float] = field(default_factory=dict)
 
     @property
     def last_epoch(self) -> int:
@@ -40,9 +51,22 @@ class History:
         )
 
     def chosen(self) -> list[int]:
-        """The passes, from 0, that led to the best state: of each stage those up to its best."""
+        """The passes, from 0, that led to the kept state: of each stage those up to its best."""
         best = [*self.stages, self.best_epoch]
-        return [row["epoch"] - 1 for row in self.epochs if row["epoch"] <= best[row["stage"]]]
+        return [
+            row["epoch"] - 1
+            for row in self.epochs
+            if row["epoch"] <= min(best[row["stage"]], self.kept_epoch)
+        ]
+
+    def before(self, metric: str) -> tuple[float, int] | None:
+        """The best value of the stages before, and its epoch; None where there is none."""
+        found = [
+            (row["valid"][metric], row["epoch"])
+            for row in self.epochs
+            if row["epoch"] in self.stages and "valid" in row
+        ]
+        return max(found, default=None, key=lambda each: each[0])
 
 
 def fit(
@@ -55,7 +79,8 @@ def fit(
     """Run the passes that are left; write last.pt after each, best.pt after each best one.
 
     Early stopping ends a stage, and the next one starts from its best state, the optimizer's
-    included; validation comes at the end of a cycle.
+    included, which is stage.pt; validation comes at the end of a cycle. Where a later stage is
+    worse, best.pt stays with the better one (`early_stopping.keep`).
 
     Args:
         validate: metrics of the validation split, or None without one (then the last is best).
@@ -67,6 +92,7 @@ def fit(
     for index in range(history.last_epoch, len(trainer.passes)):
         plan = trainer.passes[index]
         if plan.stage != history.stage:
+            _end_stage(trainer, history)
             _next_stage(trainer, checkpoints, history, plan)
             stopped = False
         elif patience is not None and history.since_best >= patience:
@@ -76,25 +102,49 @@ def fit(
             continue
         done = trainer.run_pass(index)
         valid = validate() if validate is not None and plan.ends_cycle else None
-        better = validate is None
-        if valid is not None:
-            assert metric is not None
-            better = not history.best or valid[metric] > history.best[metric]
-        _record(trainer, history, index, done, valid, better)
-        _save(trainer, history, checkpoints, extra, better)
+        _record(trainer, history, index, done, valid, validate is None)
+        _save(trainer, history, checkpoints, extra)
+    _end_stage(trainer, history)
     return history
 
 
+def _end_stage(trainer: Trainer, history: History) -> None:
+    """Say so where a stage has made validation worse."""
+    stopping, best = trainer.config.early_stopping, history.best
+    before = history.before(stopping.metric)
+    if before is None or not best:
+        return
+    value = best[stopping.metric]
+    if value <= before[0]:
+        kept = "best.pt stays with the earlier stage"
+        if stopping.keep == "last_stage":
+            kept = "best.pt is of this stage all the same (early_stopping.keep=last_stage)"
+        log.info(
+            "stage %d did not improve validation: %s %.4f at best, but %.4f in epoch %d; %s",
+            history.stage + 1,
+            stopping.metric,
+            value,
+            *before,
+            kept,
+        )
+
+
+def stage_file(trainer: Trainer) -> str:
+    """The checkpoint that the next stage starts from; of a run without stages, its best one."""
+    return "stage.pt" if trainer.passes[-1].stage else "best.pt"
+
+
 def _next_stage(trainer: Trainer, checkpoints: Path, history: History, plan: Pass) -> None:
-    best = load_network(trainer.network, checkpoints / "best.pt")
+    best = load_network(trainer.network, checkpoints / stage_file(trainer))
     if trainer.average is not None:
         set_network(trainer.average, best)
     trainer.optimizer.load_state_dict(best["optimizer"])
     name = trainer.network.names[plan.in_score - 1]
     log.info(
-        "stage %d: subnet %s joins the best state, of epoch %d",
+        "stage %d: subnet %s joins the best state of stage %d, of epoch %d",
         plan.stage + 1,
         name,
+        history.stage + 1,
         history.best_epoch,
     )
     history.stages.append(history.best_epoch)
@@ -107,7 +157,7 @@ def _record(
     index: int,
     done: PassResult,
     valid: dict[str, float] | None,
-    better: bool,
+    last_is_best: bool,
 ) -> None:
     """A row of the history, points for TensorBoard, a line for people."""
     plan, epoch, tracker = trainer.passes[index], index + 1, trainer.tracker
@@ -119,22 +169,36 @@ def _record(
         **asdict(done),
         "updates": trainer.updates,
     }
-    line = f"epoch {epoch}: loss {done.loss:.4f}, {done.events / done.seconds:,.0f} events/s"
+    line = f"epoch {epoch}/{len(trainer.passes)}"
     if plan.in_score < len(names) or learners != [list(names)]:
-        line += f", {' '.join('+'.join(each) for each in learners)} learned"
+        line += f" ({' '.join('+'.join(each) for each in learners)})"
+    line += f": loss {done.loss:.4f}, {done.events / done.seconds:,.0f} events/s"
     tracker.scalar("epoch/loss", done.loss, epoch)
     tracker.scalar("epoch/learning_rate", float(trainer.optimizer.param_groups[0]["lr"]), epoch)
-    if valid is not None:
+    history.epochs.append(row)
+    stopping = trainer.config.early_stopping
+    if last_is_best:
+        history.best_epoch = history.kept_epoch = epoch
+    elif valid is not None:
         row["valid"] = valid
         for name, value in valid.items():
             tracker.scalar(f"valid/{name}", value, epoch)
-        metric = trainer.config.early_stopping.metric
-        assert metric is not None
-        line += f", valid {metric} {valid[metric]:.4f}{' (best)' if better else ''}"
+        line += f", valid {stopping.metric} {valid[stopping.metric]:.4f}"
+        line += _choose(history, valid, stopping)
     log.info("%s", line)
-    history.epochs.append(row)
-    if better:
-        history.best_epoch, history.best = epoch, valid or {}
+
+
+def _choose(history: History, valid: dict[str, float], stopping: EarlyStoppingConfig) -> str:
+    """Whether the last epoch is the best one so far, in the history and in words."""
+    metric, epoch = stopping.metric, history.last_epoch
+    if history.best and valid[metric] <= history.best[metric]:
+        return ""
+    history.best_epoch, history.best = epoch, valid
+    last = stopping.keep == "last_stage"
+    if history.kept and not last and valid[metric] <= history.kept[metric]:
+        return f" (best of stage {history.stage + 1})"
+    history.kept_epoch, history.kept = epoch, valid
+    return " (best)"
 
 
 def learners_of(trainer: Trainer, plan: Pass) -> list[list[str]]:
@@ -142,9 +206,7 @@ def learners_of(trainer: Trainer, plan: Pass) -> list[list[str]]:
     return [[trainer.network.names[k] for k in learners] for learners in plan.updates]
 
 
-def _save(
-    trainer: Trainer, history: History, checkpoints: Path, extra: dict[str, Any], better: bool
-) -> None:
+def _save(trainer: Trainer, history: History, checkpoints: Path, extra: dict[str, Any]) -> None:
     content = {**extra, **network_content(trainer.network), "history": asdict(history)}
     content.update(
         optimizer=trainer.optimizer.state_dict(),
@@ -156,18 +218,28 @@ def _save(
         content["average"] = trainer.average.state_dict()
     # last.pt first: after an interruption in between, it is itself the best (see `resume`).
     save_checkpoint(checkpoints / "last.pt", trainer.config, content)
-    if better:
-        save_best(trainer, checkpoints, content)
+    save_best(trainer, checkpoints, content, history)
 
 
-def save_best(trainer: Trainer, checkpoints: Path, content: dict[str, Any]) -> None:
-    """best.pt out of the content of a last.pt; with the optimizer where a stage starts from it."""
-    drop = {"updates", "learned", "route", "average"}
-    if trainer.passes[-1].stage == 0:
-        drop.add("optimizer")
-    kept = {key: value for key, value in content.items() if key not in drop}
-    kept["model"] = content.get("average", content["model"])  # that which was validated
-    save_checkpoint(checkpoints / "best.pt", trainer.config, kept)
+def save_best(
+    trainer: Trainer, checkpoints: Path, content: dict[str, Any], history: History
+) -> list[str]:
+    """best.pt and stage.pt out of the content of a last.pt, where that is the best; their names."""
+    written = []
+    for name, epoch in {
+        stage_file(trainer): history.best_epoch,
+        "best.pt": history.kept_epoch,
+    }.items():
+        if epoch != history.last_epoch:
+            continue
+        drop = {"updates", "learned", "route", "average"}
+        if name == "best.pt":  # no stage starts from it
+            drop.add("optimizer")
+        kept = {key: value for key, value in content.items() if key not in drop}
+        kept["model"] = content.get("average", content["model"])  # that which was validated
+        save_checkpoint(checkpoints / name, trainer.config, kept)
+        written.append(name)
+    return written
 
 
 def network_content(network: PRNN) -> dict[str, Any]:

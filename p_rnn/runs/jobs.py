@@ -111,7 +111,7 @@ class TrainingJob(Job):
             self.history = resume(Path(config.resume), trainer, extra, checkpoints)
             self.before_s = sum(epoch["seconds"] for epoch in self.history.epochs)
         self.history = fit(trainer, validate, checkpoints, extra, self.history)
-        if self.history.best_epoch != self.history.last_epoch or trainer.average is not None:
+        if self.history.kept_epoch != self.history.last_epoch or trainer.average is not None:
             load_network(network, checkpoints / "best.pt")
         self._note(trainer)
         return network
@@ -136,7 +136,7 @@ class TrainingJob(Job):
         history = self.history
         return {
             "epochs": len(history.epochs),
-            "best_epoch": history.best_epoch,
+            "best_epoch": history.kept_epoch,
             "best_epochs_of_stages": [*history.stages, history.best_epoch],
             "updates": self.updates,
             "updates_of_subnets": self.learned,

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from p_rnn.runs.fit import History, learners_of, save_best, set_network
+from p_rnn.runs.fit import History, learners_of, save_best, set_network, stage_file
 from p_rnn.settings.config import Settings
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.stored import refuse_difference
@@ -53,15 +53,12 @@ def resume(path: Path, trainer: Trainer, extra: dict[str, Any], checkpoints: Pat
                 f"{trainer.config.strategy.name} would have trained otherwise in epoch "
                 f"{row['epoch']}; keep num_epochs"
             )
-    if history.best_epoch == history.last_epoch:
-        save_best(trainer, checkpoints, content)
-    elif history.best_epoch:
-        _, best = load_checkpoint(path.with_name("best.pt"))
-        save_checkpoint(
-            checkpoints / "best.pt",
-            trainer.config,
-            {key: value for key, value in best.items() if key not in HEADER},
-        )
+    if not history.kept_epoch:  # of a version whose best.pt was that of the last stage
+        history.kept_epoch, history.kept = history.best_epoch, history.best
+    written = save_best(trainer, checkpoints, content, history)
+    for name in {stage_file(trainer), "best.pt"} - set(written):
+        if history.best_epoch:
+            _copy(path.with_name(name), checkpoints, trainer.config)
     set_network(trainer.network, content)
     if trainer.average is not None:
         set_network(trainer.average, {**content, "model": content["average"]})
@@ -71,3 +68,11 @@ def resume(path: Path, trainer: Trainer, extra: dict[str, Any], checkpoints: Pat
     trainer.updates, trainer.learned = content["updates"], list(content["learned"])
     log.info("going on from %s after epoch %d", path, history.last_epoch)
     return history
+
+
+def _copy(path: Path, checkpoints: Path, config: Settings) -> None:
+    """Take a checkpoint of the interrupted run along."""
+    there = path if path.exists() else path.with_name("best.pt")  # versions without stage.pt
+    _, content = load_checkpoint(there)
+    kept = {key: value for key, value in content.items() if key not in HEADER}
+    save_checkpoint(checkpoints / path.name, config, kept)

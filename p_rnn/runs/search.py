@@ -56,7 +56,7 @@ def search(
         own = _words(drawn)
         log.info("\ntrial %d of %d: %s", k + 1, trials, " ".join(own))
         place = folder / f"trial{k:03d}"
-        metrics = attempt([*overrides, *own], place)
+        metrics = attempt([*overrides, *own], place, list(drawn))
         if metrics is None:
             continue
         if "valid" not in metrics:
@@ -68,10 +68,16 @@ def search(
     return best
 
 
-def attempt(overrides: Sequence[str], folder: Path) -> dict[str, Any] | None:
-    """The metrics of a job; None where it failed, with a note in its folder."""
+def attempt(
+    overrides: Sequence[str], folder: Path, varied: Sequence[str] = ()
+) -> dict[str, Any] | None:
+    """The metrics of a job; None where it failed, with a note in its folder.
+
+    Args:
+        varied: the settings by which it differs from the jobs beside it.
+    """
     try:
-        metrics = run_job(load_config(*overrides), folder)
+        metrics = run_job(load_config(*overrides), folder, varied)
     except MENDABLE as error:
         line = one_line(error, Config)
     except Exception as error:  # a bug, or no memory: the other jobs may run

@@ -19,6 +19,7 @@ from p_rnn.runs.report.runs import METRICS
 from p_rnn.runs.report.write import write_report
 from p_rnn.settings.config import Config
 from p_rnn.settings.errors import UserError
+from p_rnn.settings.job_names import SWEPT
 from p_rnn.settings.resolve import resolve
 from p_rnn.settings.stored import from_dict, refuse_difference
 
@@ -26,8 +27,11 @@ log = logging.getLogger(__name__)
 FAILURE = "error.txt"  # in the folder of a job that failed: why
 
 
-def run_job(config: Config, folder: Path) -> dict[str, Any]:
+def run_job(config: Config, folder: Path, varied: Sequence[str] = ()) -> dict[str, Any]:
     """The metrics of the job of a folder; it goes on where it was interrupted, or was finished.
+
+    Args:
+        varied: the settings that the sweep varies, as of `train`.
 
     Raises:
         UserError: the folder holds a job of other settings; whatever `train` raises.
@@ -38,12 +42,12 @@ def run_job(config: Config, folder: Path) -> dict[str, Any]:
         refuse_difference(str(stored), from_dict(metrics["config"], str(stored)), resolve(config))
         log.info("finished before: %s", stored)
         return metrics
-    log.info("run folder: %s", folder)
+    log.info("run folder:\n%s", folder)
     last = folder / "checkpoints" / "last.pt"
     if last.exists() and config.resume is None:  # a job of a sweep that was interrupted
         config = replace(config, resume=str(last))
-    metrics = train(config, folder)
-    log.info("run folder: %s", folder)
+    metrics = train(config, folder, varied)
+    log.info("run folder:\n%s", folder)
     return metrics
 
 
@@ -97,6 +101,12 @@ def list_failures(folders: Sequence[Path], jobs: str) -> bool:
     if lines:
         print(f"error: {len(lines)} {jobs} failed:", *lines, sep="\n  ", file=sys.stderr)
     return bool(lines)
+
+
+def varied_by(sweeper: DictConfig) -> list[str]:
+    """The settings that the sweep of this job varies: by the command line, or by its config."""
+    keys = [*os.environ.get(SWEPT, "").split(","), *(sweeper.get("params") or {})]
+    return [key for key in dict.fromkeys(keys) if key]
 
 
 def threads_of_job(launcher: DictConfig) -> int | None:

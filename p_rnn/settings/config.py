@@ -226,6 +226,7 @@ class EarlyStoppingConfig(Filled):
     patience: Optional[int] = number(
         None, "epochs without a better one; null: the model's own", low=1, grows=True, networks=True
     )
+    keep: str = choice("best", "best", "last_stage", help="residual: of all stages, or the last")
 
 
 @dataclass

@@ -24,7 +24,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from p_rnn.runs.sweeps import RememberSweep, finish, note_failure, noted
 from p_rnn.settings.config import CONF, Config, DatasetConfig, Open
 from p_rnn.settings.errors import UserError
-from p_rnn.settings.job_names import SWEPT, job_name, swept_keys
+from p_rnn.settings.job_names import SWEPT, job_name, run_words, swept_keys
 from p_rnn.settings.messages import MENDABLE, check_groups, one_line, sections_there
 from p_rnn.settings.resolve import resolve
 from p_rnn.settings.show import as_yaml, listing
@@ -200,7 +200,11 @@ def composed(name: str, schema: type[Any], overrides: Sequence[str]) -> DictConf
 
 def _register(schema: type[Any]) -> None:
     ConfigStore.instance().store(name="schema", node=_open_schema(schema))
-    for resolver, function in (("first", first), ("job_name", job_name)):
+    for resolver, function in (
+        ("first", first),
+        ("job_name", job_name),
+        ("run_words", run_words),
+    ):
         OmegaConf.register_new_resolver(resolver, function, replace=True)
 
 

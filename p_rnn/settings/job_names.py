@@ -11,6 +11,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 SWEPT = "P_RNN_SWEPT_KEYS"  # environment variable
+BETWEEN = re.compile(r",(?=\+*[\w@/.]+=)")  # values can hold commas, so a key must follow
+IN_NO_NAME = ("dataset", "paths.", "tracking.", "compile", "resume")
+IN_THE_PATH = ("model", "strategy")  # of a single run
 LONGEST = 120  # of a job's folder, well below the 255 bytes that file systems allow
 
 
@@ -39,12 +42,31 @@ def job_name(overrides: str, params: Any = None) -> str:
         params: {key: values} of a sweep that the config defines.
     """
     varied = {*os.environ.get(SWEPT, "").split(","), *(params or {})}
-    # Values can hold commas, so cut only where a key follows.
-    pairs = [pair.partition("=") for pair in re.split(r",(?=\+*[\w@/.]+=)", overrides)]
-    chosen = [p for p in pairs if p[0].lstrip("+") in varied] or pairs
-    text = ",".join(f"{_short(key)}={value}" for key, _, value in chosen)
+    pairs = [pair.partition("=") for pair in BETWEEN.split(overrides)]
+    return _folder_name([p for p in pairs if p[0].lstrip("+") in varied] or pairs) or "defaults"
+
+
+def run_words(overrides: str) -> str:
+    """What the folder name of a single run says after its time: what is not the default in it.
+
+    Args:
+        overrides: as of `job_name`. Those that say where the data are and where the run takes place
+            are left out, and those that the folders above name.
+    """
+    pairs = [pair.partition("=") for pair in BETWEEN.split(overrides)]
+    kept = [
+        p for p in pairs if p[0] not in IN_THE_PATH and not p[0].lstrip("+").startswith(IN_NO_NAME)
+    ]
+    # Nothing that would have to be quoted in checkpoint=<this folder>/checkpoints/best.pt.
+    name = re.sub(r"[\[\]]", "", _folder_name(kept)).replace("=", "-").replace(",", "_")
+    return f"_{name}" if name else ""
+
+
+def _folder_name(pairs: list[tuple[str, str, str]]) -> str:
+    """Settings as a name that every file system allows; empty where there are none."""
+    text = ",".join(f"{_short(key)}={value}" for key, _, value in pairs)
     allowed = re.sub(r"[^\w=,.\-\[\]]+", "_", text)
-    name = allowed.strip("=") or "defaults"
+    name = allowed.strip("=")
     if allowed != text or len(name) > LONGEST:
         # Jobs may differ in nothing but what was replaced or cut off.
         digest = hashlib.sha256((name if allowed == text else text).encode()).hexdigest()[:8]

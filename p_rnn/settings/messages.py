@@ -58,7 +58,8 @@ def one_line(error: BaseException, schema: type[Any]) -> str:
     if unknown or "No match in the defaults list" in text:
         full = re.search(r"full_key: (\S+)", f"{text}\n{cause}")
         key = key or (full[1] if full else unknown[1] if unknown else "?")
-        return f"unknown setting '{key}'{nearest(key, schema, override[2].rstrip("'") if override and override[2][:1] != "'" else 'NAME')}"
+        given = re.search(r"^(\S+)'$", override[2]) if override else None
+        return f"unknown setting '{key}'{nearest(key, schema, given[1] if given else 'NAME')}"
     key = key or str(getattr(error, "full_key", None) or "")
     reason = str(cause).splitlines()[0] if cause is not None else text.splitlines()[0]
     if "ListConfig" in reason:

@@ -29,6 +29,8 @@ from p_rnn.training.schedules import build_schedule, set_learning_rate
 from p_rnn.training.step import Update, train_step
 from p_rnn.training.strategies import Pass, build_strategy
 
+COMPILING = "compiling"  # what a bar says while it does
+
 
 class Diverged(UserError):
     """The loss is no longer a number."""
@@ -102,7 +104,8 @@ class Trainer:
         )
         full = self.pairs // config.batch_size * sum(len(each.updates) for each in self.passes)
         shared = config.negatives != "uniform_one"
-        self.fast = Fast(self.update, config.compile, full, shared)
+        with self.tracker.saying(COMPILING):  # C++, which is compiled once on a machine
+            self.fast = Fast(self.update, config.compile, full, shared)
         self.learned = self.learned or [0] * len(network.names)
         if config.ema is not None:
             self.average = copy.deepcopy(network)
@@ -130,13 +133,19 @@ class Trainer:
         self.streams.start_epoch(index)
         self._last_read, self._examples = (started, 0, 0), 0
         state, epoch_at = self.network.begin(self.update.batch_size), self._clock(index)
-        with self.tracker.bar(self.pairs, "ev", f"epoch {index + 1}") as bar:
+        text = f"epoch {index + 1}/{len(self.passes)}"
+        # A GPU's step is compiled, and routes are measured, in the first mini-batch.
+        waiting = self.config.compile != "never" and not self.updates
+        with self.tracker.bar(self.pairs, "ev", COMPILING if waiting else text) as bar:
             for batch in self.batches:
                 self._set_learning_rate(epoch_at((result.events + result.skipped) / self.pairs))
                 state = self._learn(batch, state, plan, result)
                 if len(self._points) >= self.config.tracking.log_every:
                     self._read_losses(index, result)
                     bar.set_postfix_str(f"loss {result.loss / self._examples:.4f}", refresh=False)
+                if waiting and self.updates:
+                    bar.set_description_str(text)
+                    waiting = False
                 bar.update(len(batch.targets))
         if not result.events:
             raise UserError(

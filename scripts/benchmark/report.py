@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
 import importlib
 import math
@@ -13,7 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from benchmark.measure import Row
+from p_rnn import printing
 
 LABELS = (
     "model",
@@ -75,13 +77,17 @@ def _cpu() -> str:
 
 def write_csv(rows: Iterable[Row], path: Path) -> None:
     """A line per contender and metric."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["part", *LABELS, "contender", "metric", *STATISTICS])
-        for row in rows:
-            labels = [row.labels.get(name, "") for name in LABELS]
-            figures = [f"{getattr(row, name):.6g}" for name in STATISTICS]
-            writer.writerow([row.part, *labels, row.contender, row.metric, *figures])
+    lines = [
+        {
+            "part": row.part,
+            **{name: row.labels.get(name, "") for name in LABELS},
+            "contender": row.contender,
+            "metric": row.metric,
+            **{name: f"{getattr(row, name):.6g}" for name in STATISTICS},
+        }
+        for row in rows
+    ]
+    pd.DataFrame(lines).to_csv(path, index=False)
 
 
 def markdown(rows: Sequence[Row], header: str) -> str:
@@ -112,14 +118,14 @@ def table(rows: Sequence[Row]) -> str:
     names = [name for name in LABELS if any(name in row.labels for row in rows)]
     contenders = list(dict.fromkeys(row.contender for row in rows))
     cells = {(_key(row), row.contender): _cell(row) for row in rows}
-    lines = [[*names, *contenders], ["---"] * len(names) + ["---:"] * len(contenders)]
+    lines = []
     for key in dict.fromkeys(_key(row) for row in rows):
         labels = dict(key)
         lines.append(
             [_plain(labels.get(name, "")) for name in names]
             + [cells.get((key, contender), "–") for contender in contenders]
         )
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return printing.as_markdown(printing.table([*names, *contenders], lines))
 
 
 def _key(row: Row) -> tuple[tuple[str, str | int], ...]:

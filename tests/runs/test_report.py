@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from p_rnn.runs.report.pictures import _together
-from p_rnn.runs.report.runs import Row, Run, best_rows, find_runs, rows_of
+from p_rnn.runs.report.rows import Row, best_rows, rows_of
+from p_rnn.runs.report.runs import Run, find_runs
 from p_rnn.runs.report.table import as_latex, as_markdown, as_text, make_table, metrics_of
 from p_rnn.runs.report.write import write_report
 from p_rnn.settings.errors import UserError
@@ -66,8 +67,8 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_sweep_ends_in_a_report(sweep: Path) -> None:
     report = sweep / "first" / "report"
     text = (report / "table.txt").read_text()
-    assert text.count("id_only") == 4
-    assert "learning_rate=0.2, num_layers=2" in text
+    assert "model id_only" in text.splitlines()[0]
+    assert "learning_rate=0.2, num_layers=2 " in text
     with (report / "table.csv").open() as file:
         runs = list(csv.DictReader(file))
     assert sorted(row["seed"] for row in runs) == ["1"] * 4 + ["2"] * 4
@@ -89,18 +90,37 @@ def test_rows_and_tables(sweep: Path) -> None:
     assert values.tolist() == stored
 
     table = make_table(rows, metrics, rows[4])
-    cells = dict(zip(table.header, table.lines[0], strict=True))
+    cells = table.frame.iloc[0]
     mark = cells["recall@20"].removeprefix(f"{np.mean(stored):.4f} ± {np.std(stored, ddof=1):.4f}")
     assert mark in ("", " +", " -")
     assert cells["seeds"] == "2"
-    assert len(table.notes) == 1 + 4 * 2
-    assert as_text(table).splitlines()[0].split()[:3] == ["data", "set", "model"]
+    assert len(table.notes) == 4 * 2
+    text = as_text(table)
+    assert text.startswith("data set tiny\n")
+    assert max(map(len, text.splitlines())) <= 80
     lines = as_markdown(table).splitlines()
-    assert {line.count("|") for line in lines[:7]} == {len(table.header) + 1}
+    assert {line.count("|") for line in lines[:7]} == {len(table.frame.columns) + 1}
+
+
+def test_latex_has_the_columns_that_differ_and_the_best_in_bold(sweep: Path) -> None:
+    rows = rows_of(find_runs([sweep]))
+    table = make_table(rows, ["recall@20", "mrr@20"], rows[4])
+    table.frame.loc[0, "recall@20"] = "2.0000 ± 0.0100 +"
+    table.frame.loc[1, "recall@20"] = "2.0000 -"
     latex = as_latex(table)
     assert latex.count(r"\\") == 6
+    assert "data set &" not in latex
+    assert "model & loss & settings & valid recall@20 & recall@20" in latex
     assert "learning\\_rate" in latex
-    assert as_latex(table).startswith("\\begin{tabular}{llll")
+    assert r"\textbf{2.0000 $\pm$ 0.0100$^{+}$} & " in latex
+    assert r"\textbf{2.0000$^{-}$} & " in latex
+    assert latex.count(r"\textbf") >= 2 + 2
+    caption = latex.partition(r"\caption{")[2].partition("\n")[0]
+    assert caption.startswith("Data set tiny. Best values in bold. $^{+}$ and")
+    assert "$^{+}$ and $^{-}$: better and worse than markov (paired bootstrap" in caption
+    first = make_table(rows[:4], ["recall@20"], None)
+    assert "model" not in as_latex(first).partition(r"\toprule")[2].partition(r"\midrule")[0]
+    assert "model id\\_only, loss" in as_latex(first)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +216,7 @@ def test_tests_stay_within_the_same_data(sweep: Path, tmp_path: Path) -> None:
             (folder / "metrics.json").write_text(json.dumps(metrics))
     text = write_report([tmp_path], tmp_path / "all", against="markov")
     assert text.count("id_only - markov, recall@20: ") == 2
-    assert text.count("for the 2 tests") == 2
+    assert " ".join(text.split()).count("for the 2 tests") == 2
     chosen = write_report([tmp_path], tmp_path / "one", against="markov evaluation.ties=standard")
     assert chosen.count("id_only - markov, recall@20: ") == 1
     first, second = chosen.split("\n\ndata set")
@@ -221,13 +241,10 @@ def test_a_sweep_over_ties_and_periods(sweep: Path) -> None:
     ]
     done = script("train", folder, "-m", *SETTINGS, *paths, "model=markov", *varied)
     assert done.returncode == 0, done.stderr
-    lines = (sweep / "protocols" / "report" / "table.txt").read_text().splitlines()
-    rows = [line.split("parameters")[0] for line in lines if line.startswith("tiny")]
-    assert len(rows) == 4
+    text = (sweep / "protocols" / "report" / "table.md").read_text()
     for period in ("null", "[1970-01-02,1970-01-12]"):
         for ties in ("standard", "conservative"):
-            words = f"dataset.time_range={period}, evaluation.ties={ties} "
-            assert sum(words in row for row in rows) == 1
+            assert text.count(f"dataset.time_range={period}, evaluation.ties={ties} ") == 1
     shutil.rmtree(sweep / "protocols")
 
 
@@ -308,7 +325,7 @@ def test_a_failed_job_stops_nobody(sweep: Path, tmp_path: Path) -> None:
     paths = [f"paths.raw={folder}", f"paths.prepared={folder}/prepared"]
     base = ["-m", *SETTINGS, *NETWORK, *paths, "sweep_name=second"]
     # A batch larger than there are sessions.
-    done = script("train", folder, *base, "model.hyperparameters.batch_size=8", "batch_size=8,999")
+    done = script("train", folder, *base, "batch_size=8,999")
     assert done.returncode == 2
     assert "1 jobs of the sweep failed:\n  batch_size=999: batch_size=999 exceeds" in done.stderr
     jobs = sweep / "second"
@@ -316,7 +333,7 @@ def test_a_failed_job_stops_nobody(sweep: Path, tmp_path: Path) -> None:
     assert (jobs / "batch_size=999" / "error.txt").exists()
     assert (jobs / "report" / "table.txt").exists()
     stamp = (jobs / "batch_size=8" / "metrics.json").stat().st_mtime_ns
-    done = script("train", folder, *base, "model.hyperparameters.batch_size=8", "batch_size=8,999")
+    done = script("train", folder, *base, "batch_size=8,999")
     assert done.returncode == 2
     assert "finished before" in done.stdout
     assert (jobs / "batch_size=8" / "metrics.json").stat().st_mtime_ns == stamp

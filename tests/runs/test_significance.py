@@ -11,7 +11,8 @@ import pytest
 from p_rnn.evaluation.evaluator import Ranks
 from p_rnn.evaluation.metrics import metrics
 from p_rnn.evaluation.ranks_file import write_ranks
-from p_rnn.runs.report.runs import Row, Run
+from p_rnn.runs.report.rows import Row
+from p_rnn.runs.report.runs import Run
 from p_rnn.runs.report.significance import bootstrap, differences, gains, holm
 from p_rnn.settings.errors import UserError
 

@@ -12,7 +12,9 @@ import pandas as pd
 import pytest
 import torch
 
+from p_rnn.evaluation.evaluator import summarise
 from p_rnn.runs import fit as fit_module
+from p_rnn.runs import jobs as jobs_module
 from p_rnn.runs.comparison import evaluate_checkpoint
 from p_rnn.runs.experiment import train
 from p_rnn.settings.config import Config, EvaluateConfig
@@ -93,13 +95,13 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
 def test_an_interruption_between_the_two_checkpoints_changes_nothing(
     job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """last.pt of the first pass of stage two is there, best.pt is still that of stage one."""
+    """last.pt of the first pass of stage two is there, the others are still those of stage one."""
     settings = ["strategy=residual", "num_epochs=2", "learning_rate=0.5"]
     whole = train(job(*settings), tmp_path / "whole")
     save = fit_module.save_checkpoint
 
     def fail(path: Path, config: Config, content: dict[str, Any]) -> None:
-        if path.name == "best.pt" and content["history"]["stage"] == 1:
+        if path.name in ("stage.pt", "best.pt") and content["history"]["stage"] == 1:
             raise Stop
         save(path, config, content)
 
@@ -175,6 +177,84 @@ def test_a_stage_starts_from_the_best_state_of_the_one_before(
     assert result[0]["test"]["parallel"] == metrics["results"]["test"]["parallel"]
 
 
+def validating(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
+    """Have validation give these values of recall@20, pass after pass."""
+    left = iter(values)
+
+    def measured(*args: Any) -> dict[str, Any]:
+        found = summarise(*args)
+        return {**found, "metrics": {**found["metrics"], "recall@20": next(left)}}
+
+    monkeypatch.setattr(jobs_module, "summarise", measured)
+
+
+WORSE = (0.1, 0.2, 0.3, 0.25, 0.15, 0.28)  # two passes in each of three stages
+
+
+@pytest.mark.parametrize(("keep", "epoch", "subnets"), [("best", 3, 2), ("last_stage", 6, 3)])
+def test_best_pt_stays_with_the_better_stage(
+    keep: str,
+    epoch: int,
+    subnets: int,
+    job: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    validating(monkeypatch, *WORSE)
+    settings = ["strategy=residual", "num_epochs=2", f"early_stopping.keep={keep}"]
+    with caplog.at_level("INFO"):
+        metrics = train(job(*settings, "train_on_validation=true"), tmp_path / "run")
+    assert metrics["best_epoch"] == epoch
+    assert metrics["best_epochs_of_stages"] == [2, 3, 6]
+    assert weights(tmp_path / "run", "best")["in_score"] == subnets
+    assert "optimizer" not in weights(tmp_path / "run", "best")
+    assert weights(tmp_path / "run", "stage")["in_score"] == 3
+    text = " ".join(caplog.text.split())
+    assert "stage 3 did not improve validation: recall@20 0.2800 at best, but 0.3000 in" in text
+    assert ("best.pt stays with the earlier stage" in text) == (keep == "best")
+    assert "stage 2 did not improve" not in text
+    assert "epoch 2/6 (id): loss" in text
+    said = [record.message for record in caplog.records if record.message.startswith("epoch ")]
+    lines = {message[:9]: " ".join(message.split()) for message in said}
+    assert lines["epoch 3/6"].endswith("(best)")
+    assert lines["epoch 6/6"].endswith("(best of stage 3)" if keep == "best" else "(best)")
+    assert not lines["epoch 4/6"].endswith(")")
+    final = weights(tmp_path / "run", "final")
+    assert final["in_score"] == subnets  # and what is tested
+    passes = {"best": 3, "last_stage": 5}[keep]  # two, one, and two
+    assert f"validation sessions for {passes} epochs" in text
+
+
+@pytest.mark.parametrize("done", [3, 4, 5])
+def test_a_resumed_run_keeps_the_better_stage(
+    done: int, job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ["strategy=residual", "num_epochs=2"]
+    validating(monkeypatch, *WORSE)
+    whole = train(job(*settings), tmp_path / "whole")
+    validating(monkeypatch, *WORSE)
+    count, save = 0, fit_module._save
+
+    def fail(*args: Any) -> None:
+        nonlocal count
+        save(*args)
+        count += 1
+        if count == done:
+            raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit_module, "_save", fail)
+        with pytest.raises(Stop):
+            train(job(*settings), tmp_path / "part")
+    resume = f"resume={tmp_path / 'part' / 'checkpoints' / 'last.pt'}"
+    again = train(job(*settings, resume), tmp_path / "again")
+    for name in ("last", "best", "stage"):
+        assert_equal(weights(tmp_path / "whole", name), weights(tmp_path / "again", name))
+    for key in ("test", "best_epoch", "best_epochs_of_stages"):
+        assert again[key] == whole[key]
+
+
 def test_residual_trains_again_on_validation_the_passes_that_were_best(
     job: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,22 +263,23 @@ def test_residual_trains_again_on_validation_the_passes_that_were_best(
     class Spy(Trainer):
         def run_pass(self, index: int) -> Any:
             made.setdefault(id(self), []).append(index)
-            kept.append(self)  # no other one may get its id
+            trainers.append(self)  # no other one may get its id
             return super().run_pass(index)
 
-    kept: list[Any] = []
+    trainers: list[Any] = []
     monkeypatch.setattr("p_rnn.runs.jobs.Trainer", Spy)
     settings = ["strategy=residual", "num_epochs=3", "learning_rate=1", "train_on_validation=true"]
     metrics = train(job(*settings), tmp_path / "run")
     expected = []
-    for stage in range(3):
+    kept = next(row["stage"] for row in metrics["history"] if row["epoch"] == metrics["best_epoch"])
+    for stage in range(kept + 1):
         rows = [row for row in metrics["history"] if row["stage"] == stage]
         best = max(rows, key=lambda row: row["valid"]["recall@20"])["epoch"]
         expected += list(range(3 * stage, best))
     search, final = made.values()
     assert search == [row["epoch"] - 1 for row in metrics["history"]]
     assert final == expected
-    assert weights(tmp_path / "run", "final")["in_score"] == 3
+    assert weights(tmp_path / "run", "final")["in_score"] == kept + 1
 
 
 def test_resuming_residual_with_other_epochs_is_refused_where_they_would_matter(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from p_rnn.settings.job_names import SWEPT, job_name, swept_keys
+from p_rnn.settings.job_names import SWEPT, job_name, run_words, swept_keys
 from tests.conftest import TINY, random_log
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -289,6 +289,13 @@ def test_names_of_job_folders_hold_what_is_swept(monkeypatch: pytest.MonkeyPatch
     long = [job_name(",".join(f"key{k}={v}" for k in range(50))) for v in (1, 2)]
     assert len(set(long)) == 2
     assert max(map(len, long)) < 200
+
+
+def test_folders_of_single_runs_say_what_is_not_the_default_in_them() -> None:
+    assert run_words("") == ""
+    assert run_words("model=concat,dataset.test_days=2,paths.raw=x,tracking.progress=false") == ""
+    words = "strategy=residual,learning_rate=0.1,model.input=shared,resume=last.pt"
+    assert run_words(words) == "_learning_rate-0.1_input-shared"
 
 
 @pytest.mark.parametrize("length", [1, 150])

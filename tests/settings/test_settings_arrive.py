@@ -47,6 +47,7 @@ GIVEN = [
     *("dataset.valid_path=valid.csv", "dataset.test_path=test.csv"),
 ]
 WARES = ["dataset.item_table.path=wares.csv", "model=parallel"]
+WORSE_STAGE = ["strategy=residual", "learning_rate=1", "num_epochs=3"]  # in validation
 TAGS = [*WARES, "dataset.features.x.kind=tags", "dataset.features.x.columns=[words]"]
 TEXT = [*WARES, "dataset.features.x.kind=text", "dataset.features.x.columns=[words]"]
 NUMBER = [*WARES, "dataset.features.x.kind=number", "dataset.features.x.columns=[size]"]
@@ -194,6 +195,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "optimizer.weight_decay": ([], "0.5"),
     "early_stopping.metric": (["num_epochs=6", "learning_rate=1"], "mrr@1"),
     "early_stopping.patience": (["num_epochs=12", "learning_rate=1"], "1"),
+    "early_stopping.keep": ([*TAGS, *WORSE_STAGE], "last_stage"),
     "train_on_validation": ([], "true"),
     "evaluation.cutoffs": ([], "[3,20]"),
     "evaluation.ties": (["dataset.path=ties.csv"], "standard"),

@@ -1,9 +1,11 @@
-"""Sessions from which nothing can be learned."""
+"""Sessions from which nothing can be learned, and what a bar says."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from p_rnn.data.dataset import Sessions
 from p_rnn.runs.experiment import train
 from p_rnn.settings.config import Config
 from p_rnn.settings.errors import UserError
+from p_rnn.tracking import Tracker
 from tests.worlds import N, settings, trainer
 
 DAY_S = 86_400
@@ -55,3 +58,25 @@ def test_sessions_of_one_event_are_refused(batching: str, tmp_path: Path) -> Non
     single = Sessions(items, np.arange(N + 1), np.zeros(N, dtype=np.int64))
     with pytest.raises(UserError, match="no training session has two events"):
         trainer(settings(f"batching={batching}"), tmp_path, data=single)
+
+
+@pytest.mark.parametrize(("how", "first"), [("auto", ["compiling"]), ("never", [])])
+def test_the_bar_says_compiling_until_the_first_update(
+    how: str,
+    first: list[str],
+    tiny: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+
+    def bar(self: Tracker, total: int, unit: str, text: str) -> Any:
+        said.append(text)
+        shown = MagicMock()
+        shown.__enter__.return_value = shown
+        shown.set_description_str.side_effect = said.append
+        return shown
+
+    monkeypatch.setattr(Tracker, "bar", bar)
+    train(tiny(f"compile={how}", "num_epochs=2"), tmp_path / "run")
+    assert said == [*first, "epoch 1/2", "epoch 2/2"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p_rnn.runs.report.runs import Row
+from p_rnn.runs.report.rows import Row
 from p_rnn.settings.errors import UserError
 
 Array = NDArray[Any]

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 
-from p_rnn.runs.report.runs import Row
+from p_rnn import printing
+from p_rnn.runs.report.rows import Row
 from p_rnn.runs.report.significance import LEVEL, Difference, differences, holm
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """Attributes:
-    header, lines: cells as text; `numbers`: the columns that hold numbers.
-    notes: what the marks mean.
+    frame: cells as text, a line per row of the report.
+    metrics: the columns of metrics, in which more is better.
+    legend: what the marks mean, in a sentence; empty without tests.
+    notes: a line on each test.
     """
 
-    header: list[str]
-    lines: list[list[str]]
-    numbers: list[bool]
-    notes: list[str]
+    frame: pd.DataFrame
+    metrics: list[str]
+    legend: str = ""
+    notes: list[str] = field(default_factory=list)
 
 
 def metrics_of(rows: Sequence[Row], cutoffs: Sequence[int] | None) -> list[str]:
@@ -38,62 +39,51 @@ def metrics_of(rows: Sequence[Row], cutoffs: Sequence[int] | None) -> list[str]:
     return [f"{kind}@{k}" for k in cutoffs for kind in ("recall", "mrr")]
 
 
-def make_table(rows: Sequence[Row], metrics: Sequence[str], against: Row | None) -> Table:
+def make_table(rows: Sequence[Row], metrics: Sequence[str], against: Row | None) -> ReportTable:
     """A line per row; marks say which rows differ from `against` in the tests of its data set."""
-    marks, notes = _marks(rows, metrics, against)
-    varied = any(row.settings for row in rows)
-    several = any(len(row.runs) > 1 for row in rows)
-    header = [
-        "data set",
-        "model",
-        "strategy",
-        "loss",
-        *(["settings"] if varied else []),
-        "parameters",
-        *(f"valid {m}" for m in metrics[:1]),
-        *metrics,
-        *(["seeds"] if several else []),
-        "updates",
-        "seconds",
-        "best epoch",
-    ]
+    marks, legend, notes = _marks(rows, metrics, against)
     lines = []
     for n, row in enumerate(rows):
         run = row.first
         seconds = np.mean([r.metrics["seconds"]["total"] for r in row.runs])
+        best = dict.fromkeys(str(r.metrics["best_epoch"]) for r in row.runs)
         lines.append(
-            [
-                run.dataset,
-                run.model,
-                run.strategy,
-                run.loss,
-                *([", ".join(row.settings)] if varied else []),
-                f"{run.metrics['parameters']:,}",
-                *(_cell(row, m, "valid") for m in metrics[:1]),
-                *(_cell(row, m, "test") + marks.get((n, m), "") for m in metrics),
-                *([str(len(row.runs))] if several else []),
-                f"{np.mean([r.metrics['updates'] for r in row.runs]):,.0f}",
-                f"{seconds:,.0f}",
-                "/".join(dict.fromkeys(str(r.metrics["best_epoch"]) for r in row.runs)),
-            ]
+            {
+                "data set": run.dataset,
+                "model": run.model,
+                "strategy": run.strategy,
+                "loss": run.loss,
+                "settings": ", ".join(row.settings),
+                **{f"valid {m}": _cell(row, m, "valid") for m in metrics[:1]},
+                **{m: _cell(row, m, "test") + marks.get((n, m), "") for m in metrics},
+                "seeds": str(len(row.runs)),
+                "parameters": f"{run.metrics['parameters']:,}",
+                "updates": f"{np.mean([r.metrics['updates'] for r in row.runs]):,.0f}",
+                "seconds": f"{seconds:,.0f}",
+                "best epoch": "/".join(best),
+            }
         )
-    text = {"data set", "model", "strategy", "loss", "settings"}
-    return Table(header, lines, [name not in text for name in header], notes)
+    frame = pd.DataFrame(lines, dtype=str)
+    if not any(frame["settings"]):
+        frame = frame.drop(columns="settings")
+    if set(frame["seeds"]) == {"1"}:
+        frame = frame.drop(columns="seeds")
+    return ReportTable(frame, [f"valid {metrics[0]}", *metrics], legend, notes)
 
 
 def _marks(
     rows: Sequence[Row], metrics: Sequence[str], against: Row | None
-) -> tuple[dict[tuple[int, str], str], list[str]]:
-    """{(number of the row, metric): mark}, and a note on each comparison."""
+) -> tuple[dict[tuple[int, str], str], str, list[str]]:
+    """{(number of the row, metric): mark}, what they mean, and a note on each comparison."""
     if against is None:
-        return {}, []
+        return {}, "", []
     rivals = [
         n
         for n, row in enumerate(rows)
         if row is not against and row.first.data == against.first.data
     ]
     if not rivals:
-        return {}, []
+        return {}, "", []
     found = differences([rows[n] for n in rivals], against, metrics)
     tests = {(rivals[k], metric): test for (k, metric), test in found.items()}
     corrected = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
@@ -103,12 +93,11 @@ def _marks(
         if corrected[pair] < LEVEL:
             marks[pair] = " +" if test.mean > 0 else " -"
         notes.append(_note(rows[n], against, metric, test, corrected[pair]))
-    head = (
+    legend = (
         f"+ and -: better and worse than {against.name} (paired bootstrap over sessions, "
-        f"averaged over seeds, p < {LEVEL} after Holm's correction for the {len(tests)} tests; "
-        f"in brackets 95 % intervals, not corrected)"
+        f"averaged over seeds, p < {LEVEL} after Holm's correction for the {len(tests)} tests)"
     )
-    return marks, [head, *notes]
+    return marks, legend, notes
 
 
 def _note(row: Row, against: Row, metric: str, test: Difference, p: float) -> str:
@@ -126,78 +115,75 @@ def _cell(row: Row, metric: str, split: str) -> str:
     return f"{values.mean():.4f}{spread}"
 
 
-def as_text(table: Table) -> str:
-    """For a terminal."""
-    columns = list(zip(table.header, *table.lines, strict=True))
-    widths = [max(map(len, column)) for column in columns]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if number else cell.ljust(width)
-            for cell, width, number in zip(line, widths, table.numbers, strict=True)
-        ).rstrip()
-        for line in (table.header, *table.lines)
+INTERVALS = "differences on test with 95 % intervals, not corrected:"
+
+
+def as_text(table: ReportTable) -> str:
+    """For a terminal: what all rows have in common in a line, the columns that differ below."""
+    frame, common = _varying(table)
+    parts = [printing.wrapped(common)] if common else []
+    parts.append(printing.as_text(frame))
+    if table.legend:
+        parts += ["", printing.wrapped(table.legend), INTERVALS]
+        parts += map(printing.wrapped, table.notes)
+    return "\n".join(parts)
+
+
+def as_markdown(table: ReportTable) -> str:
+    """With all columns."""
+    notes = [table.legend, INTERVALS, *table.notes] if table.legend else []
+    below = ["", *(f"- {note}" for note in notes)] if notes else []
+    return "\n".join([printing.as_markdown(table.frame), *below])
+
+
+def as_latex(table: ReportTable) -> str:
+    """With the columns that differ and the best values in bold; the caption says the rest."""
+    frame, common = _varying(table)
+    frame = frame.map(lambda cell: re.sub(r" ([+-])$", r"^\1", cell))
+    legend = table.legend.replace("+ and -:", "^+ and ^-:")
+    said = [common[:1].upper() + common[1:], "Best values in bold", legend]
+    caption = " ".join(f"{sentence}." for sentence in said if sentence)
+    best = [name for name in table.metrics if name in frame]
+    lines = [f"% {note}" for note in ([INTERVALS, *table.notes] if table.notes else [])]
+    return "\n".join([printing.as_latex(frame, caption, best), *lines])
+
+
+def _varying(table: ReportTable) -> tuple[pd.DataFrame, str]:
+    """The columns that differ, and those that do not in words; metrics are always columns."""
+    frame = table.frame
+    same = [
+        name
+        for name in frame.columns
+        if len(frame) > 1 and name not in table.metrics and frame[name].nunique() == 1
     ]
-    return "\n".join([*lines, *([""] if table.notes else []), *table.notes])
-
-
-def as_markdown(table: Table) -> str:
-    rule = ["---:" if number else "---" for number in table.numbers]
-    lines = [f"| {' | '.join(line)} |" for line in (table.header, rule, *table.lines)]
-    return "\n".join([*lines, *([""] if table.notes else []), *(f"- {n}" for n in table.notes)])
+    words = [f"{name} {frame[name].iloc[0]}" for name in same if frame[name].iloc[0]]
+    return frame.drop(columns=same), ", ".join(words)
 
 
 def as_csv(rows: Sequence[Row], metrics: Sequence[str]) -> str:
     """The figures of each run, not rounded."""
-    file = io.StringIO()
-    writer = csv.writer(file)
-    splits = ("valid", "test")
-    writer.writerow(
-        [
-            "dataset",
-            "model",
-            "strategy",
-            "loss",
-            "settings",
-            "seed",
-            *(f"{s} {m}" for s in splits for m in metrics),
-            "parameters",
-            "updates",
-            "seconds",
-            "best_epoch",
-            "folder",
-        ]
-    )
+    lines = []
     for row in rows:
         settings = " ".join(f"{k}={v}" for k, v in {**row.protocol, **row.varied}.items())
         for run in row.runs:
-            figures = [run.metrics.get(s, {}).get(m, "") for s in splits for m in metrics]
-            about: list[Any] = [run.metrics[k] for k in ("parameters", "updates")]
-            writer.writerow(
-                [
-                    run.dataset,
-                    run.model,
-                    run.strategy,
-                    run.loss,
-                    settings,
-                    run.settings["seed"],
-                    *figures,
-                    *about,
-                    run.metrics["seconds"]["total"],
-                    run.metrics["best_epoch"],
-                    run.folder,
-                ]
+            lines.append(
+                {
+                    "dataset": run.dataset,
+                    "model": run.model,
+                    "strategy": run.strategy,
+                    "loss": run.loss,
+                    "settings": settings,
+                    "seed": run.settings["seed"],
+                    **{
+                        f"{split} {metric}": run.metrics.get(split, {}).get(metric, "")
+                        for split in ("valid", "test")
+                        for metric in metrics
+                    },
+                    "parameters": run.metrics["parameters"],
+                    "updates": run.metrics["updates"],
+                    "seconds": run.metrics["seconds"]["total"],
+                    "best_epoch": run.metrics["best_epoch"],
+                    "folder": run.folder,
+                }
             )
-    return file.getvalue()
-
-
-def as_latex(table: Table) -> str:
-    """A tabular for the package booktabs."""
-    columns = "".join("r" if number else "l" for number in table.numbers)
-    lines = [f"\\begin{{tabular}}{{{columns}}}", "\\toprule", _latex(table.header), "\\midrule"]
-    lines += [*map(_latex, table.lines), "\\bottomrule", "\\end{tabular}"]
-    return "\n".join([*lines, *(f"% {note}" for note in table.notes)])
-
-
-def _latex(cells: Sequence[str]) -> str:
-    escaped = [re.sub(r"([_%&#$])", r"\\\1", c).replace("±", "$\\pm$") for c in cells]
-    return f"{' & '.join(escaped)} \\\\"
+    return pd.DataFrame(lines).to_csv(index=False)

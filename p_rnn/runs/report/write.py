@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from p_rnn.runs.report.pictures import draw_all
-from p_rnn.runs.report.runs import Row, best_rows, find_runs, rows_of
+from p_rnn.runs.report.rows import Row, best_rows, rows_of
+from p_rnn.runs.report.runs import find_runs
 from p_rnn.runs.report.table import as_csv, as_latex, as_markdown, as_text, make_table, metrics_of
 from p_rnn.settings.errors import UserError
 
