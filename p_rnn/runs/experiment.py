@@ -14,12 +14,14 @@ from p_rnn.data.prepare import prepare
 from p_rnn.evaluation.ranks_file import RANKS, write_ranks
 from p_rnn.evaluation.report import describe
 from p_rnn.models.architectures import check_model
+from p_rnn.printing import wrapped
 from p_rnn.runs.comparison import check_splits, compare, load_features
 from p_rnn.runs.jobs import CountingJob, Job, TrainingJob
 from p_rnn.runs.resuming import check_resume
 from p_rnn.runs.runtime import environment, use_device, write_json
 from p_rnn.settings.config import Config, Settings
 from p_rnn.settings.resolve import counts, resolve
+from p_rnn.settings.show import differences
 from p_rnn.settings.tree import plain
 from p_rnn.tracking import Tracker, varied_hyperparameters
 
@@ -41,6 +43,8 @@ def train(given: Config, folder: Path | str, varied: Sequence[str] = ()) -> dict
     started, pooled = time.perf_counter(), given.pooling_mode is not None
     config = resolve(given)
     check_names(config)
+    changed = differences(config)
+    log.info("%s", wrapped(f"not the defaults: {' '.join(changed)}" if changed else "all defaults"))
     if config.resume is not None:
         check_resume(Path(config.resume), config)
     folder = Path(folder)

@@ -15,6 +15,7 @@ from p_rnn.data.dataset import Dataset
 from p_rnn.data.features import Feature
 from p_rnn.evaluation.evaluator import evaluate, summarise
 from p_rnn.models.architectures import build_network
+from p_rnn.models.summary import summary
 from p_rnn.runs.comparison import make_protocol, training_of
 from p_rnn.runs.fit import History, fit, load_network, network_content
 from p_rnn.runs.resuming import resume
@@ -88,6 +89,7 @@ class TrainingJob(Job):
         config = self.config
         trainer = self._trainer(self.tracker, with_validation=False)
         network = trainer.network
+        log.info("\n%s\n", summary(network))
         if len(network.names) == 1 and config.strategy.name != "simultaneous":
             log.info(
                 "model=%s has one subnet: strategy=%s trains it as simultaneous does",

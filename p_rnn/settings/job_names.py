@@ -10,9 +10,10 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from p_rnn.settings.roles import about_key
+
 SWEPT = "P_RNN_SWEPT_KEYS"  # environment variable
 BETWEEN = re.compile(r",(?=\+*[\w@/.]+=)")  # values can hold commas, so a key must follow
-IN_NO_NAME = ("dataset", "paths.", "tracking.", "compile", "resume")
 IN_THE_PATH = ("model", "strategy")  # of a single run
 LONGEST = 120  # of a job's folder, well below the 255 bytes that file systems allow
 
@@ -43,6 +44,7 @@ def job_name(overrides: str, params: Any = None) -> str:
     """
     varied = {*os.environ.get(SWEPT, "").split(","), *(params or {})}
     pairs = [pair.partition("=") for pair in BETWEEN.split(overrides)]
+    pairs = [p for p in pairs if p[0].lstrip("+") in varied or _makes_the_run(p[0])]
     return _folder_name([p for p in pairs if p[0].lstrip("+") in varied] or pairs) or "defaults"
 
 
@@ -54,12 +56,16 @@ def run_words(overrides: str) -> str:
             are left out, and those that the folders above name.
     """
     pairs = [pair.partition("=") for pair in BETWEEN.split(overrides)]
-    kept = [
-        p for p in pairs if p[0] not in IN_THE_PATH and not p[0].lstrip("+").startswith(IN_NO_NAME)
-    ]
+    kept = [p for p in pairs if p[0] not in IN_THE_PATH and _makes_the_run(p[0], data=False)]
     # Nothing that would have to be quoted in checkpoint=<this folder>/checkpoints/best.pt.
     name = re.sub(r"[\[\]]", "", _folder_name(kept)).replace("=", "-").replace(",", "_")
     return f"_{name}" if name else ""
+
+
+def _makes_the_run(key: str, data: bool = True) -> bool:
+    """Whether a setting is part of what a run computes, and not of where and how it ran."""
+    role = about_key(key.lstrip("+"))["role"]
+    return role not in ("machine", "output") and (data or role != "data")
 
 
 def _folder_name(pairs: list[tuple[str, str, str]]) -> str:
