@@ -1,52 +1,102 @@
-"""Modules of others register what they bring."""
+"""Modules of others register what they bring; the examples of docs/extending.md run."""
 
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from p_rnn.models.cells import CELLS
 from p_rnn.runs.experiment import train
+from p_rnn.settings import components
 from p_rnn.settings.config import Config
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.resolve import resolve
-from p_rnn.training.losses import LOSSES
 
-DOC = Path(__file__).parent.parent / "docs" / "architecture.md"
+DOC = Path(__file__).parent.parent / "docs" / "extending.md"
+EXAMPLES = dict(re.findall(r"```python\n# (my_\w+)\.py\n(.*?)```", DOC.read_text(), re.DOTALL))
+COMMANDS = re.findall(r"^    p-rnn train (.*)$", DOC.read_text(), re.MULTILINE)
+# What a command of the page brings to the settings that are stored.
+ARRIVES = {
+    "my_loss": ("loss", {"name": "hinge", "margin": 0.5}),
+    "my_merge": ("model", {"name": "parallel_mean", "input": "shared", "feature_input": "direct"}),
+    "my_cell": ("cell", {"name": "elman", "leak": 0.2}),
+    "my_baseline": ("baseline", {"power": 1.0}),
+}
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     before, path = set(sys.modules), list(sys.path)
+    kinds = {kind: dict(components.registry(kind)) for kind in components.HOMES}
     yield tmp_path
     sys.path[:] = path
     for name in set(sys.modules) - before:
         if name.startswith("my_"):
             del sys.modules[name]
-    CELLS.pop("elman", None)
-    LOSSES.pop("hinge", None)
+    for kind, entries in kinds.items():
+        for name in set(components.registry(kind)) - set(entries):
+            del components.registry(kind)[name]
 
 
-def test_the_cell_of_the_manual_trains(folder: Path, tiny: Callable[..., Config]) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", DOC.read_text(), re.DOTALL)
-    (folder / "my_cell.py").write_text(example)
-    (folder / "my_loss.py").write_text(
-        "from p_rnn.training.losses import LOSSES\n"
-        "def hinge(scores, target, log_q):\n"
-        "    own = scores.gather(1, target[:, None])\n"
-        "    return (1 + scores - own).clamp(min=0).mean(dim=1)\n"
-        "LOSSES['hinge'] = hinge\n"
+def write(folder: Path) -> None:
+    """The modules, and the raw files that the commands name."""
+    for name, text in EXAMPLES.items():
+        (folder / f"{name}.py").write_text(text)
+    log = pd.read_csv(folder / "raw" / "tiny.csv")
+    log[["session", "item", "time"]].to_csv(
+        folder / "raw" / "visits.log", sep="|", header=False, index=False
     )
-    metrics = train(
-        tiny("plugins=[my_cell,my_loss]", "cell.name=elman", "loss.name=hinge"), folder / "run"
+    items = pd.DataFrame({"item": range(30)})
+    items.assign(title=["x" * (k % 7) for k in range(30)]).to_csv(
+        folder / "raw" / "items.csv", index=False
     )
-    assert metrics["config"]["cell"]["name"] == "elman"
-    assert metrics["updates"] > 0
+
+
+def test_the_page_has_all_seven_additions() -> None:
+    names = {"loss", "merge", "cell", "reader", "kind", "baseline", "setting"}
+    assert set(EXAMPLES) == {f"my_{name}" for name in names}
+    assert len(COMMANDS) == 6
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_train(command: str, folder: Path, tiny: Callable[..., Config]) -> None:
+    write(folder)
+    words = shlex.split(command)
+    (plugin,) = re.findall(r"plugins=\[(\w+)\]", command)
+    if plugin == "my_merge":  # it needs features
+        words += ["dataset.item_table.path=items.csv", "dataset.features.title.kind=category"]
+    if plugin == "my_reader":
+        words.append("dataset.columns=null")
+    if plugin == "my_baseline":
+        words += [f"{key}=null" for key in ("hidden_size", "batch_size", "num_negatives")]
+        words.append("num_epochs=null")
+    metrics = train(tiny(*words, "compile=auto"), folder / "run")
+    assert metrics["test"]["recall@20"] > 0
+    section, stored = ARRIVES.get(plugin, ("seed", 0))
+    assert metrics["config"][section] == stored
+
+
+def test_a_parameter_out_of_its_declared_range(folder: Path, tiny: Callable[..., Config]) -> None:
+    write(folder)
+    for word, says in (
+        ("loss.margin=0", "loss.margin=0.0 must be above 0"),
+        ("loss.margin=x", "loss.margin: Value 'x' of type 'str' is not a number"),
+        ("loss.magrin=1", "did you mean loss.margin?"),
+    ):
+        with pytest.raises(UserError, match=re.escape(says)):
+            resolve(tiny("plugins=[my_loss]", "loss.name=hinge", word))
+
+
+def test_the_section_of_the_page_declares_a_setting(folder: Path) -> None:
+    names: dict[str, object] = {}
+    exec(EXAMPLES["my_setting"], names)
+    assert names["Patience"]().min_delta == 0.0  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(

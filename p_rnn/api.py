@@ -1,0 +1,20 @@
+"""What a notebook needs: compose settings, run a job, read a checkpoint."""
+
+from __future__ import annotations
+
+from p_rnn.runs.experiment import train
+from p_rnn.settings.config import Config, component
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.hydra_glue import load_config
+from p_rnn.settings.resolve import resolve
+from p_rnn.training.checkpoint import load_checkpoint
+
+__all__ = [
+    "Config",
+    "UserError",
+    "component",
+    "load_checkpoint",
+    "load_config",
+    "resolve",
+    "train",
+]
