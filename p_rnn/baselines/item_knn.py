@@ -1,4 +1,4 @@
-"""Item-kNN: items that occur in the same sessions as the last one."""
+"""Item-kNN: items that occur in the same sessions as the last item."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from p_rnn.settings.declare import about
 
 
 class ItemKNN(LastItem):
-    """score_j = c_ij / sqrt((s_i + shrinkage)(s_j + shrinkage)), i the last item (P).
+    """score_j = c_ij / sqrt((s_i + shrinkage)(s_j + shrinkage)), i being the last item (P).
 
-    c_ij: sessions with both, s: sessions with the item; only the `neighbours` most similar items of
-    i count. The paper's baseline: shrinkage 20, 100 neighbours.
+    c_ij = number of sessions with both items, s_i = number of sessions with item i; only the
+    `neighbours` items most similar to i get a score. The paper has shrinkage 20, 100 neighbours.
     """
 
     def __init__(

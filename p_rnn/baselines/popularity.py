@@ -1,4 +1,4 @@
-"""What is popular in the training events, for everybody alike."""
+"""Popularity in the training events, the same for all sessions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Popularity:
 class RecentlyPopular(Popularity):
     """score_j = sum over the training events of j of 2^(-age / half-life).
 
-    An event's age is counted from the last event of training.
+    The age of an event is measured from the last training event.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The embedded world as a source of events and items; it has no raw files."""
+"""Reader of the synthetic world, which has no raw files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Settings = Annotated[SyntheticConfig, about("of the embedded world")]
 
 
 class SyntheticReader(Reader):
-    """Draws the log and the items of `p_rnn.synthetic.world.World`."""
+    """Draws the events and items of a `p_rnn.synthetic.world.World`."""
 
     def __init__(self, raw: Path, source: str, *, synthetic: Settings) -> None:
         del raw, source  # nothing to read

@@ -93,7 +93,7 @@ def test_fetches_and_leaves_nothing_else(server: Server, tmp_path: Path) -> None
 def test_goes_on_after_a_break(server: Server, tmp_path: Path, ranges: bool) -> None:
     server.ranges = ranges
     server.cut = 40_000
-    with pytest.raises(UserError, match=r"broke off at byte 40000 of 100000.*run again to go on"):
+    with pytest.raises(UserError, match=r"closed at byte 40000 of 100000.*run again to resume"):
         download(server.url + "file.bin", tmp_path / "file.bin", MD5)
     assert names(tmp_path) == ["file.bin.part"]
     assert (tmp_path / "file.bin.part").read_bytes() == CONTENT[:40_000]

@@ -98,7 +98,7 @@ def test_encodings(tmp_path: Path) -> None:
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     write(tmp_path / "e.csv", "s,i,t\n1,2,3\n\n1,a\0b,3\n1,a\0c,4\n")
-    fails(reader(tmp_path), "e.csv, line 4 holds a NUL byte")
+    fails(reader(tmp_path), "e.csv, line 4 contains a NUL byte")
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -129,7 +129,7 @@ def test_compressed_files_and_patterns(tmp_path: Path) -> None:
     fails(reader(tmp_path, "e.csv.zst"), "must be unpacked")
     whole = lzma.compress(f"s,i,t\n{BODY * 2000}".encode())
     (tmp_path / "cut.csv.xz").write_bytes(whole[:-40])
-    fails(reader(tmp_path, "cut.csv.xz"), "cut.csv.xz is damaged", "get it again")
+    fails(reader(tmp_path, "cut.csv.xz"), "cut.csv.xz is damaged", "get a new copy")
 
 
 def test_sequences_with_a_byte_order_mark(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_missing_ids_are_dropped_on_request(
     assert table.dropped() == {"missing_ids": 2}
     fails(reader(tmp_path), "line 3", "id 's' is missing", "dataset.missing_ids=drop")
     write(tmp_path / "e.csv", "s,i,t\n,1,1\n,2,2\n")
-    fails(reader(tmp_path, missing_ids="drop"), "holds no events")
+    fails(reader(tmp_path, missing_ids="drop"), "contains no events")
 
 
 def test_conditions(tmp_path: Path) -> None:
@@ -273,9 +273,9 @@ def test_json_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "parts"),
     [
-        ("{", ["line 2 is no JSON", "mend it"]),
+        ("{", ["line 2 is not JSON", "fix it"]),
         ("[1]", ["line 2 must be a JSON object"]),
-        ('{"s": 1, "i": 2, "i": 3}', ["line 2 is no JSON", "'i' stands twice"]),
+        ('{"s": 1, "i": 2, "i": 3}', ["line 2 is not JSON", "'i' stands twice"]),
         ('{"s": 1.5, "i": 2, "t": 3}', ["line 2", "id 's' is 1.5", "floating point"]),
         ('{"s": true, "i": 2, "t": 3}', ["line 2", "id 's' is True"]),
         ('{"s": {"a": 1}, "i": 2, "t": 3}', ["line 2", "id 's' is {'a': 1}"]),
@@ -295,7 +295,7 @@ def test_bad_json_lines(
 
 def test_json_that_is_no_json_lines(tmp_path: Path) -> None:
     write(tmp_path / "e.json", json.dumps([{"s": 1}], indent=1))
-    fails(reader(tmp_path, "e.json"), "line 1 is no JSON", "one object per line")
+    fails(reader(tmp_path, "e.json"), "line 1 is not JSON", "one object per line")
     json_lines(tmp_path / "e.jsonl", {"s": 1, "item": 2, "t": 3})
     fails(reader(tmp_path, "e.jsonl"), "no column 'i'", "Known: item, s, t")
     fails(reader(tmp_path, "e.jsonl", separator=";"), "dataset.separator has no effect", "jsonl")

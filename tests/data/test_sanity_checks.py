@@ -175,5 +175,5 @@ def test_a_session_that_is_too_long(
         assert f"session 777 has {length:,} events" in message
         assert "dataset.max_session_length=50" in message
         assert "dataset.long_sessions=truncate or split" in message
-    mend = ["dataset.max_session_length=50", "dataset.long_sessions=split"]
-    assert warned(tmp_path, caplog, [*log(), *bot], *mend) == []
+    fix = ["dataset.max_session_length=50", "dataset.long_sessions=split"]
+    assert warned(tmp_path, caplog, [*log(), *bot], *fix) == []
