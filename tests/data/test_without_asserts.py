@@ -23,26 +23,25 @@ CASES: dict[str, tuple[dict[str, object], str, tuple[str, ...]]] = {
     "one item": ({"item": 7}, "duplicates='keep'", ("only one item",)),
     "no property": (
         {},
-        "features={'price': FeatureConfig(kind='number')}",
+        "features={'price': FeatureConfig.of(kind='number')}",
         ("dataset.features.price", "no item table"),
     ),
     "unknown split": ({}, "validation=False", ("no valid split", "test, train")),
 }
 PROGRAM = """
-from dataclasses import replace
-
 from p_rnn.data.features import prepare_features
 from p_rnn.data.prepare import prepare
-from p_rnn.settings.config import ColumnsConfig, DatasetConfig, FeatureConfig, PathsConfig
+from p_rnn.data.readers.options import ColumnsConfig
+from p_rnn.settings.config import DatasetConfig, FeatureConfig, PathsConfig
 from p_rnn.settings.errors import UserError
 
 assert False, "python -O leaves this out"
-plain = DatasetConfig(
+plain = DatasetConfig.of(
     name="bad", reader="table", path="bad.csv", columns=ColumnsConfig("session", "item", "time"),
     split="time", test_days=2,
 )
 for raw, given in {cases}:
-    dataset, paths = replace(plain, **given), PathsConfig(raw=raw, prepared=raw + "/prepared")
+    dataset, paths = plain.but(**given), PathsConfig(raw=raw, prepared=raw + "/prepared")
     try:
         prepared = prepare(dataset, paths)
         if dataset.features:

@@ -72,7 +72,7 @@ def vector(
             if not finite.all():
                 bad = int(np.argmin(finite))
                 where = part.where(int(rows[bad]), items.ids[at[bad]])
-                raise UserError(f"{where} contains NaN or infinity; fix or remove it")
+                raise UserError(f"{where} contains NaN or an infinite value; fix or remove it")
             out[at, ends[k] - block.shape[1] : ends[k]] = block
             has[k, at] = True
     partly = np.flatnonzero(has.any(axis=0) & ~has.all(axis=0))

@@ -307,7 +307,7 @@ def test_jsonl(shop: Shop) -> None:
     assert number == pytest.approx([0, 0, -2 / std, 0, 2 / std, 0, 0])
     vector = values(shop, kind="vector", columns=["v"], **file)
     assert vector.values[[0, 2, 5]].tolist() == [[3, 4], [1, 2.5], [0, 0]]
-    shop.refused("line 4: 'more'", "no value of an item", kind="tags", columns=["more"], **file)
+    shop.refused("line 4: 'more'", "not a plain value", kind="tags", columns=["more"], **file)
     shop.refused("no column 'tag'", "'tags'?", kind="tags", columns=["tag"], **file)
 
 
@@ -333,7 +333,7 @@ def test_bad_jsonl(shop: Shop) -> None:
     path.write_text('{"item": "a", "f": Infinity}')
     shop.refused("item 'a'", "inf", kind="number", file="t.jsonl")
     (shop.raw / "v.npy.gz").touch()
-    shop.refused("v.npy.gz must be unpacked", kind="vector", file="v.npy.gz", ids="ids.npy")
+    shop.refused("v.npy.gz must be decompressed", kind="vector", file="v.npy.gz", ids="ids.npy")
 
 
 # --- real data ----------------------------------------------------------------------------------

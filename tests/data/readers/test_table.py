@@ -255,7 +255,7 @@ def test_missing_and_unknown_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"e\.csv is missing: get it from https://example\.org"):
         reader(tmp_path).sources()
     write(tmp_path / "empty" / "notes.md", "x")
-    fails(reader(tmp_path, "empty"), "empty holds no .csv, .json")
+    fails(reader(tmp_path, "empty"), "empty contains no .csv, .json")
     write(tmp_path / "e.dat", CSV)
     fails(reader(tmp_path, "e.dat"), "e.dat", "set dataset.separator")
 
