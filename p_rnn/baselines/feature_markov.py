@@ -34,9 +34,9 @@ class FeatureMarkov(Markov):
         self,
         training: Training,
         *,
-        steps: Annotated[int, about("events after an item that count as its followers", low=1)] = 1,
-        similar_items: Annotated[int, about("items with the most similar features", low=1)] = 20,
-        backoff: Annotated[float, about("events that the similar items stand for", low=0)] = 1.0,
+        steps: Annotated[int, about("largest distance of a pair, in events", low=1)] = 1,
+        similar_items: Annotated[int, about("most similar items to use", low=1)] = 20,
+        backoff: Annotated[float, about("weight of similar items, in events", low=0)] = 1.0,
     ) -> None:
         super().__init__(training, steps=steps)
         self.backoff = backoff

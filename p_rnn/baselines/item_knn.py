@@ -22,8 +22,8 @@ class ItemKNN(LastItem):
         self,
         training: Training,
         *,
-        neighbours: Annotated[int, about("similar items that count", low=1)] = 100,
-        shrinkage: Annotated[float, about("sessions added to every item's", low=0)] = 20.0,
+        neighbours: Annotated[int, about("most similar items to use", low=1)] = 100,
+        shrinkage: Annotated[float, about("added to the support of each item", low=0)] = 20.0,
     ) -> None:
         super().__init__(training)
         baskets = distinct_items(training.sessions)

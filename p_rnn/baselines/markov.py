@@ -20,7 +20,7 @@ class Markov(LastItem):
         self,
         training: Training,
         *,
-        steps: Annotated[int, about("events after an item that count as its followers", low=1)] = 1,
+        steps: Annotated[int, about("largest distance of a pair, in events", low=1)] = 1,
     ) -> None:
         super().__init__(training)
         self.after = transitions(training.sessions, self.num_items, steps)

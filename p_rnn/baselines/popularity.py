@@ -43,7 +43,9 @@ class RecentlyPopular(Popularity):
         self,
         training: Training,
         *,
-        half_life_days: Annotated[float, about("of an event's weight", above=0)] = 1.0,
+        half_life_days: Annotated[
+            float, about("half-life of the weight of an event", above=0)
+        ] = 1.0,
     ) -> None:
         sessions = training.sessions
         age = (sessions.times.max() - sessions.times) / DAY_S

@@ -27,10 +27,10 @@ class VSKNN(History, AtOnce):
         self,
         training: Training,
         *,
-        neighbours: Annotated[int, about("similar sessions that count", low=1)] = 100,
-        sample_size: Annotated[int, about("latest sessions that are compared", low=1)] = 1000,
-        idf: Annotated[float, about("power of idf in the scores; 0 = without", low=0)] = 1.0,
-        repeats: Annotated[bool, about("recommend items of the session itself")] = True,
+        neighbours: Annotated[int, about("most similar sessions to use", low=1)] = 100,
+        sample_size: Annotated[int, about("latest sessions to compare", low=1)] = 1000,
+        idf: Annotated[float, about("exponent of idf; 0: without", low=0)] = 1.0,
+        repeats: Annotated[bool, about("recommend items of the session, too")] = True,
     ) -> None:
         super().__init__(training)
         self.neighbours, self.sample_size, self.repeats = neighbours, sample_size, repeats

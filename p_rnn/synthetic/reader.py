@@ -15,7 +15,7 @@ from p_rnn.settings.declare import about
 from p_rnn.synthetic.log import draw_items, draw_log
 from p_rnn.synthetic.world import SyntheticConfig, World
 
-Settings = Annotated[SyntheticConfig, about("of the embedded world")]
+Settings = Annotated[SyntheticConfig, about("settings of the synthetic world")]
 
 
 class SyntheticReader(Reader):

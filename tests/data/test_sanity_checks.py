@@ -136,7 +136,10 @@ def test_a_session_decades_before_the_rest(
     assert "['2024-03-01','2024-03-11']" in found[1]
     weeks = [(999, k, float(START_S - 40 * DAY_S + k)) for k in range(4)]
     (message,) = warned(tmp_path, caplog, [*weeks, *log()])
-    assert "begin from 2024-01-21 to 2024-03-08, but nearly all of them from 2024-03-01" in message
+    assert (
+        "start between 2024-01-21 and 2024-03-08, but nearly all of them between 2024-03-01"
+        in message
+    )
 
 
 def test_a_session_that_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -38,15 +38,15 @@ from p_rnn.settings.errors import Uninformative, UserError
 
 Counts = dict[str, int]
 
-Normalize = Annotated[bool, about("scale each vector to length 1")]
+Normalize = Annotated[bool, about("L2-normalise each vector")]
 Log = Annotated[bool, about("log(1 + x) before scaling")]
-MinDf = Annotated[int, about("tokens of fewer items are left out", low=1)]
-MaxDf = Annotated[float, about("tokens of a larger share of items are left out", above=0, high=1)]
+MinDf = Annotated[int, about("drop tokens of fewer items", low=1)]
+MaxDf = Annotated[float, about("drop tokens of a larger share of items", above=0, high=1)]
 MaxTokens = Annotated[int | None, about("keep only the most frequent tokens", low=1)]
-Separator = Annotated[str | None, about("of the values in a text column; null: blanks")]
-Ngrams = Annotated[int, about("tokens of up to so many words", low=1, high=3)]
+Separator = Annotated[str | None, about("separator of values in a text column; null: whitespace")]
+Ngrams = Annotated[int, about("longest n-gram, in words", low=1, high=3)]
 StopWords = Annotated[bool, about("leave out common English words")]
-NumBuckets = Annotated[int, about("hash buckets", low=2)]
+NumBuckets = Annotated[int, about("number of hash buckets", low=2)]
 
 
 def vector(

@@ -43,7 +43,7 @@ class AtomicReader(Reader):
         source: str,
         *,
         path: options.Path,
-        columns: Annotated[ColumnsConfig | None, about("how the columns are called")] = None,
+        columns: Annotated[ColumnsConfig | None, about("names of the columns")] = None,
         time_unit: options.TimeUnit = "s",
         missing_ids: options.MissingIds = None,
         where: options.Where = None,

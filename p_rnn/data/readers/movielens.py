@@ -21,7 +21,7 @@ from p_rnn.data.readers.text import TextFormat
 from p_rnn.settings.declare import about
 from p_rnn.settings.errors import UserError
 
-Download = Annotated[bool | None, about("fetch the public files if they are missing", items=True)]
+Download = Annotated[bool | None, about("download the public files if missing", items=True)]
 BASE_URL = "https://files.grouplens.org/datasets/movielens/"
 MD5 = {  # of <name>.zip, which unpacks to the folder <name>
     "ml-100k": "0e33842e24a9c977be4e0107933c0723",

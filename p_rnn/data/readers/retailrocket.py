@@ -21,7 +21,7 @@ from p_rnn.data.readers.text import TextFormat
 from p_rnn.settings.declare import about
 from p_rnn.settings.errors import UserError
 
-Properties = Annotated[list[str] | None, about("of items, besides those always read", items=True)]
+Properties = Annotated[list[str] | None, about("more item properties to read", items=True)]
 COLUMNS = ColumnsConfig("visitorid", "itemid", "timestamp", "event")
 PROPERTIES = ("item_properties_part1.csv", "item_properties_part2.csv")
 CATEGORY = "categoryid"
