@@ -1,4 +1,4 @@
-"""Markov chain that falls back on the features of items; counting alone, nothing is learned."""
+"""Markov chain that backs off to item features; counts only, nothing is trained."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from torch import Tensor
 
 from p_rnn.baselines.markov import Markov
 from p_rnn.baselines.ranker import Array, Training
-from p_rnn.baselines.sparse import Sparse, starts_of
+from p_rnn.baselines.sparse import Sparse
 from p_rnn.data.features import BagFeature, DenseFeature, Feature
+from p_rnn.ragged import offsets_of, row_of_each
 from p_rnn.settings.declare import about
 
-BLOCK = 512  # items whose similarities to all others are made at a time
+BLOCK = 512  # items whose similarities to all others are computed at a time
 
 
 class FeatureMarkov(Markov):
-    """score_j = c_ij + backoff * b_ij: counts as in `Markov`, i the last item.
+    """score_j = c_ij + backoff * b_ij, i being the last item and c the counts of `Markov`.
 
-    b_ij is what follows the items like i, and what is like that: with the rows of S being the
-    `similar_items` most similar items, and those of C the counts, each summing to 1,
-    b = S C (1 + S) / 2, a distribution. Similarity is the mean cosine of the features; of equally
-    similar items the more popular come first.
+    b_ij is what follows items similar to i, and what is similar to that. Row i of S has the
+    similarities of the `similar_items` items most similar to i, row i of C the counts; all rows are
+    normalised to sum to 1. Then b = S C (1 + S) / 2, a distribution. Similarity is the mean cosine
+    over the features; ties go to the more popular item.
     """
 
     reads_features = True
@@ -33,9 +34,9 @@ class FeatureMarkov(Markov):
         self,
         training: Training,
         *,
-        steps: Annotated[int, about("events after an item that count as its followers", low=1)] = 1,
-        similar_items: Annotated[int, about("items with the most similar features", low=1)] = 20,
-        backoff: Annotated[float, about("events that the similar items stand for", low=0)] = 1.0,
+        steps: Annotated[int, about("largest distance of a pair, in events", low=1)] = 1,
+        similar_items: Annotated[int, about("most similar items to use", low=1)] = 20,
+        backoff: Annotated[float, about("weight of similar items, in events", low=0)] = 1.0,
     ) -> None:
         super().__init__(training, steps=steps)
         self.backoff = backoff
@@ -46,7 +47,9 @@ class FeatureMarkov(Markov):
     def evidence(self, state: Array) -> Array:
         total = super().evidence(state)
         seen = np.flatnonzero(state >= 0)
-        last, place = np.unique(state[seen], return_inverse=True)  # sessions share their last item
+        last, place = np.unique(
+            state[seen], return_inverse=True
+        )  # many sessions have the same last item
         row, item, like = self.similar.entries(last)
         entry, following, share = self.follows.entries(item)
         first = self.spread(row[entry], following, like[entry] * share, len(last))
@@ -55,9 +58,9 @@ class FeatureMarkov(Markov):
         return total
 
     def _onward(self) -> Tensor:
-        """(1 + S)' / 2, [N, N]: half stays with an item, half goes to items like it.
+        """(1 + S)' / 2, [N, N]: half stays with an item, half goes to items similar to it.
 
-        All of it stays where there are none.
+        If there are none, all of it stays.
         """
         rows, columns, own = self.similar.rows, self.similar.columns, np.arange(self.num_items)
         stays = np.where(np.diff(self.similar.offsets) == 0, 1.0, 0.5)
@@ -65,7 +68,7 @@ class FeatureMarkov(Markov):
         values = torch.from_numpy(np.append(self.similar.values / 2, stays))
         shape = (self.num_items, self.num_items)
         matrix = torch.sparse_coo_tensor(index, values, shape, check_invariants=True)
-        with warnings.catch_warnings():  # CSR is "beta"; its products are five times faster
+        with warnings.catch_warnings():  # that CSR is in beta; its products are five times faster
             warnings.simplefilter("ignore", UserWarning)
             return matrix.to_sparse_csr()
 
@@ -83,12 +86,12 @@ class FeatureMarkov(Markov):
             found.append((best.values, best.indices))
         values, columns = (torch.cat([f[k] for f in found]).numpy() for k in range(2))
         kept = values > 0
-        whole = Sparse(starts_of(kept.sum(axis=1)), columns[kept], values[kept].astype(np.float64))
+        whole = Sparse(offsets_of(kept.sum(axis=1)), columns[kept], values[kept].astype(np.float64))
         return _rows_sum_to_1(whole)
 
 
 class _Cosine:
-    """Cosines of the values of a feature; 0 for an item without one."""
+    """Cosine similarities by one feature; 0 for items without a value."""
 
     def __init__(self, feature: Feature, num_items: int) -> None:
         if isinstance(feature, DenseFeature):
@@ -98,19 +101,19 @@ class _Cosine:
         self.matrix = _unit_rows(feature, num_items)
 
     def with_all(self, items: Tensor) -> Tensor:
-        """[b, N]."""
+        """[b] -> [b, N]: similarities of some items with all."""
         rows = self.matrix.index_select(0, items)
         return (self.matrix @ rows.to_dense().t()).t()
 
 
 def _unit_rows(feature: BagFeature, num_items: int) -> Tensor:
-    """A bag as a sparse matrix [N, V] with rows of length 1."""
+    """A bag as a sparse matrix [N, V] with L2-normalised rows."""
     offsets = np.asarray(feature.offsets[: num_items + 1])
     tokens = np.asarray(feature.tokens[: offsets[-1]], dtype=np.int64)
     weights = np.ones(len(tokens), dtype=np.float32)
     if feature.weights is not None:
         weights = np.asarray(feature.weights[: offsets[-1]], dtype=np.float32)
-    rows = np.repeat(np.arange(num_items), np.diff(offsets))
+    rows = row_of_each(np.diff(offsets))
     length = np.sqrt(np.bincount(rows, weights**2, minlength=num_items))
     weights = (weights / np.maximum(length[rows], 1e-12)).astype(np.float32)
     index = torch.from_numpy(np.stack([rows, tokens]))

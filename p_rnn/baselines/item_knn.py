@@ -1,4 +1,4 @@
-"""Item-kNN: items that occur in the same sessions as the last one."""
+"""Item-kNN: items that occur in the same sessions as the last item."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from p_rnn.settings.declare import about
 
 
 class ItemKNN(LastItem):
-    """score_j = c_ij / sqrt((s_i + shrinkage)(s_j + shrinkage)), i the last item (P).
+    """score_j = c_ij / sqrt((s_i + shrinkage)(s_j + shrinkage)), i being the last item (P).
 
-    c_ij: sessions with both, s: sessions with the item; only the `neighbours` most similar items of
-    i count. The paper's baseline: shrinkage 20, 100 neighbours.
+    c_ij = number of sessions with both items, s_i = number of sessions with item i; only the
+    `neighbours` items most similar to i get a score. The paper has shrinkage 20, 100 neighbours.
     """
 
     def __init__(
         self,
         training: Training,
         *,
-        neighbours: Annotated[int, about("similar items that count", low=1)] = 100,
-        shrinkage: Annotated[float, about("sessions added to every item's", low=0)] = 20.0,
+        neighbours: Annotated[int, about("most similar items to use", low=1)] = 100,
+        shrinkage: Annotated[float, about("added to the support of each item", low=0)] = 20.0,
     ) -> None:
         super().__init__(training)
         baskets = distinct_items(training.sessions)

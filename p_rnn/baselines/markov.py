@@ -1,4 +1,4 @@
-"""First-order Markov chain: what has followed the last item."""
+"""First-order Markov chain: what followed the last item in training."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from p_rnn.settings.declare import about
 
 
 class Markov(LastItem):
-    """score_j = sum over i ... j in training, d <= `steps` events apart, of 1 / d; i the last item.
+    """score_j = sum of 1 / d over training pairs (i, j) at a distance of d <= `steps` events.
 
-    With steps=1 the plain chain of successors; with more, the sequential rules of Ludewig & Jannach
-    (UMUAI 2018).
+    i is the last item. steps=1 is the plain Markov chain, larger values are the sequential rules of
+    Ludewig & Jannach (UMUAI 2018).
     """
 
     def __init__(
         self,
         training: Training,
         *,
-        steps: Annotated[int, about("events after an item that count as its followers", low=1)] = 1,
+        steps: Annotated[int, about("largest distance of a pair, in events", low=1)] = 1,
     ) -> None:
         super().__init__(training)
         self.after = transitions(training.sessions, self.num_items, steps)

@@ -1,4 +1,4 @@
-"""What is popular in the training events, for everybody alike."""
+"""Popularity in the training events, the same for all sessions."""
 
 from __future__ import annotations
 
@@ -36,14 +36,16 @@ class Popularity:
 class RecentlyPopular(Popularity):
     """score_j = sum over the training events of j of 2^(-age / half-life).
 
-    An event's age is counted from the last event of training.
+    The age of an event is measured from the last training event.
     """
 
     def __init__(
         self,
         training: Training,
         *,
-        half_life_days: Annotated[float, about("of an event's weight", above=0)] = 1.0,
+        half_life_days: Annotated[
+            float, about("half-life of the weight of an event", above=0)
+        ] = 1.0,
     ) -> None:
         sessions = training.sessions
         age = (sessions.times.max() - sessions.times) / DAY_S

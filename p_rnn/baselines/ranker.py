@@ -1,4 +1,4 @@
-"""What the baselines have in common: what they are fitted to, and how they rank."""
+"""Base classes of the baselines, and the training data that they are fitted to."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from p_rnn.data.features import Feature
 
 Array = NDArray[Any]
 State = tuple[Tensor, ...]
-# Items without evidence stand behind all others, in the order of their popularity.
+# Times popularity, so that equal scores are ordered by popularity.
 TIE_BREAK = 1e-9
 
 
 @dataclass(frozen=True)
 class Training:
-    """What a baseline learns from.
+    """What a baseline is fitted to.
 
     Attributes:
         sessions: in time order of their first event.
-        num_items: N, the items that occur in them.
+        num_items: N, the number of items that occur in them.
         support: int64 [N].
-        features: of items, for those that read any.
+        features: item features by name, for baselines that use them.
     """
 
     sessions: Sessions
@@ -41,9 +41,9 @@ class Training:
 
 
 class AtOnce(ABC):
-    """A `Ranker` that makes the scores of all items in one go, out of sparse counts on the CPU."""
+    """A `Ranker` that computes the scores of all items at once, from sparse counts on the CPU."""
 
-    at_once = True  # the evaluator asks for whole rows of scores
+    at_once = True  # so the evaluator requests whole rows of scores
 
     def __init__(self, training: Training) -> None:
         self.num_items = training.num_items
@@ -53,32 +53,32 @@ class AtOnce(ABC):
 
     @abstractmethod
     def begin(self, batch: int) -> State:
-        """The state of sessions without an event."""
+        """The state of `batch` sessions before their first event."""
 
     @abstractmethod
     def step(self, items: Tensor, state: State, active: Tensor) -> State:
-        """The state after one more item."""
+        """The state after one more item; inactive rows keep theirs."""
 
     @abstractmethod
     def evidence(self, state: Array) -> Array:
-        """float64 [B, N], >= 0, of states [B, ...]."""
+        """float64 [B, N], >= 0: scores without tie-breaking, for states [B, ...]."""
 
     def scores(self, state: State, items: slice | Tensor) -> Tensor:
         scores = self.evidence(state[0].cpu().numpy()) + self.popularity
         return torch.from_numpy(scores).to(self.device)[:, items]
 
     def spread(self, place: Array, columns: Array, values: Array, batch: int) -> Array:
-        """float64 [B, N]: values added up at (place, column)."""
+        """float64 [B, N]: sums of the values with the same (place, column)."""
         total = np.bincount(place * self.num_items + columns, values, batch * self.num_items)
-        # Of no values at all, NumPy counts in whole numbers.
+        # bincount of no values returns integers.
         return total.reshape(batch, self.num_items).astype(np.float64, copy=False)
 
 
 class LastItem(AtOnce):
-    """Evidence is a row of a matrix; state: the last item [B], -1 where there was none.
+    """The evidence is a row of a matrix; state: the last item [B], -1 if there was none.
 
     Attributes:
-        after: [N, N], the evidence of all items after each.
+        after: [N, N]; row i has the evidence of all items after item i.
     """
 
     after: Sparse
@@ -96,7 +96,7 @@ class LastItem(AtOnce):
 
 
 class History:
-    """Of a ranker on `device`; state: the items so far [B, T], -1 where a session had none."""
+    """Mixin with the history as state: the items so far [B, T], -1 where a row was inactive."""
 
     device: torch.device
 

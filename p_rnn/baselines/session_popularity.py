@@ -1,4 +1,4 @@
-"""The most frequent items of the session so far, ties by overall popularity."""
+"""The most frequent items of the session so far; ties by popularity in training."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from p_rnn.baselines.ranker import History, State, Training
 class SessionPopularity(History):
     """score_j = events of j in this session + support_j / (largest support + 1).
 
-    A `Ranker` whose state is the history [B, events so far], -1 where a session had none.
+    A `Ranker` whose state is the history, see `History`.
     """
 
     def __init__(self, training: Training) -> None:
         popularity = torch.from_numpy(training.support).to(training.device, torch.float64)
-        self.popularity = popularity / (popularity.max() + 1)  # below 1: only breaks ties
+        self.popularity = popularity / (popularity.max() + 1)  # below 1, so it only breaks ties
         self.num_items, self.device = training.num_items, training.device
 
     def scores(self, state: State, items: slice | Tensor) -> Tensor:
         history = state[0]
         popularity = self.popularity[items]
         if isinstance(items, Tensor):
-            ordered = items.sort().values  # of items that are listed twice, the first one counts
+            ordered = items.sort().values  # duplicates use their first column
             column = torch.searchsorted(ordered, history.contiguous()).clamp(max=len(items) - 1)
             inside = ordered[column] == history
         else:
@@ -33,5 +33,5 @@ class SessionPopularity(History):
         counts.scatter_add_(1, torch.where(inside, column, 0), inside.double())
         if isinstance(items, Tensor):
             counts = counts[:, torch.searchsorted(ordered, items)]
-        # One addition of whole counts, so that a range and a list of items agree to the last bit.
+        # A single addition, so that scores of a range and of a list of items are bit-identical.
         return counts.add_(popularity)

@@ -1,4 +1,4 @@
-"""V-SKNN: items of the sessions that are most like this one (Ludewig & Jannach, UMUAI 2018)."""
+"""V-SKNN: items of the most similar training sessions (Ludewig & Jannach, UMUAI 2018)."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ from typing import Annotated
 import numpy as np
 
 from p_rnn.baselines.ranker import Array, AtOnce, History, Training
-from p_rnn.baselines.sparse import distinct_items, spans, transposed
+from p_rnn.baselines.sparse import distinct_items, transposed
+from p_rnn.ragged import ranges, row_of_each
 from p_rnn.settings.declare import about
 
 
 class VSKNN(History, AtOnce):
     """Vector-multiplication session-kNN with recency sampling and idf.
 
-    An item of the session s weighs w_i = (place of its last occurrence) / |s|. Of the training
-    sessions that share an item with s, the `sample_size` latest are compared:
-    sim(n) = sum of w_i over shared items. With the `neighbours` most similar ones, of equal ones
-    the later, score_j = sum_n sim(n) w(n) idf_j^idf over those that hold j, where w(n) is the
-    weight of the latest shared item and idf_j = log(sessions / sessions with j). Without `repeats`
-    the items of s itself score nothing.
+    An item i of the session s has the weight w_i = (position of its last occurrence) / |s|. Of the
+    training sessions that share an item with s, the `sample_size` latest are compared:
+    sim(n) = sum of w_i over shared items. The `neighbours` most similar ones (ties go to the later
+    one) give score_j = sum of sim(n) w(n) idf_j^idf over the sessions n that contain j, where w(n)
+    is the weight of the latest shared item and idf_j = log(sessions / sessions with j). Without
+    `repeats`, the items of s get no score.
     """
 
     def __init__(
         self,
         training: Training,
         *,
-        neighbours: Annotated[int, about("similar sessions that count", low=1)] = 100,
-        sample_size: Annotated[int, about("latest sessions that are compared", low=1)] = 1000,
-        idf: Annotated[float, about("power of idf in the scores; 0 = without", low=0)] = 1.0,
-        repeats: Annotated[bool, about("recommend items of the session itself")] = True,
+        neighbours: Annotated[int, about("most similar sessions to use", low=1)] = 100,
+        sample_size: Annotated[int, about("latest sessions to compare", low=1)] = 1000,
+        idf: Annotated[float, about("exponent of idf; 0: without", low=0)] = 1.0,
+        repeats: Annotated[bool, about("recommend items of the session, too")] = True,
     ) -> None:
         super().__init__(training)
         self.neighbours, self.sample_size, self.repeats = neighbours, sample_size, repeats
@@ -50,22 +51,22 @@ class VSKNN(History, AtOnce):
         return total
 
     def _candidates(self, state: Array) -> tuple[Array, Array, Array, Array]:
-        """Row, session, similarity and weight of the latest shared item of sampled sessions.
+        """Row, session, similarity, and weight of the latest shared item, of sampled sessions.
 
-        Row after row, and within a row in time order.
+        Ordered by row, and within a row by time.
         """
         read = state >= 0
         place = read.cumsum(axis=1)  # 1 for the first item
-        later = np.zeros(state.shape, dtype=bool)  # the item occurs again
+        later = np.zeros(state.shape, dtype=bool)  # whether the item occurs again
         for t in range(state.shape[1] - 1):
             later[:, t] = (state[:, t : t + 1] == state[:, t + 1 :]).any(axis=1)
         row, column = np.nonzero(read & ~later)
         item = state[row, column]
-        # More than sample_size holders of one item cannot be among the latest of all.
+        # At most sample_size sessions per item can be among the latest overall.
         end = self.holders.offsets[item + 1]
         start = np.maximum(self.holders.offsets[item], end - self.sample_size)
-        which, at = spans(start, end)
-        # Sorted by row, session, and place: those of a pair stand together, its latest item last.
+        which, at = row_of_each(end - start), ranges(start, end - start)
+        # Sorted by (row, session) pair and position, so that the latest shared item comes last.
         many, longest = len(self.baskets.offsets) - 1, state.shape[1] + 1
         keys = (row[which] * many + self.holders.columns[at]) * longest
         keys = np.sort(keys + place[row, column][which])
@@ -76,7 +77,7 @@ class VSKNN(History, AtOnce):
         length = place[:, -1][row_of]
         first = np.flatnonzero(np.diff(pair, prepend=-1))
         last = np.append(first[1:], len(pair)) - 1
-        # Places are summed before they are divided, so that equal similarities are equal.
+        # Sum before dividing, so that equal similarities are exactly equal.
         similarity = np.add.reduceat(place_of, first) / length[first]
         weight = place_of / length
         row_of, session = np.divmod(pair[first], many)
@@ -86,14 +87,14 @@ class VSKNN(History, AtOnce):
     def _neighbours(
         self, row: Array, session: Array, similarity: Array, weight: Array
     ) -> tuple[Array, Array, Array]:
-        """The most similar ones of each row: row, session, similarity times weight."""
+        """The most similar sessions of each row: row, session, similarity times weight."""
         order = np.lexsort((np.arange(len(row)), similarity, row))
         order = order[_from_end(row[order]) < self.neighbours]
         return row[order], session[order], similarity[order] * weight[order]
 
 
 def _from_end(row: Array) -> Array:
-    """Of ascending rows: how many entries of the same row stand behind each."""
+    """For ascending rows: how many entries of the same row follow each."""
     ends = np.searchsorted(row, row, side="right")
-    behind: Array = ends - 1 - np.arange(len(row))
-    return behind
+    following: Array = ends - 1 - np.arange(len(row))
+    return following

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from p_rnn.batches.batch import Batch
 from p_rnn.batches.negatives import Negatives
 from p_rnn.data.dataset import Sessions
+from p_rnn.ragged import place_in_row, row_of_each
 from p_rnn.settings.config import Settings
 from p_rnn.streams import Streams
 
@@ -49,9 +50,8 @@ def cut_windows(offsets: Array, window: int, stride: int) -> tuple[Array, Array,
     """
     pairs = np.maximum(np.diff(offsets) - 1, 0)  # targets of each session
     runs = -(-pairs // stride)
-    session = np.repeat(np.arange(len(pairs)), runs)
-    number = np.arange(len(session)) - np.repeat(np.cumsum(runs) - runs, runs)
-    first = number * stride  # targets of the session before this run
+    session = row_of_each(runs)
+    first = place_in_row(runs) * stride  # targets of the session before this run
     count = np.minimum(stride, pairs[session] - first)
     length = np.minimum(first + count, window)
     return offsets[:-1][session] + first + count - length, length, count

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p_rnn.ragged import offsets_of, ranges
 from p_rnn.settings.errors import UserError
+from p_rnn.settings.registry import suggest
 
 Array = NDArray[Any]
 FORMAT = "p_rnn prepared data set"
@@ -48,7 +50,7 @@ class Sessions:
         return len(self.items)
 
     def support(self, num_items: int) -> Array:
-        """int64 [num_items]: events per item; in blocks, as counting copies what it counts."""
+        """int64 [num_items]: events per item; in blocks, because `bincount` copies its input."""
         total = np.zeros(num_items, dtype=np.int64)
         for low in range(0, len(self.items), BLOCK_EVENTS):
             block = self.items[low : low + BLOCK_EVENTS]
@@ -56,14 +58,13 @@ class Sessions:
         return total
 
     def take(self, chosen: Array) -> Sessions:
-        """The sessions `chosen` (int64 [S']) in this order (in memory), every event a target."""
+        """The sessions `chosen` (int64 [S']) in this order, in memory and without `context`."""
         lengths = self.lengths[chosen]
-        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        at = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][chosen] - offsets[:-1], lengths)
-        return Sessions(self.items[at], offsets, self.times[at])
+        at = ranges(self.offsets[:-1][chosen], lengths)
+        return Sessions(self.items[at], offsets_of(lengths), self.times[at])
 
     def then(self, later: Sessions) -> Sessions:
-        """These sessions followed by later ones (in memory)."""
+        """These sessions followed by later ones, in memory and without `context`."""
         return Sessions(
             np.concatenate([self.items, later.items]),
             np.concatenate([self.offsets, later.offsets[1:] + self.offsets[-1]]),
@@ -76,7 +77,7 @@ class Dataset:
     """An opened prepared data set.
 
     Items are indexed so that 0..num_train_items-1 occur in training, and 0..num_seen_items-1 in
-    training or validation; the rest occurs only in the test split.
+    training or validation; the others occur only in the test split.
     """
 
     folder: Path
@@ -108,12 +109,19 @@ class Dataset:
 
     @cached_property
     def item_ids(self) -> Array:
-        """Raw id of each item index, [N]."""
+        """[N]: the raw id of each item index."""
         return self._load("item_ids")
 
     def sessions(self, split: str) -> Sessions:
-        """The sessions of a split, memory-mapped."""
-        assert split in self.splits, f"no split {split}"
+        """The sessions of a split, memory-mapped.
+
+        Raises:
+            UserError: the data set has no such split.
+        """
+        if split not in self.splits:
+            raise UserError(
+                f"dataset {self.name} has no {split} split{suggest(split, self.splits)}"
+            )
         parts = {part: self._load(f"{split}/{part}") for part in ("items", "offsets", "times")}
         sessions = Sessions(**parts)
         if (self.folder / split / "context.npy").exists():
@@ -123,16 +131,16 @@ class Dataset:
         return sessions
 
     def training_sessions(self, with_validation: bool) -> tuple[Sessions, int]:
-        """Sessions to train on, in time order, and the number of items that occur in them."""
+        """The sessions to train on, in time order, and the number of items that occur in them."""
         train = self.sessions("train")
         if not with_validation:
             return train, self.num_train_items
         valid = self.sessions("valid")
-        goes_on = self._load("train/validates")
-        if goes_on.any():
-            # These validation sessions begin with the whole training session, so that only the
-            # other training sessions are left to be added.
-            valid = valid.then(train.take(np.flatnonzero(~goes_on)))
+        continued = self._load("train/validates")
+        if continued.any():
+            # A validation session that continues a training session contains all of its events, so
+            # only the other training sessions are added.
+            valid = valid.then(train.take(np.flatnonzero(~continued)))
             order = np.argsort(valid.times[valid.offsets[:-1]], kind="stable")
             return valid.take(order), self.num_seen_items
         return train.then(valid), self.num_seen_items
@@ -143,10 +151,10 @@ class Dataset:
 
 
 def open_dataset(folder: Path) -> Dataset:
-    """Open a prepared folder after checking that it is whole and ours.
+    """Open a prepared folder after checking that it is complete and was written by p_rnn.
 
     Raises:
-        UserError: damaged or foreign folder, named, with the remedy.
+        UserError: the folder is damaged, incomplete or something else; says how to recover.
     """
     remedy = f"delete {folder} to have it prepared again"
     try:
@@ -155,8 +163,8 @@ def open_dataset(folder: Path) -> Dataset:
             raise UserError(f"{folder} is not a prepared data set; {remedy}")
         if manifest["format_version"] != FORMAT_VERSION:
             raise UserError(
-                f"{folder} has format version {manifest['format_version']}, this is version "
-                f"{FORMAT_VERSION}; {remedy}"
+                f"{folder} has format version {manifest['format_version']}, but this p_rnn reads "
+                f"version {FORMAT_VERSION}; {remedy}"
             )
         dataset = Dataset(folder, manifest)
         for split, counts in manifest["splits"].items():
@@ -164,7 +172,7 @@ def open_dataset(folder: Path) -> Dataset:
             found = {"events": sessions.num_events, "sessions": sessions.num_sessions}
             sizes = (len(sessions.times), int(sessions.offsets[-1]))
             if found != counts or sizes != (counts["events"], counts["events"]):
-                raise UserError(f"{folder}/{split} does not hold what its manifest says; {remedy}")
+                raise UserError(f"{folder}/{split} does not match its manifest; {remedy}")
         if len(dataset.item_ids) != manifest["num_items"]:
             raise UserError(f"{folder}/item_ids.npy has the wrong length; {remedy}")
     except (

@@ -15,7 +15,7 @@ from p_rnn.data.readers.base import Reader
 from p_rnn.settings.errors import UserError
 
 Array = NDArray[Any]
-BLOCK = 2**20  # ids or codes that are handled at a time, where copies of all would cost too much
+BLOCK = 2**20  # ids handled at a time, where a copy of all would take too much memory
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class EventLog:
         session: int32 [E], non-decreasing codes into `session_ids`.
         item: int32 [E], codes into `item_ids`.
         time: float64 [E], seconds since 1970.
-        kind: int32 [E], codes into `kinds`, or None where the reader gives no event types.
-        part: int8 [E], the place in `parts` of the split whose file the event is from, or None
-            where one log is split by a rule. Within a session, earlier parts come first.
+        kind: int32 [E], codes into `kinds`, or None if the events have no types.
+        part: int8 [E], index into `parts` of the split whose file the event comes from, or None
+            if one log is split by a rule. Within a session, earlier parts come first.
         histories: whether sessions are histories, of which only the last event counts.
-        dropped: events that the reader has left out, by the rule that asked for it.
-        span_s: the first and the last time as they were read.
+        dropped: number of events that the reader left out, by the name of the setting.
+        span_s: the first and the last time before any rule.
         session_ids: raw id per session code; `item_ids`: raw id per item code.
     """
 
@@ -61,7 +61,7 @@ class EventLog:
         return replace(self, **kept)
 
     def offsets(self) -> Array:
-        """int64 [S+1]: events of the s-th session present are offsets[s]..offsets[s+1]."""
+        """int64 [S+1]: the s-th session left has the events offsets[s]..offsets[s+1]-1."""
         starts = np.flatnonzero(self.is_first())
         return np.append(starts, len(self)).astype(np.int64)
 
@@ -72,7 +72,7 @@ class EventLog:
         return first
 
     def counts(self) -> dict[str, int]:
-        """Numbers of events, sessions and items present."""
+        """Numbers of events, sessions and items that are left."""
         return {
             "events": len(self),
             "sessions": int(self.is_first().sum()) if len(self) else 0,
@@ -83,8 +83,8 @@ class EventLog:
 class _Codes:
     """Numbers raw ids in order of first appearance, over chunks.
 
-    Each chunk is numbered by itself. Only the distinct ids of the chunks are kept, and numbered
-    together at the end: no Python object per id, which for millions of sessions takes gigabytes.
+    Each chunk is numbered on its own; only its distinct ids are kept, and these are numbered
+    together at the end. A Python object per event would take gigabytes for millions of sessions.
     """
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class _Codes:
         self._ids.append(pd.Index(ids))
 
     def take(self) -> tuple[Array, pd.Index[Any]]:
-        """int32 [E] codes of all rows, and the ids they stand for; nothing is left here."""
+        """int32 [E] codes of all rows, and the ids that they index; empties this object."""
         sizes = [len(ids) for ids in self._ids]
         number, ids = pd.factorize(self._ids[0].append(self._ids[1:]))
         self._ids.clear()
@@ -112,7 +112,7 @@ class _Codes:
 
 
 def _plain(ids: pd.Index[Any]) -> Array:
-    """Integers as int64, text in as many characters as the longest id has."""
+    """Integers as int64, text as fixed-width strings of the length of the longest id."""
     if pd.api.types.is_integer_dtype(ids.dtype):
         return ids.to_numpy(dtype=np.int64)
     longest = int(ids.str.len().max())
@@ -137,7 +137,7 @@ def collect(readers: Mapping[str, Reader], name: str) -> EventLog:
         rows = sum(map(len, times))
         last_s = max((part.max() for part in times), default=0.0)
         for chunk in reader.events():
-            # Each file numbers its rows; together they go on.
+            # Each file numbers its rows from 0; make the numbers unique over all files.
             own = chunk["session"]
             sessions.add(own + rows if reader.histories else own)
             items.add(chunk["item"])
@@ -148,7 +148,7 @@ def collect(readers: Mapping[str, Reader], name: str) -> EventLog:
         sizes.append(sum(map(len, times)) - rows)
         dropped.update(reader.dropped())
     if not sum(sizes):
-        raise UserError(f"dataset {name} has no events: its files hold no rows")
+        raise UserError(f"dataset {name} has no events: its files contain no rows")
     time = np.concatenate(times)
     times.clear()
     if not np.isfinite(time).all():
@@ -158,9 +158,9 @@ def collect(readers: Mapping[str, Reader], name: str) -> EventLog:
     item, item_ids = items.take()
     kind, kind_ids = kinds.take() if typed else (None, pd.Index([]))
     part = np.repeat(np.arange(len(sizes), dtype=np.int8), sizes) if len(sizes) > 1 else None
-    # lexsort is stable: events of equal time keep file order.
+    # lexsort is stable: events with equal times keep file order.
     order = np.lexsort((time, session) if part is None else (time, part, session))
-    # Assigned one after the other, so that each column in file order goes before the next is made.
+    # One at a time, so that each unsorted column is freed before the next is sorted.
     session = session[order]
     item = item[order]
     time = time[order]

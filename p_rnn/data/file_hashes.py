@@ -1,29 +1,29 @@
-"""SHA-256 of raw files, remembered so that the next start need not read gigabytes again."""
+"""SHA-256 of raw files, cached so that the next run need not read gigabytes again."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
+from p_rnn.files import written_whole
 from p_rnn.settings.config import PathsConfig
 
 NAME = "file_hashes.json"  # in the folder of prepared data: {path: [size, mtime_ns, SHA-256]}
-SMALL_BYTES = 2**17  # below, hashing takes no longer than remembering
-# A file that changed a moment ago may change again without another time: clocks of file systems
-# tick up to every 2 seconds.
+SMALL_BYTES = 2**17  # smaller files are hashed as quickly as they are looked up
+# A file that has just changed may change again within the same timestamp: some file systems have a
+# resolution of 2 seconds.
 SETTLED_NS = 3 * 10**9
 
-Stamp = tuple[str, int, int]  # resolved path, size, mtime_ns: who has all three has the content
-_known: dict[Stamp, str] = {}  # within this process each file is hashed once
+Stamp = tuple[str, int, int]  # resolved path, size, mtime_ns: identify the content
+_known: dict[Stamp, str] = {}  # each file is hashed once per process
 
 
 def file_hashes(files: list[Path], paths: PathsConfig) -> dict[str, str]:
-    """SHA-256 of each file, by its place below the raw folder."""
+    """SHA-256 of each file, by its path relative to the raw folder."""
     cache = Path(paths.prepared) / NAME
     stamps = {path: _stamp(path) for path in files}
     if any(stamp not in _known for stamp in stamps.values() if stamp):
@@ -49,7 +49,7 @@ def _hash(path: Path) -> str:
 
 
 def _stamp(path: Path) -> Stamp | None:
-    """What tells this content of a file from another one; None: hash it each time."""
+    """Identifies the content of a file; None if it must be hashed every time."""
     status = path.stat()
     if status.st_size < SMALL_BYTES or time.time_ns() - status.st_mtime_ns < SETTLED_NS:
         return None
@@ -57,7 +57,7 @@ def _stamp(path: Path) -> Stamp | None:
 
 
 def _read(cache: Path) -> dict[Stamp, str]:
-    """What another process remembered; nothing if the file is missing or damaged."""
+    """The cached hashes; none if the file is missing or damaged."""
     try:
         rows = json.loads(cache.read_text(encoding="utf-8")).items()
         known = {(path, int(size), int(mtime)): value for path, (size, mtime, value) in rows}
@@ -69,15 +69,9 @@ def _read(cache: Path) -> dict[Stamp, str]:
 
 
 def _write(cache: Path, known: dict[Stamp, str]) -> None:
-    """Replace the file as a whole. A place that cannot be written only costs time."""
+    """Replace the cache. Failing to write it only costs time."""
     rows = {path: [size, mtime, value] for (path, size, mtime), value in known.items()}
     with suppress(OSError):
         cache.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{NAME}-", dir=cache.parent)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(rows, file, indent=1)
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(cache)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        with written_whole(cache) as temporary:
+            temporary.write_text(json.dumps(rows, indent=1), encoding="utf-8")

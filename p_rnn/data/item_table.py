@@ -1,4 +1,4 @@
-"""The properties of items beside the prepared events, one file per property in item-index order."""
+"""Item properties stored beside the prepared events: one file each, in item-index order."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ def write_item_table(items: pd.DataFrame, item_ids: NDArray[Any], folder: Path) 
     """Write each property for the items 0..N-1 whose raw ids are `item_ids`.
 
     Numbers become float64 [N] (NaN = missing) and vectors float32 [N, D] (NaN = missing) in
-    `<property>.npy`; strings and lists, and numbers that would lose digits or a spelling so, become
-    `<property>.jsonl`, a JSON value per line, null = missing. Rows of items without events are left
-    out.
+    `<property>.npy`; strings, lists, and numbers that float64 would not preserve become
+    `<property>.jsonl`, a JSON value per line, null = missing. Items without events are left out.
 
     Returns:
         The manifest: {"rows": rows read, "matched": items that have a row,
         "properties": {name: {"kind": number|vector|text, "missing": items without a value}}}.
-        Of kind number is also text in which every value is a number, but without leading zeros,
-        and not beyond the integers that float64 holds: those are codes.
+        Text counts as number, too, if every value is a number. Leading zeros, or integers that
+        float64 does not represent exactly, mean that they are codes, hence text.
 
     Raises:
         UserError: an item occurs twice.
@@ -47,10 +46,10 @@ def write_item_table(items: pd.DataFrame, item_ids: NDArray[Any], folder: Path) 
 
 
 def last_values(items: pd.DataFrame, end_s: float) -> pd.DataFrame:
-    """Of dated properties (`item`, `time` and columns) the last values at `end_s`, a row per item.
+    """The last value of each dated property up to `end_s`, one row per item.
 
-    Of two values of the same time that in the later row counts; a row without a time is older than
-    all others.
+    `items` has the columns `item`, `time` and one per property. Of two values with equal times the
+    one in the later row counts; a row without a time counts as older than all others.
     """
     known = items[~(items["time"] > end_s)]
     order = np.argsort(known["time"].fillna(-np.inf).to_numpy(), kind="stable")
@@ -59,7 +58,7 @@ def last_values(items: pd.DataFrame, end_s: float) -> pd.DataFrame:
 
 
 def read_property(folder: Path, name: str) -> NDArray[Any] | list[Any]:
-    """A property as `write_item_table` wrote it: a memory-mapped array, or JSON values [N]."""
+    """A property written by `write_item_table`: a memory-mapped array, or JSON values [N]."""
     path = folder / f"{name}.npy"
     if path.exists():
         array: NDArray[Any] = np.load(path, mmap_mode="r")

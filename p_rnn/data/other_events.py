@@ -1,4 +1,4 @@
-"""Events that are no part of a data set, read by its settings and numbered by its items."""
+"""Events from outside a data set, read with its settings and indexed by its items."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from p_rnn.data.events import collect
 from p_rnn.data.readers import at_path, make_reader
 from p_rnn.data.rules import apply_rules
 from p_rnn.data.splits import Part
+from p_rnn.ragged import offsets_of
 from p_rnn.settings.config import DatasetConfig, PathsConfig
 from p_rnn.settings.errors import UserError
 
@@ -22,11 +23,12 @@ log = logging.getLogger(__name__)
 def read_sessions(
     path: str, dataset: DatasetConfig, paths: PathsConfig, prepared: Dataset
 ) -> tuple[Sessions, int]:
-    """The sessions in other events of the same format, and the number of all items.
+    """The sessions in another log of the same format, and the number of items including new ones.
 
-    All rules of the data set act but those about training (`min_item_support`, `time_range`). Items
-    that it does not have are numbered behind its own. Targets are those of its test split: the last
-    event of each session where it is so there, and otherwise every event after the first.
+    All rules of the data set apply except those that define its training period and catalogue
+    (`min_item_support`, `time_range`). Items that it does not have get the indices after its own.
+    Targets are chosen as in its test split: the last event of each session, or every event after
+    the first.
 
     Args:
         path: file, folder or zip, relative to `paths.raw`.
@@ -50,7 +52,7 @@ def read_sessions(
             f"(such as '{prepared.item_ids[0]}')"
         )
     log.info(
-        "%s: %d events in %d sessions, %d of items that the data set does not have",
+        "%s: %d events in %d sessions; %d events are of items that the data set does not have",
         path,
         len(items),
         len(part.first),
@@ -59,7 +61,7 @@ def read_sessions(
     last_only = dataset.split == "leave_one_out" or reader.histories
     sessions = Sessions(
         items.astype(np.int32),
-        np.concatenate([[0], np.cumsum(part.lengths)]).astype(np.int64),
+        offsets_of(part.lengths),
         np.floor(kept.time[part.events()]).astype(np.int64),
         part.lengths - 1 if last_only else None,
     )
@@ -67,7 +69,7 @@ def read_sessions(
 
 
 def _item_index(ids: np.ndarray, prepared: Dataset) -> np.ndarray:
-    """The item index of each raw id; those of unknown items follow behind the known ones."""
+    """The item index of each raw id; unknown items get the indices after the known ones."""
     both = [ids, np.asarray(prepared.item_ids)]
     if both[0].dtype.kind != both[1].dtype.kind:  # integers in one, text in the other
         both = [values.astype(str) for values in both]

@@ -1,7 +1,7 @@
 """From raw files to a prepared data set: read, filter, split, index, write.
 
-Two fingerprints decide what is made anew: one over the event files and rules names the folder,
-one over the item files names the folder of item properties inside it.
+Two fingerprints decide what is prepared again: one of the event files and rules names the folder,
+one of the item files names the folder of item properties inside it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ import errno
 import hashlib
 import json
 import logging
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
@@ -23,14 +21,16 @@ from numpy.typing import NDArray
 
 from p_rnn import printing
 from p_rnn.data.dataset import FORMAT, FORMAT_VERSION, Dataset, open_dataset
-from p_rnn.data.doubts import doubts, long_sessions, missing_words, spans
 from p_rnn.data.events import EventLog, collect
 from p_rnn.data.file_hashes import file_hashes
 from p_rnn.data.item_table import last_values, write_item_table
 from p_rnn.data.readers import READERS, make_readers
 from p_rnn.data.readers.base import Reader
 from p_rnn.data.rules import apply_rules
+from p_rnn.data.sanity_checks import long_sessions, missing_words, spans, suspicious_times
 from p_rnn.data.splits import Part, day, split
+from p_rnn.files import folder_written_whole
+from p_rnn.ragged import offsets_of
 from p_rnn.settings.components import parameters_of
 from p_rnn.settings.config import DatasetConfig, PathsConfig
 from p_rnn.settings.dataset_rules import reader_parameters, resolve_dataset
@@ -44,11 +44,11 @@ _ALWAYS = ("path", "columns", "separator", "time_unit", "synthetic")
 
 
 def prepare(dataset: DatasetConfig, paths: PathsConfig) -> Dataset:
-    """The prepared data set of these settings, made now unless it is there already.
+    """The prepared data set of these settings; prepared now unless it exists already.
 
     Raises:
         UserError: missing or bad raw files, rules that leave nothing, a damaged prepared folder,
-            a full disk. Nothing half-written stays behind.
+            a full disk. Nothing half-written is left on disk.
     """
     dataset = resolve_dataset(dataset)
     readers = make_readers(dataset, paths)
@@ -82,19 +82,19 @@ def prepare(dataset: DatasetConfig, paths: PathsConfig) -> Dataset:
             warnings = missing_words(events, dataset) + long_sessions(events, parts["train"])
             if all(each.timed for each in readers.values()):
                 manifest["dates"] = spans(events, parts)
-                warnings += doubts(events, parts, dataset)
+                warnings += suspicious_times(events, parts, dataset)
             manifest["warnings"] = warnings
             _write_json(temporary / "manifest.json", manifest)
     prepared = open_dataset(folder)
     log.info("%s", describe(prepared.manifest))
-    for doubt in prepared.manifest.get("warnings", ()):
-        log.warning("warning: %s", doubt)
+    for warning in prepared.manifest.get("warnings", ()):
+        log.warning("warning: %s", warning)
     _prepare_items(reader, dataset, paths, prepared)
     return prepared
 
 
 def item_table_folder(dataset: DatasetConfig, paths: PathsConfig, prepared: Dataset) -> Path | None:
-    """The folder of the item properties, written now unless it is there; None: there are none."""
+    """The folder of the item properties, written now unless it exists; None if there are none."""
     return _prepare_items(make_readers(dataset, paths)["train"], dataset, paths, prepared)
 
 
@@ -129,14 +129,14 @@ def _prepare_items(
 
 
 def _write_events(events: EventLog, parts: dict[str, Part], folder: Path) -> dict[str, Any]:
-    """Index the items and write every split; the counts for the manifest."""
+    """Index the items, write every split, and return the counts for the manifest."""
     num_codes = len(events.item_ids)
     positions = {name: part.events() for name, part in parts.items()}
     support = {
         name: np.bincount(events.item[at], minlength=num_codes) for name, at in positions.items()
     }
     zero = np.zeros(num_codes, dtype=np.int64)
-    # Most supported in training first; then those first seen in validation, then in the test.
+    # By support in training; items without any by support in validation, then in the test split.
     keys = [support.get(name, zero) for name in ("test", "valid", "train")]
     by_support = np.lexsort([-key for key in keys])
     total = np.sum(keys, axis=0)
@@ -148,14 +148,13 @@ def _write_events(events: EventLog, parts: dict[str, Part], folder: Path) -> dic
     for name, part in parts.items():
         (folder / name).mkdir()
         at = positions[name]
-        offsets = np.concatenate([[0], np.cumsum(part.lengths)]).astype(np.int64)
         np.save(folder / name / "items.npy", index[events.item[at]])
-        np.save(folder / name / "offsets.npy", offsets)
+        np.save(folder / name / "offsets.npy", offsets_of(part.lengths))
         np.save(folder / name / "times.npy", np.floor(events.time[at]).astype(np.int64))
         np.save(folder / name / "session_ids.npy", events.session_ids[events.session[part.first]])
         if part.context is not None:
             np.save(folder / name / "context.npy", part.context)
-    if "valid" in parts:  # sessions that stand in both splits, as all do under leave_one_out
+    if "valid" in parts:  # training sessions that a validation session continues
         both = np.isin(parts["train"].first, parts["valid"].first)
         np.save(folder / "train" / "validates.npy", both)
     seen = support["train"] + support.get("valid", zero)
@@ -171,7 +170,7 @@ def _write_events(events: EventLog, parts: dict[str, Part], folder: Path) -> dic
 
 
 def describe(manifest: dict[str, Any]) -> str:
-    """What each rule dropped, what the splits hold, and from when to when, as a table."""
+    """A table of what each rule dropped, and of the sizes and dates of the splits."""
     dates = manifest.get("dates", {})
 
     def line(name: str, *cells: str) -> list[str]:
@@ -218,8 +217,11 @@ def fingerprinted(settings: Any) -> dict[str, Any]:
 
 
 def same_events(prepared: Dataset, fingerprint: str) -> bool:
-    """Whether a data set of this fingerprint, prepared by an older version of the reader, is the
-    same as the one of today. It must still be there, to be compared."""
+    """Whether `fingerprint` names the same events as `prepared`.
+
+    It may be that of an older version of the reader; then its folder must still exist, so that the
+    two can be compared.
+    """
     if fingerprint == prepared.fingerprint:
         return True
     folder = prepared.folder.with_name(f"{prepared.name}-{fingerprint}")
@@ -237,7 +239,7 @@ def same_events(prepared: Dataset, fingerprint: str) -> bool:
 
 
 def fingerprint_of(value: dict[str, Any]) -> str:
-    """Twelve hexadecimal digits that stand for `value`."""
+    """Twelve hexadecimal digits that identify `value`."""
     text = json.dumps({"format_version": FORMAT_VERSION, **value}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -248,23 +250,14 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `folder` when the block succeeds, and vanishes when not.
+    """`folder_written_whole` for a folder below `paths.prepared`; explains what went wrong.
 
     Raises:
-        UserError: the disk is full or the place cannot be written.
+        UserError: the disk is full, or the folder cannot be written.
     """
-    temporary: Path | None = None
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        temporary.chmod(0o755)
-        yield temporary
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not folder.exists():
-                raise
-            # Another process prepared the same at the same time; the content is equal.
+        with folder_written_whole(folder) as temporary:
+            yield temporary
     except OSError as error:
         # NumPy reports a short write, which is a full disk, without an errno.
         if error.errno in (errno.ENOSPC, errno.EDQUOT, None):
@@ -281,6 +274,3 @@ def new_folder(folder: Path) -> Iterator[Path]:
                 f"cannot write {folder} ({error.strerror}); set paths.prepared"
             ) from error
         raise
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The rules of `prepare`, in the order in which they act; each is EventLog -> EventLog."""
+"""The rules of `prepare`, in the order in which they are applied; each is EventLog -> EventLog."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from p_rnn.data.events import EventLog
+from p_rnn.ragged import place_in_row
 from p_rnn.settings.config import DatasetConfig
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.registry import suggest
@@ -18,7 +19,7 @@ Array = NDArray[Any]
 
 
 def apply_rules(log: EventLog, rules: DatasetConfig) -> tuple[EventLog, list[dict[str, Any]]]:
-    """All rules that are on, and what each one dropped (events, sessions, items).
+    """Apply all rules that are on; also report what each one dropped (events, sessions, items).
 
     Raises:
         UserError: a rule does not fit the log, or nothing is left after it.
@@ -54,8 +55,8 @@ def apply_rules(log: EventLog, rules: DatasetConfig) -> tuple[EventLog, list[dic
     if rules.drop_repeats:
         log = record("drop_repeats", drop_repeats(log, every=rules.drop_repeats == "all"))
     before: dict[str, int] = {}
-    while now != before:  # each filter can bring the others below their bounds
-        before = now  # counts, as the log of before would need room
+    while now != before:  # each filter can push sessions or items below the bounds of the others
+        before = now  # only counts: keeping the previous log would take memory
         if rules.min_session_length is not None and rules.min_session_length > 1:
             log = record("min_session_length", keep_lengths(log, low=rules.min_session_length))
         if rules.min_item_support is not None and rules.min_item_support > 1:
@@ -81,10 +82,10 @@ def _merge_rounds(report: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def drop_prefixes(log: EventLog) -> EventLog:
-    """Without the training sessions that are the beginning of the one before or behind them.
+    """Drop training sessions that are a prefix of the session before or after them.
 
     Files of histories have a row for each event of a session, with the events before it. For
-    training, the longest holds the others; for evaluation each row has its own target.
+    training the longest row contains the others; for evaluation each row has its own target.
     """
     offsets = log.offsets()
     length = np.diff(offsets)
@@ -93,7 +94,7 @@ def drop_prefixes(log: EventLog) -> EventLog:
         start, of, size = offsets[:-1][one], offsets[:-1][other], length[one]
         could = size < length[other]
         at = np.repeat(np.flatnonzero(could), size[could])  # [events], the pair of each
-        place = np.arange(len(at)) - np.repeat(np.cumsum(size[could]) - size[could], size[could])
+        place = place_in_row(size[could])
         equal = log.item[start[at] + place] == log.item[of[at] + place]
         differs = np.bincount(at[~equal], minlength=len(size)) > 0
         is_prefix[one] |= could & ~differs
@@ -108,7 +109,7 @@ def drop_duplicates(log: EventLog, rules: DatasetConfig) -> EventLog:
     Raises:
         UserError: there are some and `dataset.duplicates=error`.
     """
-    # Duplicates stand within runs of equal session and time, and such runs are short and rare.
+    # Duplicates lie within runs of equal session and time, and such runs are short and rare.
     tied = np.zeros(len(log), dtype=bool)
     tied[1:] = (log.session[1:] == log.session[:-1]) & (log.time[1:] == log.time[:-1])
     tied[:-1] |= tied[1:]
@@ -138,7 +139,7 @@ def keep_event_types(log: EventLog, wanted: list[str]) -> EventLog:
     for kind in wanted:
         if kind not in log.kinds:
             raise UserError(
-                f"dataset.event_types: no event is a '{kind}'{suggest(kind, log.kinds)}"
+                f"dataset.event_types: no event has the type '{kind}'{suggest(kind, log.kinds)}"
             )
     codes = [log.kinds.index(kind) for kind in wanted]
     return log.keep(np.isin(log.kind, codes))
@@ -160,14 +161,14 @@ def keep_time_range(log: EventLog, time_range: list[str], by_session: bool) -> E
 
 
 def cut_at_gaps(log: EventLog, gap_s: float) -> EventLog:
-    """A new session wherever a visitor's pause is longer than `gap_s` seconds."""
+    """Start a new session wherever a visitor pauses for more than `gap_s` seconds."""
     first = log.is_first()
     first[1:] |= np.diff(log.time) > gap_s
     return _cut(log, first)
 
 
 def _cut(log: EventLog, first: Array) -> EventLog:
-    """Sessions that begin where `first` (bool [E]) is true."""
+    """Start a session at each event where `first` (bool [E]) is true."""
     return replace(
         log,
         session=(np.cumsum(first) - 1).astype(np.int32),
@@ -176,7 +177,7 @@ def _cut(log: EventLog, first: Array) -> EventLog:
 
 
 def drop_repeats(log: EventLog, every: bool = False) -> EventLog:
-    """Of a run of the same item within a session, or of all its events, only the first."""
+    """Keep the first event of each run of an item within a session, or of all its events in it."""
     if every:
         pair = log.session.astype(np.int64) * len(log.item_ids) + log.item
         return log.keep(~pd.Series(pair).duplicated().to_numpy())
@@ -186,15 +187,15 @@ def drop_repeats(log: EventLog, every: bool = False) -> EventLog:
 
 
 def shorten(log: EventLog, high: int, how: str) -> EventLog:
-    """Sessions of more than `high` events dropped, cut down to their latest ones, or split."""
+    """Drop sessions of more than `high` events, truncate them to their last ones, or split them."""
     offsets = log.offsets()
     length = np.diff(offsets)
     if how == "drop" or not (length > high).any():
         return keep_lengths(log, high=high)
-    at = np.arange(len(log))
+    place = place_in_row(length)
     if how == "truncate":
-        return log.keep(at >= np.repeat(offsets[1:] - high, length))
-    return _cut(log, (at - np.repeat(offsets[:-1], length)) % high == 0)
+        return log.keep(place >= np.repeat(length - high, length))
+    return _cut(log, place % high == 0)
 
 
 def keep_lengths(log: EventLog, low: int = 1, high: int | None = None) -> EventLog:

@@ -1,4 +1,4 @@
-"""Cut a filtered event log into training, validation and test sessions."""
+"""Split a filtered event log into training, validation and test sessions."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p_rnn.data.events import EventLog
+from p_rnn.ragged import offsets_of, ranges
 from p_rnn.settings.config import DatasetConfig
 from p_rnn.settings.errors import UserError
 
@@ -23,8 +24,8 @@ class Part:
 
     Attributes:
         first: int64 [S], the first event of each session in the log; `last`: one past its last.
-        context: int64 [S], the events before the first target of each session; None: one, or all
-            but the last under leave_one_out.
+        context: int64 [S], number of events before the first target of each session; None: 1, or
+            all but the last event under leave_one_out.
     """
 
     first: Array
@@ -37,16 +38,12 @@ class Part:
         return lengths
 
     def events(self) -> Array:
-        """int64 [E], the positions in the log of all events, session after session."""
-        length = self.lengths
-        ends = np.cumsum(length)
-        total = int(ends[-1]) if len(ends) else 0
-        events: Array = np.arange(total) + np.repeat(self.first - (ends - length), length)
-        return events
+        """int64 [E], the positions of all events in the log, session after session."""
+        return ranges(self.first, self.lengths)
 
 
 def day(time_s: float) -> str:
-    """A time as a day in UTC; one beyond the calendar as a year."""
+    """A time as a date in UTC; as a year if `datetime` cannot represent it."""
     try:
         return f"{datetime.datetime.fromtimestamp(time_s, datetime.UTC):%Y-%m-%d}"
     except (OverflowError, ValueError, OSError):
@@ -61,7 +58,7 @@ def split(log: EventLog, rules: DatasetConfig) -> dict[str, Part]:
     """
     offsets = log.offsets()
     start = log.time[offsets[:-1]]
-    order = np.argsort(start, kind="stable")  # sessions that start together keep their order
+    order = np.argsort(start, kind="stable")  # sessions with equal starts keep their order
     sessions = Part(offsets[:-1][order], offsets[1:][order])
     if rules.split == "time":
         parts = _by_time(log, sessions, start[order], rules)
@@ -71,14 +68,14 @@ def split(log: EventLog, rules: DatasetConfig) -> dict[str, Part]:
         parts = _leave_one_out(sessions, rules.validation)
     for name, part in parts.items():
         if not (part.lengths >= 2).any():
-            hint = "no user has 3 events or more"
+            hint = "no user has 3 or more events"
             if rules.split == "given":
-                hint = "and none goes on from the splits before"
+                hint = "and none continues a session of an earlier split"
             elif rules.split == "time":
                 span = (start.max() - start.min()) / DAY_S
                 hint = (
-                    f"all start within {span:.3g} days, from {day(start.min())} on; is the unit of "
-                    f"time right? dataset.test_days={rules.test_days}"
+                    f"all start within {span:.3g} days of {day(start.min())}; is the time unit "
+                    f"right? dataset.test_days={rules.test_days}"
                 )
             raise UserError(
                 f"dataset {rules.name}: no session of the {name} split has two events ({hint})"
@@ -87,7 +84,7 @@ def split(log: EventLog, rules: DatasetConfig) -> dict[str, Part]:
 
 
 def _by_time(log: EventLog, sessions: Part, start: Array, rules: DatasetConfig) -> dict[str, Part]:
-    """Sessions that start after the cut test; the same again from the rest validates.
+    """Sessions that start after the cut are the test split; the rest is split again for validation.
 
     With `straddling=truncate`, earlier sessions keep only their events up to the cut.
     """
@@ -104,31 +101,33 @@ def _by_time(log: EventLog, sessions: Part, start: Array, rules: DatasetConfig) 
         rest &= ~after
         if rules.straddling == "truncate":
             last = _truncate(log, sessions.first, last, cut)
-            # Of a session that is cut down, what is left must still be a session.
+            # What is left of a truncated session must be long enough to remain a session.
             rest &= last - sessions.first >= max(rules.min_session_length or 1, 2)
     train = Part(sessions.first[rest], last[rest])
     return {"train": train, **dict(reversed(parts.items()))}
 
 
 def _truncate(log: EventLog, first: Array, last: Array, cut: float) -> Array:
-    """One past the last event not after `cut` of each session; sessions that start later stay.
+    """One past the last event of each session at or before `cut`; later sessions stay whole.
 
-    Times are sorted within a session, so the events to keep are a prefix: count them.
+    Times are sorted within a session, so the events to keep are a prefix.
     """
     events = Part(first, last)
     late = (log.time[events.events()] > cut).astype(np.int64)
-    dropped = np.add.reduceat(late, np.cumsum(events.lengths) - events.lengths)
+    dropped = np.add.reduceat(late, offsets_of(events.lengths)[:-1])
     return np.where(log.time[first] > cut, last, last - dropped)
 
 
 def _given(log: EventLog, sessions: Part) -> dict[str, Part]:
-    """The files as they are. A session that goes on in a later file has its earlier events as
-    context there; of a history only the last event is a target, but for training.
+    """One split per file.
+
+    A session that continues in a later file has its earlier events as context there. In validation
+    and test, only the last event of a history is a target.
     """
     assert log.part is not None
     parts = {}
     for number, name in enumerate(log.parts):
-        # Within a session events are in the order of the parts, so these are counts of a beginning.
+        # Within a session events are ordered by part, so these are lengths of prefixes.
         events = [
             np.add.reduceat((log.part <= n).astype(np.int64), log.offsets()[:-1])
             for n in (number - 1, number)
@@ -143,10 +142,10 @@ def _given(log: EventLog, sessions: Part) -> dict[str, Part]:
 
 
 def _leave_one_out(sessions: Part, validation: bool) -> dict[str, Part]:
-    """The last event of each user tests, the one before validates (RecBole's protocol).
+    """Test on the last event of each user, validate on the one before it (RecBole's protocol).
 
-    Held-out parts contain the whole history; only their last event is a target. Users with
-    fewer than 2 events, or 3 with validation, only train.
+    Held-out splits contain the whole history, of which only the last event is a target. Users with
+    fewer than 2 events (3 with validation) are in the training split only.
     """
     held_out = 2 if validation else 1
     enough = sessions.lengths > held_out

@@ -1,4 +1,4 @@
-"""Evaluate a ranker on the sessions of a split: whole sessions stepped together."""
+"""Evaluate a ranker on the sessions of a split."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from p_rnn.data.dataset import Sessions
 from p_rnn.evaluation.metrics import POSITION_GROUPS, SUPPORT_GROUPS, breakdown, metrics
 from p_rnn.evaluation.pool import Pool
 from p_rnn.evaluation.ranking import Ranker
+from p_rnn.ragged import place_in_row
 from p_rnn.settings.config import EvaluationConfig
 from p_rnn.settings.errors import UserError
 
@@ -25,10 +26,10 @@ EVENTS_TOGETHER = 4 * 2**20  # 32 MiB of padded item indices
 
 @dataclass(frozen=True)
 class Protocol:
-    """What counts as a target, the same for every ranker of a table.
+    """What counts as a target; the same for all rankers in a table.
 
     Attributes:
-        num_warm: items 0..num_warm-1 occur in the training sessions; the others are cold.
+        num_warm: items 0..num_warm-1 occur in the training sessions; others are cold.
         support: int64 [N], training events per item.
         settings: cutoffs, ties, cold_items, most_popular.
     """
@@ -43,8 +44,10 @@ class Ranks:
     """One row per target, session after session in the order of the split.
 
     Attributes:
-        session: int64 [M]; `position`: int64 [M], events before the target;
-        item: int64 [M]; `rank`: float64 [M], inf = cannot be scored.
+        session: int64 [M], number of the session in the split.
+        position: int64 [M], number of events before the target that were not left out.
+        item: int64 [M], index of the target item.
+        rank: float64 [M], from 1; inf = the ranker has no score for the item.
     """
 
     session: Array
@@ -54,32 +57,32 @@ class Ranks:
 
 
 def count_targets(sessions: Sessions, protocol: Protocol) -> int:
-    """How many targets `evaluate` would rank; from the sessions alone, so nearly for nothing."""
+    """The number of targets that `evaluate` would rank; cheap, because it needs no ranker."""
     lengths = sessions.lengths
-    position = np.arange(len(sessions.items)) - np.repeat(sessions.offsets[:-1], lengths)
+    position = place_in_row(lengths)
     context = np.ones_like(lengths) if sessions.context is None else sessions.context
     late = position >= np.repeat(context, lengths)
     if protocol.settings.cold_items == "keep":
         return int(np.count_nonzero(late & (position > 0)))
     warm = sessions.items < protocol.num_warm
-    before: Array = np.cumsum(warm) - warm  # warm events before each, in all sessions
+    before: Array = np.cumsum(warm) - warm  # warm events before each event, over all sessions
     here = before - np.repeat(np.append(before, 0)[sessions.offsets[:-1]], lengths)
     return int(np.count_nonzero(late & warm & (here > 0)))
 
 
 def check_targets(sessions: Sessions, protocol: Protocol, split: str) -> None:
-    """Refuse a split in which nothing can be evaluated.
+    """Refuse a split without targets.
 
     Raises:
-        UserError: no target at all.
+        UserError: no target.
     """
     if count_targets(sessions, protocol):
         return
     reason = (
-        "no session has two events; give a longer held-out period"
+        "no session has two events; use a longer held-out period"
         if protocol.settings.cold_items == "keep"
-        else "every held-out event is of a cold item, without training events, or has only such "
-        "events before it; give evaluation.cold_items=keep, or a longer training period"
+        else "every held-out event is of a cold item (one without training events) or has only "
+        "such events before it; set evaluation.cold_items=keep, or use a longer training period"
     )
     raise UserError(f"no target is left to evaluate in the {split} split: {reason}")
 
@@ -95,29 +98,29 @@ def evaluate(
     """Rank every target of the sessions from the state after its predecessors.
 
     With cold_items=drop, cold items are neither targets nor predecessors, as if they had been
-    taken out of the sessions (where only the last event is a target and that is cold, the session
-    has none); with keep they count as targets. A ranker passes over the events that it cannot read.
+    removed from the sessions (if only the last event is a target and it is cold, the session has no
+    target); with keep they count as both. A ranker skips inputs that it cannot read.
 
     Args:
-        reads_cold: the ranker steps through dropped items all the same: for the best possible
-            ranker of a synthetic world, which must see the session as it was.
+        reads_cold: whether the ranker steps through dropped items: for the best possible ranker of
+            a synthetic world, which must see the whole session.
 
     Raises:
-        UserError: no target at all.
+        UserError: no target.
         FloatingPointError: a score is NaN or infinite.
     """
     keep_cold = protocol.settings.cold_items == "keep"
     readable = ranker.num_items
     if not (keep_cold or reads_cold):
         readable = min(readable, protocol.num_warm)
-    # By event, so that the results need no sorting; a target has at least one event before it.
+    # One entry per event, so that results need no sorting; 0 = not a target.
     position = np.zeros(len(sessions.items), dtype=np.int64)
     rank = np.zeros(len(sessions.items))
     pool = Pool(ranker, protocol.settings, SESSIONS_TOGETHER, rank)
     for chunk, items, lengths in _chunks(sessions):
         padded = torch.from_numpy(items).to(device)
         warm = items < protocol.num_warm
-        # Events before each position that count as predecessors, [b, T].
+        # [b, T]: events up to and including each position that count as predecessors.
         known = np.cumsum(np.ones_like(warm) if keep_cold else warm, axis=1)
         state = ranker.begin(len(chunk))
         for t in range(items.shape[1] - 1):
@@ -145,10 +148,10 @@ def evaluate(
 
 
 def _chunks(sessions: Sessions) -> Iterator[tuple[Array, Array, Array]]:
-    """Sessions of similar length together, longest first.
+    """Batches of sessions of similar length, longest first.
 
     Yields:
-        (session numbers [b], items [b, T] padded with 0, lengths [b], non-increasing).
+        (session numbers [b], items [b, T] padded with 0, non-increasing lengths [b]).
     """
     lengths = sessions.lengths
     order = np.argsort(-lengths, kind="stable")

@@ -15,10 +15,10 @@ SUPPORT_GROUPS = (0, 1, 5, 10, 50, 100, 500, 1000, 10_000)
 
 
 def metrics(ranks: Array, cutoffs: list[int]) -> dict[str, float]:
-    """Means over targets with one relevant item each; `ranks` [M] start at 1, inf = not ranked.
+    """Means over targets with one relevant item each; `ranks` [M] are from 1, inf = not ranked.
 
-    recall@K = share of ranks <= K;  mrr@K = mean of 1 / rank;  ndcg@K = mean of 1 / log2(1 + rank),
-    both 0 beyond K.
+    recall@K = share of ranks <= K; mrr@K = mean of 1 / rank; ndcg@K = mean of 1 / log2(1 + rank),
+    where ranks above K contribute 0.
     """
     result = {}
     for k in cutoffs:
@@ -32,10 +32,10 @@ def metrics(ranks: Array, cutoffs: list[int]) -> dict[str, float]:
 def breakdown(
     ranks: Array, values: Array, bounds: tuple[int, ...], cutoffs: list[int]
 ) -> list[dict[str, Any]]:
-    """Metrics of the targets whose value lies in each group [bound, next bound).
+    """Metrics of each group of targets, by `values` [M] in [bound, next bound).
 
     Returns:
-        Rows {"from", "to" (inclusive, None = open), "targets", metrics...}; empty groups left out.
+        Rows {"from", "to" (inclusive, None = open), "targets", metrics...}, without empty groups.
     """
     rows = []
     for low, high in zip(bounds, (*bounds[1:], None), strict=True):

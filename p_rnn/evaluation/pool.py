@@ -1,4 +1,4 @@
-"""Targets of many time steps, collected until there are enough of them for a thick product."""
+"""Collects the targets of many time steps, so that they are ranked in large batches."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ Array = NDArray[Any]
 
 
 class Pool:
-    """Ranks targets `rows` at a time, whatever step and chunk of sessions they come from.
+    """Ranks targets `rows` at a time, regardless of their step and chunk of sessions.
 
-    Late steps have few live sessions, and a product with few rows takes as long as one with many.
-    Only states of one shape can stand together; a ranker whose states grow with the history, as
-    that of session popularity, is asked step after step.
+    Late steps have few live sessions, and a matrix product with few rows takes as long as one with
+    many. Only states of equal shape can be batched; a ranker whose state grows with the history,
+    such as session popularity, is called at every step.
 
     Args:
-        ranks: float64 [E]; a target's rank goes to its place, E being the events of the split.
+        ranks: float64 [E], to be filled: the rank of a target is written to its place, the
+            position of the event in the split.
     """
 
     def __init__(self, ranker: Ranker, settings: EvaluationConfig, rows: int, ranks: Array) -> None:
@@ -33,7 +34,7 @@ class Pool:
         self._waiting = 0
 
     def add(self, state: State, targets: Tensor, places: Array) -> None:
-        """Targets [b], int64, and the states before them, which must not be written any more."""
+        """Add targets (int64 [b]) with the states before them, which must not be modified later."""
         if self._held and _shapes(self._held[0][0]) != _shapes(state):
             self.flush()
         self._held.append((state, targets, places))
@@ -42,12 +43,12 @@ class Pool:
             self._rank(self._waiting - self._waiting % self.rows)
 
     def flush(self) -> None:
-        """Rank what is left."""
+        """Rank the remaining targets."""
         if self._held:
             self._rank(self._waiting)
 
     def _rank(self, count: int) -> None:
-        """Rank the first `count` targets, and keep the others."""
+        """Rank the first `count` targets and keep the others."""
         states, targets, places = zip(*self._held, strict=True)
         state = tuple(torch.cat(layer) for layer in zip(*states, strict=True))
         target, place = torch.cat(targets), np.concatenate(places)

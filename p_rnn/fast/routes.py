@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 
 from p_rnn.batches import Batch
 from p_rnn.fast.native import private_folder
+from p_rnn.files import written_whole
 from p_rnn.training.step import Update
 
 
@@ -70,9 +72,5 @@ def keep(key: str, route: str) -> None:
     path = _file()
     if path is None:
         return
-    try:
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps({**_read(path), key: route}, indent=1) + "\n")
-        partial.replace(path)
-    except OSError:
-        pass
+    with suppress(OSError), written_whole(path) as temporary:
+        temporary.write_text(json.dumps({**_read(path), key: route}, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""The machine under a run: device, threads, versions, and files written whole."""
+"""The machine under a run: device, threads, versions, and the JSON files of its results."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from p_rnn.files import written_whole
 from p_rnn.settings.errors import UserError
 
 # Of glibc's mallopt(3): map no block on its own, and return memory to the system only above so many
@@ -75,8 +76,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write whole or not at all; infinite or NaN values are refused, since JSON has none."""
+    """Write `value` atomically; infinite and NaN values are refused, since JSON has none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
-    temporary.replace(path)
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")

@@ -1,4 +1,4 @@
-"""What a synthetic world shows: its log of sessions and the properties of its items."""
+"""The observable part of a synthetic world: its session log and its item properties."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from p_rnn.ragged import offsets_of
 from p_rnn.synthetic.world import (
     DAY_S,
     EPOCH_S,
@@ -20,25 +21,25 @@ from p_rnn.synthetic.world import (
     directions,
 )
 
-# Sessions start from 06:00 to 17:00, so the longest ends at 17:00 + 100 x 240 s = 23:40.
+# Sessions start between 06:00 and 17:00, so the longest ends at 17:00 + 100 x 240 s = 23:40.
 OPEN_S, CLOSE_S = 6 * 3600, 17 * 3600
-MEAN_PAUSE_S, MAX_PAUSE_S = 30.0, 239  # on top of 1 s
+MEAN_PAUSE_S, MAX_PAUSE_S = 30.0, 239  # between events, plus 1 s
 BLOCK_SESSIONS = 100_000  # drawn together: ~1 M events, ~100 MB of working memory
 
 IMAGE_DIM, IMAGE_NOISE = 64, 0.1
 NUM_WORDS, MIN_WORDS, MAX_WORDS = 500, 4, 8
-# P(word) ~ exp(8 <latent, word>), |latent| ~ 1.4: over the words the exponent has a standard
-# deviation of 8 x 1.4 / sqrt(24) = 2.3, so that most of an item's words are among its nearest ~50.
+# P(word) ~ exp(8 <latent, word>), |latent| ~ 1.4: the exponent has a standard deviation of
+# 8 x 1.4 / sqrt(24) = 2.3 over the words, so that most words of an item are among its nearest ~50.
 WORD_FOCUS = 8.0
 
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive sessions, each one contiguous, in order of their first event (E events).
+    """Consecutive sessions in order of their first event, each one contiguous; E events.
 
     Attributes:
-        session: [E] 0, 1, 2, ... through the whole log.
-        item: [E] in world order.
+        session: [E] 0, 1, 2, ..., counted through the whole log.
+        item: [E] positions in world order.
         time: [E] seconds since 1970, strictly increasing within a session.
         intent: [E] the hidden k of the session.
     """
@@ -63,8 +64,8 @@ def draw_log(world: World) -> Iterator[Block]:
             share = (number + rng.random(len(length))) / S  # ascending, in [0, 1)
             start = OPEN_S + (share * (CLOSE_S - OPEN_S)).astype(np.int64)
             if lo + len(length) == S:
-                # Each day closes a second later than the day before, so that "less than 24 h
-                # before the last session start" is this day and nothing of the day before.
+                # Each day closes a second later than the day before, so that the 24 hours before
+                # the last session start contain this day and nothing of the day before.
                 start[-1] = CLOSE_S + day
             intent = rng.integers(world.num_intents, size=len(length))
             item = clicks.draw(rng, intent, length)
@@ -87,7 +88,7 @@ def draw_items(world: World) -> pd.DataFrame:
         n = len(latent)
         image = latent @ view + IMAGE_NOISE * rng.standard_normal((n, IMAGE_DIM))
         images += list(image.astype(np.float32))
-        # the largest of logit + Gumbel noise are draws without replacement
+        # the largest values of logit + Gumbel noise are draws without replacement
         logits = WORD_FOCUS * latent @ words.T + rng.gumbel(size=(n, NUM_WORDS))
         best = np.argpartition(-logits, MAX_WORDS, axis=1)[:, :MAX_WORDS]
         best = np.take_along_axis(best, np.argsort(-np.take_along_axis(logits, best, 1)), 1)
@@ -99,7 +100,7 @@ def draw_items(world: World) -> pd.DataFrame:
 
 
 def _lengths(world: World, day: int) -> Ints:
-    """[S] session lengths of the day, which sum to its share of `num_events`."""
+    """[S]: session lengths of the day, which add up to its share of `num_events`."""
     E, D = world.config.num_events, world.num_days
     events = E * (day + 1) // D - E * day // D
     rng = world.rng(3, day)
@@ -120,8 +121,8 @@ def _lengths(world: World, day: int) -> Ints:
 class _Clicks:
     """Draws the items of many sessions by inverting cumulative distributions.
 
-    All rows lie in one ascending array, row r in (r, r + 1], so that one `searchsorted` serves
-    draws from different rows. `side="right"` never returns an entry of zero probability.
+    All rows are in one ascending array, row r in (r, r + 1], so that one `searchsorted` draws from
+    different rows. `side="right"` never returns an entry with probability zero.
     """
 
     def __init__(self, world: World, law: Day) -> None:
@@ -137,11 +138,11 @@ class _Clicks:
         self.upper = upper.ravel()
 
     def draw(self, rng: np.random.Generator, intent: Ints, length: Ints) -> Ints:
-        """[E] the items of sessions, one session after the other."""
+        """[E]: the items of the sessions, one session after the other."""
         N, G = self.world.num_items, self.world.num_categories
         order = np.argsort(-length, kind="stable")  # long sessions first: the live ones are a slice
         alive = len(order) - np.searchsorted(length[order[::-1]], np.arange(length.max()), "right")
-        first = (length.cumsum() - length)[order]
+        first = offsets_of(length)[:-1][order]
         intent = intent[order]
         category = np.full(len(order), G)
         item = np.empty(int(length.sum()), dtype=np.int64)
@@ -159,15 +160,15 @@ class _Clicks:
 
 
 def _cumulative(weights: Floats) -> Floats:
-    """[R, C] weights to [R * C]: entry (r, c) = r + P(index <= c) under row r."""
+    """[R, C] weights -> [R * C]: entry (r, c) = r + P(index <= c) in row r."""
     total = weights.cumsum(axis=1)
     total /= total[:, -1:]
     return np.asarray((total + np.arange(len(weights))[:, None]).ravel())
 
 
 def _times(rng: np.random.Generator, start: Ints, length: Ints) -> Ints:
-    """[E] whole seconds; pauses of 1 s or more keep the order within a session strict."""
+    """[E]: whole seconds; pauses of at least 1 s keep times strictly increasing in a session."""
     pause = MEAN_PAUSE_S * rng.standard_exponential(int(length.sum()), dtype=np.float32)
     time = (1 + np.minimum(pause, MAX_PAUSE_S).astype(np.int64)).cumsum()
-    first = length.cumsum() - length
+    first = offsets_of(length)[:-1]
     return np.asarray(time + np.repeat(start - time[first], length))

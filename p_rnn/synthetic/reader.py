@@ -1,4 +1,4 @@
-"""The embedded world as a source of events and items; it has no raw files."""
+"""Reader of the synthetic world, which has no raw files."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from p_rnn.settings.declare import about
 from p_rnn.synthetic.log import draw_items, draw_log
 from p_rnn.synthetic.world import SyntheticConfig, World
 
-Settings = Annotated[SyntheticConfig, about("of the embedded world")]
+Settings = Annotated[SyntheticConfig, about("settings of the synthetic world")]
 
 
 class SyntheticReader(Reader):
-    """Draws the log and the items of `p_rnn.synthetic.world.World`."""
+    """Draws the events and items of a `p_rnn.synthetic.world.World`."""
 
     def __init__(self, raw: Path, source: str, *, synthetic: Settings) -> None:
         del raw, source  # nothing to read

@@ -1,29 +1,29 @@
-"""The embedded world: sessions and item features whose best possible recall is known.
+"""The synthetic world: sessions and item features whose best possible recall is known.
 
-Every session has a hidden intent, and what it clicks next depends on the intent *and* on the last
-item. One item leaves several intents open, a few items tell which one it is: history beyond the
-last item matters. Letters: N items, K intents, G categories, A styles.
+Every session has a hidden intent, and its next click depends on the intent *and* on the last item.
+One item is compatible with several intents, a few items identify it: history beyond the last item
+matters. Symbols: N items, K intents, G categories, A styles.
 
-    item j       category c_j, style a_j, popularity w_j, day of birth b_j; its latent vector is
-                 [centre of a_j, centre of c_j] + noise, of which `draw_items` shows noisy views
+    item j       category c_j, style a_j, popularity w_j, first day b_j; its latent vector is
+                 [centre of a_j, centre of c_j] + noise, of which `draw_items` gives noisy views
     intent k     prior 1/K; likes STYLES_PER_INTENT of the A styles
     category g   leads to MOVES_PER_CATEGORY of the G categories
 
-    taste[k, a] = 1 if k likes a, else a small number, so that STRAY = 10 % of clicks would go
-                  to all the other styles together, were all styles of equal weight
-    move[g, c]  = the same for categories; move[G, c] = 1: nothing was clicked yet
+    taste[k, a] = 1 if k likes a, else a small number, so that if all styles had equal weight,
+                  STRAY = 10 % of clicks would go to all other styles together
+    move[g, c]  = the same for categories; move[G, c] = 1, G meaning that nothing was clicked yet
     likes[k, j] ~ w_j taste[k, a_j], each row sums to 1
-    P_t(j | k, g) = [b_j <= t] likes[k, j] move[g, c_j] / Z_t[k, g]                  t the day
+    P_t(j | k, g) = [b_j <= t] likes[k, j] move[g, c_j] / Z_t[k, g]        on day t
     Z_t[k, g]     = sum of likes[k, j] move[g, c_j] over the items j with b_j <= t
 
 The first item is drawn from P_t(. | k, G), the next from P_t(. | k, c_last), and so on; the number
-of items is 2 + a geometric number, independent of everything else. As move sees categories only,
+of items is 2 + a geometric number, independent of everything else. As move depends on categories,
 
     P_t(j | k, g) = P_t(c_j | k, g) P_t(j | k, c_j)
 
 and a click is two draws from small tables, [K, G + 1, G] and [K, N], instead of one from
-[K, G + 1, N]. Nothing changes within a day and sessions start and end in one day: this makes the
-filter of `p_rnn.synthetic.best_possible` exact.
+[K, G + 1, N]. Nothing changes within a day, and sessions start and end on the same day; this makes
+the filter in `p_rnn.synthetic.best_possible` exact.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from p_rnn.settings.errors import UserError
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-# Calibrated together; tests/synthetic/test_best_possible.py holds the figures that they must give.
-# Each style is liked by 32 x 8 / 64 = 4 of 32 intents, which is all that one item tells. Intent and
-# category of the last item leave 8/64 x 4/12 = 1/24 of the catalogue: enough to guess half of the
-# clicks with 20 items, while no 20 items get more than ~5 % of all clicks.
+# Calibrated together; tests/synthetic/test_best_possible.py has the metrics that must result.
+# Each style is liked by 32 x 8 / 64 = 4 of 32 intents, which is all that one item reveals. Given
+# the intent and the category of the last item, 8/64 x 4/12 = 1/24 of the catalogue is likely: 20
+# items cover half of the clicks, while no 20 items get more than ~5 % of all clicks.
 NUM_CATEGORIES, MOVES_PER_CATEGORY = 12, 4
 NUM_STYLES, STYLES_PER_INTENT = 64, 8
 STRAY = 0.1
-# w = 1 / (1 + (r / 3.4 % of N)^2.5) at popularity rank r: a flat head, because popularity alone
-# must not be a good guess, and a tail in which the less popular half shares 0.5 % of the clicks.
+# w = 1 / (1 + (r / 3.4 % of N)^2.5) at popularity rank r: a flat head, so that popularity alone is
+# not a good ranker, and a tail in which the less popular half has 0.5 % of the clicks.
 HEAD_SHARE, TAIL_EXPONENT = 0.034, 2.5
-LATE_SHARE = 0.05  # of the items are born after day 0: of 10 days, the last two bear 1.1 % of all
+LATE_SHARE = 0.05  # of the items appear after day 0; of 10 days, 1.1 % on the last two
 
 MAX_LENGTH = 100  # events of a session
 
@@ -75,10 +75,10 @@ STYLE_DIM, CATEGORY_DIM, LATENT_NOISE = 16, 8, 0.1
 
 @dataclass(frozen=True)
 class Day:
-    """The law of one day, over items in world order (sorted by category).
+    """The distributions of one day, over items in world order (sorted by category).
 
     Attributes:
-        likes: [K, N], 0 for items that are not born.
+        likes: [K, N], 0 for items that do not exist yet.
         mass: [K, G] the sum of `likes` over each category.
         norm: [K, G + 1] Z_t[k, g].
     """
@@ -89,14 +89,14 @@ class Day:
 
 
 class World:
-    """A pure function of its config; see the module for its law.
+    """A pure function of its config; the module docstring defines it.
 
     Attributes, items in world order:
-        item_ids: [N] raw ids, which tell nothing about popularity, birth or category.
+        item_ids: [N] raw ids, independent of popularity, birth and category.
         category: [N] ascending.
-        birth: [N] the day from which on the item exists.
+        birth: [N] the first day on which the item exists.
         latent: [N, STYLE_DIM + CATEGORY_DIM].
-        likes: [K, N], rows sum to 1 over all items, born or not.
+        likes: [K, N], rows sum to 1 over all items, including later ones.
         move: [G + 1, G].
     """
 
@@ -124,7 +124,7 @@ class World:
         self.birth: Ints = np.where(late, rng.integers(1, self.num_days, size=N), 0)
 
     def day(self, day: int) -> Day:
-        """The law of a day, 0-based."""
+        """The distributions of a day, from 0."""
         likes = np.where(self.birth <= day, self.likes, 0.0)
         mass = likes @ (self.category[:, None] == np.arange(self.num_categories))
         return Day(likes, mass, mass @ self.move.T)
@@ -135,11 +135,11 @@ class World:
         return np.asarray(law.likes * self.move[category, self.category] / law.norm[:, [category]])
 
     def day_of(self, time: npt.ArrayLike) -> Ints:
-        """The day, 0-based, of times in seconds since 1970."""
+        """The day, from 0, of times in seconds since 1970."""
         return np.asarray((np.asarray(time).astype(np.int64) - EPOCH_S) // DAY_S)
 
     def index(self, item_ids: npt.ArrayLike) -> Ints:
-        """World order of raw item ids.
+        """The positions of raw item ids in world order.
 
         Raises:
             UserError: an id that is not of this world.
@@ -150,13 +150,15 @@ class World:
             np.searchsorted(self.item_ids[order], wanted).clip(max=self.num_items - 1)
         ]
         if not np.array_equal(self.item_ids[found], wanted):
-            raise UserError("item ids of another world: its settings differ from the data set's")
+            raise UserError(
+                "these item ids are of another world: its settings differ from the data set's"
+            )
         return found
 
     def inputs(self, day: int) -> Floats:
-        """[K, G] expected number of inputs (items before the last one) per session.
+        """[K, G]: expected number of inputs (items before the last one) per session.
 
-        Position t = 0, 1, .. is an input if the session has t + 2 items or more: P = (1 - p)^t.
+        Position t = 0, 1, ... is an input if the session has at least t + 2 items: P = (1 - p)^t.
         """
         law = self.day(day)
         G = self.num_categories
@@ -169,15 +171,15 @@ class World:
         return total
 
     def rng(self, *stream: int) -> np.random.Generator:
-        """One of the streams of random numbers of this world; 0 is taken by the world itself."""
+        """One of this world's random number streams; stream 0 is used by the world itself."""
         return np.random.default_rng([self.config.seed, *stream])
 
 
 def _choices(rng: np.random.Generator, rows: int, columns: int, picks: int) -> Floats:
-    """[rows, columns] 1 where a row chose a column, a small number elsewhere.
+    """[rows, columns]: 1 where a row chose a column, a small number elsewhere.
 
-    Columns are dealt like cards, shuffled anew when the pack is empty, so that all are chosen
-    about equally often; a row that gets the same one twice has one choice less.
+    Columns are dealt like cards from a deck that is reshuffled when empty, so that all are chosen
+    about equally often; a row that gets a column twice has one choice fewer.
     """
     rounds = -(-rows * picks // columns)
     dealt = np.concatenate([rng.permutation(columns) for _ in range(rounds)])[: rows * picks]

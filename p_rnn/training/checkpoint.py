@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from p_rnn.files import written_whole
 from p_rnn.settings.config import Settings
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.stored import from_dict
@@ -22,13 +23,9 @@ HEADER = ("format", "format_version", "config")
 def save_checkpoint(path: Path, config: Settings, content: dict[str, Any]) -> None:
     """Write `content` and the settings of the run; an interruption leaves the old file intact."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
     header = dict(zip(HEADER, (FORMAT, FORMAT_VERSION, plain(config)), strict=True))
-    try:
+    with written_whole(path) as temporary:
         torch.save({**header, **content}, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> tuple[Settings, dict[str, Any]]:

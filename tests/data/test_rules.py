@@ -269,7 +269,7 @@ def test_only_immediate_repeats_go_and_the_first_event_stays() -> None:
         ({"min_item_support": 9}, "min_item_support"),
         ({"time_range": ["2001-01-01", "2001-01-02"]}, "time_range"),
         ({"time_range": ["soon", "later"]}, "time_range.*two dates"),
-        ({"event_types": ["veiw"]}, "no event is a 'veiw'; did you mean 'view'"),
+        ({"event_types": ["veiw"]}, "no event has the type 'veiw'; did you mean 'view'"),
         ({"event_types": []}, "event_types"),
         ({"event_types": ["buy"]}, "only one item"),
     ],

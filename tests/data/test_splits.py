@@ -191,7 +191,7 @@ def test_leave_one_out(validation: bool, expected: dict[str, Any]) -> None:
         ([pair(0.0), pair(5.0)], {"test_days": 1.0}, "(train|valid) split.*test_days"),
         ([pair(0.0), pair(2e6)], {"test_days": 1.0}, "train split.*test_days"),
         ([pair(0.0), pair(2e6, 1)], {"test_days": 1.0, "validation": False}, "test split"),
-        ([pair(0.0), pair(1.0)], {"split": "leave_one_out"}, "no user has 3 events"),
+        ([pair(0.0), pair(1.0)], {"split": "leave_one_out"}, "no user has 3 or more events"),
     ],
 )
 def test_an_empty_split_is_refused(sessions: list[Session], rules: Any, says: str) -> None:

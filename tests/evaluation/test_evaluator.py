@@ -214,7 +214,7 @@ def test_targets_are_counted_without_ranking_them(cold_items: str, context: str)
 def test_splits_without_a_target_are_named() -> None:
     cold, single = make_sessions([[0, 35], [36, 1]]), make_sessions([[0], [1]])
     check_targets(cold, protocol(cold_items="keep"), "test")
-    with pytest.raises(UserError, match=r"the test split: .* cold item.*cold_items=keep, or a"):
+    with pytest.raises(UserError, match=r"the test split: .* cold item.*cold_items=keep, or use a"):
         check_targets(cold, protocol(), "test")
     with pytest.raises(UserError, match="the valid split: no session has two events"):
         check_targets(single, protocol(cold_items="keep"), "valid")

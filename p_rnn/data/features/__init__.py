@@ -1,8 +1,8 @@
-"""Features of items: declared, fitted once, and opened as memory-mapped arrays by item index.
+"""Item features: declared, fitted once, and opened as memory-mapped arrays by item index.
 
-Each feature has a folder `features/<name>-<fingerprint>/` inside the prepared data set. Its
-fingerprint covers the settings of its kind and the source of its values, so that a change re-fits
-this feature and nothing else; the events it was fitted to are those of the folder around it.
+Each feature has a folder `features/<name>-<fingerprint>/` inside the prepared data set whose
+training items it was fitted to. The fingerprint covers the settings of its kind and the source of
+its values, so that a change re-fits this feature and nothing else.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from p_rnn.settings.tree import check_ranges
 Array = NDArray[Any]
 log = logging.getLogger(__name__)
 FORMAT = "p_rnn feature"
-VERSION = 1  # raised by whoever changes what is made of the same values and settings
-VOCABULARY = "vocabulary.json"  # the tokens in their order
-# Names of what is no feature: the input of item ids, a matrix for all, GRUs over several inputs.
+VERSION = 1  # to be increased when the same values and settings give another result
+VOCABULARY = "vocabulary.json"  # the tokens in order of their numbers
+# Names that networks use for something else: ids, shared matrices, GRUs over several inputs.
 RESERVED = ("id", "shared", "concat", "features")
 
 
@@ -63,7 +63,7 @@ class BagFeature:
         offsets: int64 [N+1], memory-mapped as all are.
         tokens: int32 [nnz], 0 <= token < num_tokens.
         weights: float32 [nnz], or None where all are 1.
-        num_tokens: V, the size of the vocabulary or the number of buckets.
+        num_tokens: V, the size of the vocabulary or the number of hash buckets.
     """
 
     name: str
@@ -80,13 +80,13 @@ Feature = DenseFeature | BagFeature
 def prepare_features(
     dataset: DatasetConfig, paths: PathsConfig, prepared: Dataset, selected: list[str] | None
 ) -> dict[str, Feature]:
-    """The selected features in this order (None: all, as declared), fitted now unless they are.
+    """The selected features in this order (None: all, as declared); fitted now unless they exist.
 
-    Where no feature is declared, so that each property is one, those that tell nothing are skipped.
+    If no feature is declared, every item property is one, and uninformative ones are skipped.
 
     Raises:
         UserError: an unknown name, a setting without effect, missing or bad values, a damaged
-            folder. Nothing half-written stays behind.
+            folder. Nothing half-written is left on disk.
     """
     table = item_table_folder(dataset, paths, prepared)
     declared = _declared(dataset, table)
@@ -117,22 +117,22 @@ def prepare_features(
             log.warning("feature %s is skipped: %s", name, error)
     if not found:
         raise UserError(
-            f"dataset {dataset.name} has no item features that tell anything; declare "
-            "dataset.features or take model=id_only"
+            f"dataset {dataset.name} has no informative item features; declare "
+            "dataset.features or use model=id_only"
         )
     return found
 
 
 def _refuse_constant(feature: Feature) -> None:
-    """Refuse a token that every item has."""
+    """Refuse a bag of one token that every item has."""
     if isinstance(feature, DenseFeature) or feature.num_tokens > 1:
         return
     if np.diff(feature.offsets).min() > 0:
-        raise Uninformative("all items have the same value, so it carries nothing")
+        raise Uninformative("all items have the same value, so it carries no information")
 
 
 def _without(name: str, declared: list[str], dataset: DatasetConfig) -> str:
-    """The setting that leaves a feature out."""
+    """The settings that leave a feature out."""
     others = ",".join(other for other in declared if other != name)
     if not others:
         return "model=id_only"
@@ -142,7 +142,7 @@ def _without(name: str, declared: list[str], dataset: DatasetConfig) -> str:
 
 
 def has_features(dataset: DatasetConfig, paths: PathsConfig, prepared: Dataset) -> bool:
-    """Whether there is anything to prepare."""
+    """Whether the data set has any item feature."""
     return bool(_declared(dataset, item_table_folder(dataset, paths, prepared)))
 
 
@@ -188,10 +188,10 @@ def _prepare_one(
 
 
 def open_feature(folder: Path, name: str, fingerprint: str, prepared: Dataset) -> Feature:
-    """Open the folder of a feature after checking that it is whole and the one that is meant.
+    """Open the folder of a feature after checking that it is complete and the expected one.
 
     Raises:
-        UserError: damaged or foreign folder, named, with the remedy.
+        UserError: the folder is damaged, incomplete or something else; says how to recover.
     """
     remedy = f"delete {folder} to have it fitted again"
     try:
@@ -200,11 +200,11 @@ def open_feature(folder: Path, name: str, fingerprint: str, prepared: Dataset) -
             raise UserError(f"{folder} is not a feature of p_rnn; {remedy}")
         if (manifest["fingerprint"], manifest["dataset"]) != (fingerprint, prepared.fingerprint):
             raise UserError(f"{folder} belongs to other settings or another data set; {remedy}")
-        # mode c: PyTorch warns about arrays that cannot be written; the file stays as it is
+        # mode c (copy-on-write), because PyTorch warns about read-only arrays
         arrays = {n: np.load(folder / f"{n}.npy", mmap_mode="c") for n in manifest["arrays"]}
         words = (folder / VOCABULARY).exists()
         if (_arrays(folder), words) != (manifest["arrays"], manifest["vocabulary"]):
-            raise UserError(f"{folder} does not hold what its manifest says; {remedy}")
+            raise UserError(f"{folder} does not match its manifest; {remedy}")
         if "values" in arrays:
             if len(arrays["values"]) != prepared.num_items:
                 raise UserError(f"{folder}/values.npy has the wrong length; {remedy}")
@@ -230,19 +230,19 @@ def open_feature(folder: Path, name: str, fingerprint: str, prepared: Dataset) -
 
 
 def _check(name: str, config: FeatureConfig, declared: list[str]) -> None:
-    """Refuse names that are no names, and values out of range."""
+    """Refuse invalid or reserved names, and values out of range."""
     others = ",".join(other for other in declared if other != name)
-    mend = (
+    fix = (
         f"declare it under another name, with columns: ['{name}'], or leave it out "
         f"(dataset.item_table.columns=[{others}])"
     )
     if not re.fullmatch(r"\w[\w\-]*", name):
         raise UserError(
-            f"dataset.features: '{name}' names a folder and a setting: letters, digits, _ - only; "
-            f"{mend}"
+            f"dataset.features: '{name}' names a folder and a setting, so use letters, digits, _ "
+            f"and - only; {fix}"
         )
     if name in RESERVED:
-        raise UserError(f"dataset.features: '{name}' names another part of a network; {mend}")
+        raise UserError(f"dataset.features: '{name}' is reserved for networks; {fix}")
     check_ranges(config, f"dataset.features.{name}.")
     if config.columns == []:
         raise UserError(
@@ -257,11 +257,13 @@ def _arrays(folder: Path) -> dict[str, Any]:
 
 
 def _describe(name: str, kind: str, counts: dict[str, int]) -> str:
-    parts = [f"{counts['with_value']:,} items have a value, {counts['missing']:,} miss it"]
+    parts = [f"{counts['with_value']:,} items have a value, {counts['missing']:,} do not"]
     if "num_tokens" in counts:
         parts.append(f"{counts['num_tokens']:,} tokens")
     if "dropped_tokens" in counts:
-        parts.append(f"{counts['dropped_tokens']:,} dropped (too rare, or unseen in training)")
+        parts.append(f"{counts['dropped_tokens']:,} dropped (too rare, or not seen in training)")
     if "rows" in counts:
-        parts.append(f"{counts['rows_of_other_items']:,} of {counts['rows']:,} rows are of others")
+        parts.append(
+            f"{counts['rows_of_other_items']:,} of {counts['rows']:,} rows are of other items"
+        )
     return f"feature {name} ({kind}): {'; '.join(parts)}"

@@ -1,4 +1,4 @@
-"""Arrays of features, .npy and .safetensors, whose rows are keyed by a list of raw item ids."""
+"""Feature arrays in .npy and .safetensors files, with a list of the raw item id of each row."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from p_rnn.settings.registry import suggest
 ID_FILES = (".npy", ".txt", *TABLE_SUFFIXES)
 FLOATS = {"F16": np.float16, "F32": np.float32, "F64": np.float64}  # safetensors' names
 INTEGERS = ("I64", "I32", "I16", "I8", "U32", "U16", "U8")
-Found = tuple[list[Column], Array]  # columns, and int64 [R] the item index of each row or -1
+Found = tuple[list[Column], Array]  # columns, and int64 [R]: the item index of each row or -1
 
 
 def read_npy(path: Path, raw: Path, feature: str, items: Items, *, ids: str) -> Found:
-    """A floating point array [R, D], memory-mapped, whose item ids stand in the file `ids`."""
-    del feature  # an array has no names
+    """A floating point array [R, D], memory-mapped, whose item ids are in the file `ids`."""
+    del feature  # an array has no column names
     if path.suffix == ".gz":
-        raise UserError(f"{path} must be unpacked, because arrays are memory-mapped")
+        raise UserError(f"{path} must be decompressed, because arrays are memory-mapped")
     values = _load_npy(path)
     floats = values.dtype.kind == "f" and values.dtype.itemsize <= 8
     if values.ndim != 2 or values.shape[1] == 0 or not floats:
@@ -46,9 +46,9 @@ def read_safetensors(
     ids: str,
     columns: list[str] | None = None,
 ) -> Found:
-    """A tensor [R, D]: `columns`, or the one named like the feature, or the only one in floats.
+    """A tensor [R, D]: `columns`, or the one named like the feature, or the only float matrix.
 
-    `ids` is a tensor of integers in the same file, or a file.
+    `ids` is an integer tensor in the same file, or another file.
     """
     file = _open_safetensors(path)
     names = list(file.keys())
@@ -73,7 +73,7 @@ def read_safetensors(
     else:
         own = file.get_slice(ids)
         if own.get_dtype() not in INTEGERS or len(own.get_shape()) != 1:
-            raise UserError(f"{path}: the ids '{ids}' must be integers [rows]")
+            raise UserError(f"{path}: the tensor of ids '{ids}' must be integers [rows]")
         row_ids = file.get_tensor(ids)
     return _matrix(label, _Tensor(part), row_ids, items)
 
@@ -105,7 +105,7 @@ def _open_safetensors(path: Path) -> Any:
     try:
         return module.safe_open(path, framework="numpy")
     except (OSError, module.SafetensorError) as error:
-        raise UserError(f"{path} is damaged ({one_line(error)}); get it again") from None
+        raise UserError(f"{path} is damaged ({one_line(error)}); get a new copy") from None
 
 
 def _load_npy(path: Path) -> Array:
@@ -113,7 +113,7 @@ def _load_npy(path: Path) -> Array:
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(
-            f"{path} is no array that NumPy can read ({one_line(error)}); save it again with "
+            f"{path} is not an array that NumPy can read ({one_line(error)}); save it again with "
             "numpy.save, numbers or text"
         ) from None
     if not isinstance(array, np.ndarray):
@@ -146,10 +146,10 @@ def _read_ids(raw: Path, ids: str) -> Array:
     if suffix in TABLE_SUFFIXES:
         table = Table([Member(path)], TextFormat(setting="dataset.features"))
         if "item" not in table.columns():
-            raise UserError(f"{path} has no column 'item'; name that of the ids so")
+            raise UserError(f"{path} has no column 'item'; name the column of ids 'item'")
         return read_properties(table, "item", [])["item"].to_numpy()
     if suffix != ".txt":
-        raise UserError(f"{path} must be .npy, .txt, .csv, .tsv or .parquet to hold ids")
+        raise UserError(f"{path} holds ids, so it must be .npy, .txt, .csv, .tsv or .parquet")
     lines: list[str] = []
     for _, stream in opened([Member(path)]):
         with explained(str(path)):

@@ -1,4 +1,4 @@
-"""Bags of tokens: from the tokens of each item to a vocabulary and arrays on disk."""
+"""Bags of tokens: the tokens of each item become a vocabulary and arrays on disk."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import numpy as np
 import pandas as pd
 
 from p_rnn.data.features.values import Array, Column, Items, Objects, as_tokens, presence
+from p_rnn.ragged import offsets_of, row_of_each
 from p_rnn.settings.errors import UserError
 
 
 def distinct_tokens(columns: list[Column], items: Items, separator: str | None) -> list[list[str]]:
-    """Per item, the distinct tokens over all columns in their order; texts are split.
+    """The distinct tokens of each item over all columns, in order; texts are split.
 
     Raises:
-        UserError: a separator without a text to split, or values that are no tokens.
+        UserError: a separator without a text to split, or values that are not tokens.
     """
     if separator == "":
-        raise UserError("separator='' separates nothing; null stands for blanks")
+        raise UserError("separator is empty; set a character, or null to split at whitespace")
     if separator is not None and all(
         isinstance(column, Objects)
         and all(isinstance(value, list) for value in column.values if value is not None)
@@ -34,13 +35,13 @@ def distinct_tokens(columns: list[Column], items: Items, separator: str | None) 
 def write_vocabulary_bag(
     bags: list[list[str]], items: Items, folder: Path, min_df: int, max_tokens: int | None
 ) -> dict[str, int]:
-    """Number the tokens of the training items, the most frequent first, and write the bag.
+    """Number the tokens of the training items by descending frequency, and write the bag.
 
     Raises:
-        UserError: no training item has a value, or no token is in `min_df` of them.
+        UserError: no training item has a value, or no token occurs in `min_df` of them.
     """
     counts = presence(np.array([bool(bag) for bag in bags]), items)
-    item = np.repeat(np.arange(len(items)), [len(bag) for bag in bags])  # [tokens of all items]
+    item = row_of_each(np.array([len(bag) for bag in bags]))  # [tokens of all items]
     codes, names = pd.factorize(np.array([t for bag in bags for t in bag], dtype=object))
     df = np.bincount(codes[item < items.num_train], minlength=len(names))
     kept = np.flatnonzero(df >= min_df).tolist()
@@ -58,9 +59,9 @@ def write_vocabulary_bag(
 def save_bag(
     folder: Path, item: Array, tokens: Array, num_items: int, weights: Array | None = None
 ) -> None:
-    """Write a bag from its (item, token, weight) cells, [nnz] in the order of the items."""
+    """Write a bag from its (item, token, weight) entries, each [nnz], in the order of the items."""
     lengths = np.bincount(item, minlength=num_items)
-    np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+    np.save(folder / "offsets.npy", offsets_of(lengths))
     np.save(folder / "tokens.npy", tokens.astype(np.int32))
     if weights is not None:
         np.save(folder / "weights.npy", weights.astype(np.float32))

@@ -1,4 +1,4 @@
-"""Values of features from files whose rows are keyed by raw item ids.
+"""Feature values from files whose rows are keyed by raw item ids.
 
 A format is a function `read(path, raw, feature, items, **settings) -> columns, index` in `FORMATS`,
 where `index` is int64 [R], the item index of each row or -1. Its keyword-only parameters are the
@@ -78,7 +78,7 @@ FORMATS: dict[str, Any] = {
 
 
 def source_files(raw: Path, file: str, ids: str | None) -> list[Path]:
-    """The file of a feature, and that of its ids where they are not in it.
+    """The file of a feature, and the file of its ids if they are not in it.
 
     Raises:
         UserError: one of them is missing.
@@ -90,7 +90,7 @@ def source_files(raw: Path, file: str, ids: str | None) -> list[Path]:
 
 
 def _column(label: str, column: pd.Series, index: Array, items: Items) -> Column:
-    """A column of a table whose rows belong to the items `index`."""
+    """A column of a table; row r belongs to the item index[r]."""
     missing = column.isna().to_numpy()
     if pd.api.types.is_numeric_dtype(column.dtype):
         numbers = exact_floats(column) if missing.any() else column.to_numpy()
@@ -106,7 +106,7 @@ def _column(label: str, column: pd.Series, index: Array, items: Items) -> Column
 
 
 def _in_order(values: list[Any], index: Array, num_items: int) -> list[Any]:
-    """Values of rows, [R], as values of items, [N]; None where there is no row."""
+    """Values of rows [R] as values of items [N]; None for items without a row."""
     ordered = [None] * num_items
     for value, i in zip(values, index.tolist(), strict=True):
         if i >= 0:

@@ -1,4 +1,4 @@
-"""The kinds of features: how raw values become arrays, fitted on the training items alone.
+"""The kinds of features: how raw values become arrays, fitted on the training items only.
 
 A kind is a function `kind(columns, items, folder, **settings) -> counts` that writes the arrays
 of a dense feature (`values.npy`) or of a bag (`offsets.npy`, `tokens.npy`, maybe `weights.npy`
@@ -32,20 +32,21 @@ from p_rnn.data.features.values import (
     as_tokens,
     presence,
 )
+from p_rnn.ragged import row_of_each
 from p_rnn.settings.declare import about
 from p_rnn.settings.errors import Uninformative, UserError
 
 Counts = dict[str, int]
 
-Normalize = Annotated[bool, about("scale each vector to length 1")]
+Normalize = Annotated[bool, about("L2-normalise each vector")]
 Log = Annotated[bool, about("log(1 + x) before scaling")]
-MinDf = Annotated[int, about("tokens of fewer items are left out", low=1)]
-MaxDf = Annotated[float, about("tokens of a larger share of items are left out", above=0, high=1)]
+MinDf = Annotated[int, about("drop tokens of fewer items", low=1)]
+MaxDf = Annotated[float, about("drop tokens of a larger share of items", above=0, high=1)]
 MaxTokens = Annotated[int | None, about("keep only the most frequent tokens", low=1)]
-Separator = Annotated[str | None, about("of the values in a text column; null: blanks")]
-Ngrams = Annotated[int, about("tokens of up to so many words", low=1, high=3)]
+Separator = Annotated[str | None, about("separator of values in a text column; null: whitespace")]
+Ngrams = Annotated[int, about("longest n-gram, in words", low=1, high=3)]
 StopWords = Annotated[bool, about("leave out common English words")]
-NumBuckets = Annotated[int, about("hash buckets", low=2)]
+NumBuckets = Annotated[int, about("number of hash buckets", low=2)]
 
 
 def vector(
@@ -53,10 +54,10 @@ def vector(
 ) -> Counts:
     """Vectors of several columns side by side, [N, D]; a missing one is zero.
 
-    float16 stays float16, all else becomes float32. The array never stands in memory as a whole.
+    float16 stays float16, anything else becomes float32. The array is never in memory as a whole.
 
     Raises:
-        UserError: a number that is not finite, or an item with a value in some columns only.
+        UserError: a number that is not finite, or an item with values in only some columns.
     """
     parts = [as_rows(column, items) for column in columns]
     half = all(part.values.dtype == np.float16 for part in parts)
@@ -65,13 +66,13 @@ def vector(
     has = np.zeros((len(parts), len(items)), dtype=bool)
     for k, part in enumerate(parts):
         for rows, at, values in part.blocks():
-            with np.errstate(over="ignore"):  # becomes infinite, and is refused as such
+            with np.errstate(over="ignore"):  # overflows are refused as infinities below
                 block = values.astype(out.dtype, copy=False)
             finite = np.isfinite(block).all(axis=1)
             if not finite.all():
                 bad = int(np.argmin(finite))
                 where = part.where(int(rows[bad]), items.ids[at[bad]])
-                raise UserError(f"{where} holds NaN or an infinite number; mend or remove it")
+                raise UserError(f"{where} contains NaN or an infinite value; fix or remove it")
             out[at, ends[k] - block.shape[1] : ends[k]] = block
             has[k, at] = True
     partly = np.flatnonzero(has.any(axis=0) & ~has.all(axis=0))
@@ -80,7 +81,7 @@ def vector(
         labels = [parts[k].label for k in np.flatnonzero(~has[:, partly[0]])]
         raise UserError(
             f"item '{item}' has a value in some columns of its vector, but not in {labels[0]}; "
-            "complete it, or make these columns features of their own"
+            "complete it, or make each column a feature of its own"
         )
     if normalize:
         step = max(1, BLOCK_BYTES // max(1, 4 * out.shape[1]))
@@ -91,10 +92,10 @@ def vector(
 
 
 def number(columns: list[Column], items: Items, folder: Path, *, log: Log = False) -> Counts:
-    """float32 [N, D]: each column minus its mean, over its standard deviation; missing = 0.
+    """float32 [N, D]: each column standardised to mean 0 and standard deviation 1; missing = 0.
 
     Raises:
-        UserError: infinite values, values <= -1 under `log`, a column that is constant.
+        UserError: infinite values, values <= -1 with `log`, or a constant column.
     """
     scaled = []
     for column in columns:
@@ -130,7 +131,7 @@ def category(
     """
     if len(columns) > 1:
         labels = ", ".join(column.label for column in columns)
-        raise UserError(f"kind=category takes one column, not {labels}; take kind=tags")
+        raise UserError(f"kind=category takes one column, not {labels}; use kind=tags")
     tokens = as_tokens(columns[0], items, lambda text: [text], lists=False)
     return write_vocabulary_bag(tokens, items, folder, min_df, max_tokens)
 
@@ -161,9 +162,9 @@ def hashed(
     num_buckets: NumBuckets,
     separator: Separator = None,
 ) -> Counts:
-    """A bag of the distinct tokens by crc32(token) mod `num_buckets`; those that meet add up."""
+    """A bag of the distinct tokens numbered by crc32(token) mod `num_buckets`; weights add up."""
     tokens = distinct_tokens(columns, items, separator)
-    item = np.repeat(np.arange(len(items)), [len(t) for t in tokens])  # [tokens of all items]
+    item = row_of_each(np.array([len(t) for t in tokens]))  # [tokens of all items]
     hashes = [
         zlib.crc32(token.encode("utf-8", "surrogatepass")) % num_buckets
         for bag in tokens
@@ -187,10 +188,10 @@ def text(
     max_df: MaxDf = 1.0,
     max_tokens: MaxTokens = None,
 ) -> Counts:
-    """A bag of words and up to `ngrams` words in a row, weighted by tf-idf, of length 1 (L2).
+    """A bag of word n-grams for n = 1..`ngrams`, weighted by tf-idf and L2-normalised.
 
-    tf-idf = count * (1 + log((1 + n) / (1 + items with the token))) over n training items that
-    have a text. It stays sparse throughout.
+    tf-idf = count * (1 + log((1 + n) / (1 + items with the token))), n being the number of training
+    items with a text. The matrix is sparse throughout.
 
     Raises:
         UserError: no scikit-learn, or no token left.
@@ -205,7 +206,7 @@ def text(
         ngram_range=(1, ngrams),
         stop_words="english" if stop_words else None,
         min_df=min_df,
-        max_df=float(max_df),  # scikit-learn takes an integer for a number of items
+        max_df=float(max_df),  # scikit-learn would read an integer as a number of items
         max_features=max_tokens,
         dtype=np.float32,
     )
@@ -218,7 +219,9 @@ def text(
         ) from None
     known, analyze = vectorizer.vocabulary_, vectorizer.build_analyzer()
     pruned = min_df > 1 or max_df < 1 or max_tokens is not None
-    looked_at = np.concatenate([fit, rest]) if pruned else rest  # nothing else can lack tokens
+    looked_at = (
+        np.concatenate([fit, rest]) if pruned else rest
+    )  # otherwise only these can have unknown tokens
     dropped = {token for i in looked_at for token in analyze(texts[i]) if token not in known}
     if len(rest):
         bags.append(vectorizer.transform([texts[i] for i in rest]))
@@ -252,7 +255,9 @@ def _tfidf(**settings: Any) -> Any:
 def _reserve(path: Path, shape: tuple[int, int], dtype: str) -> np.memmap[Any, Any]:
     """A new array of zeros on disk, memory-mapped."""
     out = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
-    if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and would be a SIGBUS later
+    if hasattr(
+        os, "posix_fallocate"
+    ):  # so that a full disk is an error here and not a SIGBUS later
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return out
@@ -261,13 +266,13 @@ def _reserve(path: Path, shape: tuple[int, int], dtype: str) -> np.memmap[Any, A
 def _unit(values: Array) -> Array:
     """[b, D] rows divided by their length; zero rows stay zero.
 
-    Numbers below float32's smallest normal one are zero, whether or not the process flushes them.
+    Denormal numbers count as zero, whether or not the process flushes them.
     """
     x = values.astype(np.float32)
     tiny = np.finfo(np.float32).tiny
     x[np.abs(x) < tiny] = 0
     x /= np.maximum(np.abs(x).max(axis=1, keepdims=True), tiny)
-    length = np.sqrt(np.einsum("nd,nd->n", x, x))[:, None]  # 0, or 1 to sqrt(D)
+    length = np.sqrt(np.einsum("nd,nd->n", x, x))[:, None]  # 0, or between 1 and sqrt(D)
     return np.asarray(x / np.where(length > 0, length, 1))
 
 
@@ -282,15 +287,15 @@ def _scaled(x: Array, num_train: int, label: str) -> Array:
             raise Uninformative(f"{column} has no value for any training item; leave it out")
         if train.min() == train.max():
             raise Uninformative(
-                f"{column} is constant ({train[0]:g}) over the training items that have it and "
-                "carries nothing; leave it out"
+                f"{column} is constant ({train[0]:g}) over the training items that have it, so it "
+                "carries no information; leave it out"
             )
-        unit = np.abs(train).max()  # so that no square overflows
+        unit = np.abs(train).max()  # divided out first, so that no square overflows
         mean, std = (train / unit).mean(), (train / unit).std()
-        with np.errstate(over="ignore"):  # becomes infinite, and is refused as such
+        with np.errstate(over="ignore"):  # overflows are refused as infinities below
             scaled[:, d] = (x[:, d] / unit - mean) / std
         if np.isinf(scaled[:, d]).any():
             raise UserError(
-                f"{column} has a value too far from those of the training items to be scaled"
+                f"{column} has a value too far from those of training items to be scaled; fix it"
             )
     return scaled

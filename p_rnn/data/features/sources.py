@@ -26,13 +26,13 @@ from p_rnn.settings.errors import UserError
 from p_rnn.settings.registry import lookup, suggest
 
 log = logging.getLogger(__name__)
-# Settings that say which values of a table or file count, and how it is written.
+# Settings that select the values of a table or file, and describe its format.
 SOURCE = ("columns", "item", "ids", "column_separator", "quoting", "encoding")
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where the values of a feature come from; `key` is what of it the fingerprint covers."""
+    """Where the values of a feature come from; `key` goes into its fingerprint."""
 
     key: dict[str, Any]
     read: Callable[[], tuple[list[Column], dict[str, int]]]
@@ -42,7 +42,7 @@ def item_table_source(name: str, config: FeatureConfig, table: Path | None, item
     """Properties of the item table in the folder `table`.
 
     Raises:
-        UserError: no such property, or a setting that only files take.
+        UserError: no such property, or a setting that is for files only.
     """
 
     def read(*, columns: list[str]) -> tuple[list[Column], dict[str, int]]:
@@ -61,8 +61,8 @@ def item_table_source(name: str, config: FeatureConfig, table: Path | None, item
                 f"(set {prefix}.columns or file)"
             )
     assert table is not None
-    # The values themselves, so that a change elsewhere in the table fits nothing anew.
-    with _whole(table):
+    # The values themselves, so that a change elsewhere in the table does not re-fit this feature.
+    with _undamaged(table):
         content = [[column, property_hash(table, column)] for column in settings["columns"]]
     return Source({"properties": content}, partial(read, **settings))
 
@@ -71,7 +71,7 @@ def file_source(name: str, config: FeatureConfig, paths: PathsConfig, items: Ite
     """Columns of `config.file`.
 
     Raises:
-        UserError: a missing file, an unknown format, or a setting that the format does not take.
+        UserError: a missing file, an unknown format, or a setting without effect on this format.
     """
     prefix, raw = f"dataset.features.{name}", Path(paths.raw)
     assert config.file is not None
@@ -84,7 +84,7 @@ def file_source(name: str, config: FeatureConfig, paths: PathsConfig, items: Ite
 
     with named(prefix):
         files = file_hashes(source_files(raw, config.file, config.ids), paths)
-    # Older versions did not have the settings of text, so they count only where they are given.
+    # Settings that older versions did not have count only if given, so fingerprints stay the same.
     later = {f.name for f in fields(FeatureConfig) if f.metadata.get("later")}
     given = _where(config, None)
     key = {name: v for name, v in settings.items() if name not in later or given.get(name)}
@@ -92,23 +92,23 @@ def file_source(name: str, config: FeatureConfig, paths: PathsConfig, items: Ite
 
 
 def _where(config: FeatureConfig, columns: list[str] | None) -> dict[str, Any]:
-    """Only the settings that say which values count."""
+    """Only the settings in `SOURCE`."""
     given = {name: getattr(config, name) for name in SOURCE}
     return given | {"columns": config.columns or columns}
 
 
 def properties(table: Path | None) -> dict[str, str]:
-    """What `write_item_table` noted of each property: number, vector or text."""
+    """The kind of each property according to `write_item_table`: number, vector or text."""
     if table is None:
         return {}
-    with _whole(table):
+    with _undamaged(table):
         properties = json.loads((table / "manifest.json").read_text())["properties"]
         return {name: about["kind"] for name, about in properties.items()}
 
 
 def _property(table: Path, name: str, items: Items) -> Column:
     label = f"item property '{name}'"
-    with _whole(table):
+    with _undamaged(table):
         values = read_property(table, name)
         if len(values) != len(items):
             raise ValueError(f"'{name}' has {len(values)} values for {len(items)} items")
@@ -123,7 +123,8 @@ def _property(table: Path, name: str, items: Items) -> Column:
 
 
 @contextmanager
-def _whole(table: Path) -> Iterator[None]:
+def _undamaged(table: Path) -> Iterator[None]:
+    """Turns errors while the item table is read into a `UserError`."""
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
@@ -133,32 +134,32 @@ def _whole(table: Path) -> Iterator[None]:
 
 
 def kind_of(table: Path | None, column: str) -> str:
-    """The kind that suits the values of a property."""
+    """The default kind of a feature made from a property, by the values of that property."""
     assert table is not None
     stored = properties(table)[column]
     if stored != "text":
         return stored
-    with _whole(table), (table / f"{column}.jsonl").open(encoding="utf-8") as file:
+    with _undamaged(table), (table / f"{column}.jsonl").open(encoding="utf-8") as file:
         values = (json.loads(line) for line in file)
         first = next((value for value in values if value is not None), None)
     return "tags" if isinstance(first, list) else "category"
 
 
 def kind_of_file(prefix: str, file: str) -> str:
-    """Arrays are vectors; the kind of all other files must be given."""
+    """The default kind of a feature from a file: arrays are vectors, others must say their kind."""
     if Path(file).suffix in (".npy", ".safetensors"):
         return "vector"
-    raise UserError(f"{prefix}.kind is null, but {file} needs it: {', '.join(KINDS)}")
+    raise UserError(f"{prefix}.kind is null, but {file} needs one of {', '.join(KINDS)}")
 
 
 def warn_of_text(prefix: str, column: Column) -> None:
-    """Warn about a category that nearly every item has for itself."""
+    """Warn about a category whose values are mostly unique to one item."""
     if isinstance(column, Objects):
         times = Counter(value for value in column.values if isinstance(value, str))
         if 2 * sum(n == 1 for n in times.values()) > times.total():
             log.warning(
-                "%s: more than half of the items that have a value have their own: it looks like "
-                "text; set %s.kind=text",
+                "%s: more than half of the items that have a value share it with no other: it "
+                "looks like text; set %s.kind=text",
                 column.label,
                 prefix,
             )
@@ -166,7 +167,7 @@ def warn_of_text(prefix: str, column: Column) -> None:
 
 @contextmanager
 def named(prefix: str) -> Iterator[None]:
-    """Puts the name of the feature before the message of a `UserError`."""
+    """Prefixes the message of a `UserError` with the setting of the feature."""
     try:
         yield
     except UserError as error:

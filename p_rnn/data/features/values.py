@@ -1,4 +1,4 @@
-"""The raw values of a property of the items, and the forms in which features take them."""
+"""Raw values of an item property, and their conversion to numbers, tokens or texts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from p_rnn.data.readers.properties import EXACT
 from p_rnn.settings.errors import Uninformative, UserError
 
 Array = NDArray[Any]
-BLOCK_BYTES = 64 * 2**20  # of rows that are held in memory at a time
+BLOCK_BYTES = 64 * 2**20  # of rows in memory at a time
 
 
 @dataclass(frozen=True)
 class Items:
-    """Raw ids [N] of the items that a feature is made for; the first `num_train` fit it."""
+    """Raw ids [N] of all items; features are fitted to the first `num_train`."""
 
     ids: Array
     num_train: int
@@ -41,13 +41,13 @@ class Matrix(Protocol):
 
 @dataclass(frozen=True)
 class Rows:
-    """A property in numbers.
+    """Numeric values of a property.
 
     Attributes:
         label: file or property, for messages.
         values: [R, D] integers or floats.
-        items: int64 [R], the item index of each row; -1 = of no item, or without a value.
-        numbered: whether the rows stand in this order in a file of the user.
+        items: int64 [R], the item index of each row; -1 = unknown item, or no value.
+        numbered: whether the rows are those of a file of the user, so that messages name them.
     """
 
     label: str
@@ -56,7 +56,7 @@ class Rows:
     numbered: bool = True
 
     def blocks(self) -> Iterator[tuple[Array, Array, Array]]:
-        """(row numbers [b], item indices [b], values [b, D]) of the rows of items, in blocks."""
+        """(row numbers [b], item indices [b], values [b, D]) of rows with an item, in blocks."""
         R, D = self.values.shape
         step = max(1, BLOCK_BYTES // max(1, D * self.values.dtype.itemsize))
         for low in range(0, R, step):
@@ -66,14 +66,14 @@ class Rows:
                 yield low + used, self.items[low + used], block[used]
 
     def where(self, row: int, item_id: Any) -> str:
-        """How messages name a row."""
+        """The name of a row in messages."""
         place = f"{self.label}, row {row + 1}" if self.numbered else self.label
         return f"{place} (item '{item_id}')"
 
 
 @dataclass(frozen=True)
 class Objects:
-    """A property in JSON values, [N] in the order of the items; None = missing."""
+    """Values of a property as JSON values [N], in item-index order; None = missing."""
 
     label: str
     values: list[Any]
@@ -83,7 +83,7 @@ Column = Rows | Objects
 
 
 def objects(label: str, values: list[Any]) -> Objects:
-    """`values` with None in place of all that means "no value": NaN, blank text, an empty list."""
+    """`values` with None for every missing one: NaN, blank text, an empty list."""
 
     def is_value(value: Any) -> bool:
         if isinstance(value, str):
@@ -98,7 +98,7 @@ def objects(label: str, values: list[Any]) -> Objects:
 def align(ids: Array, items: Items, label: str) -> Array:
     """int64 [R]: the item index of each row, -1 where the data set has no such item.
 
-    Ids are compared as they are written, so that "007" is not the item 7.
+    Ids are compared as text, so that "007" is not the item 7.
 
     Raises:
         UserError: an id occurs twice, or none is an item.
@@ -121,10 +121,10 @@ def align(ids: Array, items: Items, label: str) -> Array:
 
 
 def as_rows(column: Column, items: Items) -> Rows:
-    """Numbers, or lists of as many numbers each, as rows; text that spells a number is one.
+    """Numbers, or lists of equally many numbers, as rows; text that spells a number is converted.
 
     Raises:
-        UserError: a value that is no number, or lists of different lengths.
+        UserError: a value that is not a number, or lists of different lengths.
     """
     if isinstance(column, Rows):
         return column
@@ -137,7 +137,7 @@ def as_rows(column: Column, items: Items) -> Rows:
         except (TypeError, ValueError, OverflowError):
             raise UserError(
                 f"{column.label} has mixed types: item '{items.ids[i]}' has {_short(value)}, which "
-                "is no number; mend it, or take kind=category, tags or text"
+                "is not a number; fix it, or use kind=category, tags or text"
             ) from None
         if rows and len(row) != len(rows[0]):
             raise UserError(
@@ -153,10 +153,10 @@ def as_rows(column: Column, items: Items) -> Rows:
 def as_tokens(
     column: Column, items: Items, split: Callable[[str], list[str]], lists: bool
 ) -> list[list[str]]:
-    """The tokens of each item, [N]; none where the value is missing.
+    """[N]: the tokens of each item, an empty list if the value is missing.
 
     Args:
-        split: takes a text apart.
+        split: splits a text into tokens.
         lists: whether a value may be a list.
 
     Raises:
@@ -165,7 +165,7 @@ def as_tokens(
     tokens: list[list[str]] = [[] for _ in range(len(items))]
     if isinstance(column, Rows):
         if column.values.shape[1] != 1:
-            raise UserError(f"{column.label} holds vectors; take kind=vector or number")
+            raise UserError(f"{column.label} contains vectors; use kind=vector or number")
         for rows, at, values in column.blocks():
             for row, i, value in zip(rows, at, values[:, 0].tolist(), strict=True):
                 if not math.isnan(value):
@@ -179,7 +179,7 @@ def as_tokens(
             parts = [part.strip() for part in split(value)]
         elif isinstance(value, list):
             if not lists:
-                raise UserError(f"{where} is a list, {_short(value)}; take kind=tags")
+                raise UserError(f"{where} is a list, {_short(value)}; use kind=tags")
             parts = [_token(part, where) for part in value]
         else:
             parts = [_token(value, where)]
@@ -188,19 +188,23 @@ def as_tokens(
 
 
 def as_texts(column: Column, items: Items) -> list[str]:
-    """The text of each item, [N]; lists are joined by blanks; "" where the value is missing."""
+    """[N]: the text of each item; lists are joined by spaces; "" if the value is missing."""
     return [" ".join(t) for t in as_tokens(column, items, lambda text: [text], lists=True)]
 
 
 def presence(has: Array, items: Items) -> dict[str, int]:
-    """Counts of a bool [N]; refuses a feature that no training item has."""
+    """Counts of items with and without a value (bool [N]).
+
+    Raises:
+        Uninformative: no training item has one.
+    """
     if not has[: items.num_train].any():
         raise Uninformative("no training item has a value; leave it out")
     return {"with_value": int(has.sum()), "missing": int((~has).sum())}
 
 
 def _token(value: Any, where: str) -> str:
-    """Text as it is, numbers without needless decimals (5.0 -> "5")."""
+    """Text as it is, whole numbers without a fraction (5.0 -> "5")."""
     if isinstance(value, str):
         return value.strip()
     if isinstance(value, int):
@@ -211,10 +215,10 @@ def _token(value: Any, where: str) -> str:
         if abs(value) < EXACT:
             return str(int(value))
         raise UserError(
-            f"{where} is {value:.0f}, and numbers from 2^53 on are not exact in a column with "
-            "missing values; write these codes as text"
+            f"{where} is {value:.0f}, but numbers from 2^53 on are not exact in a column with "
+            "missing values; store these codes as text"
         )
-    raise UserError(f"{where} is {_short(value)}, which is neither a text nor a number; mend it")
+    raise UserError(f"{where} is {_short(value)}, which is neither a text nor a number; fix it")
 
 
 def _short(value: Any) -> str:

@@ -1,6 +1,6 @@
-"""Readers translate raw files into an events frame and an items frame, and nothing else.
+"""Readers translate raw files into an events frame and an items frame, and do nothing else.
 
-Every rule (filters, splits, indexing) lives in `p_rnn.data.prepare`. A reader is a class whose
+Filters, splits and indexing are the job of `p_rnn.data.prepare`. A reader is a class whose
 keyword-only parameters are the settings that it takes (`p_rnn.settings.components`).
 """
 
@@ -37,7 +37,7 @@ READERS: dict[str, Any] = {
 
 
 def make_reader(dataset: DatasetConfig, paths: PathsConfig) -> Reader:
-    """The reader of a data set, with its settings; refuses settings that it does not take."""
+    """The reader of a data set with its settings; refuses settings without effect on it."""
     cls = lookup("dataset.reader", READERS, dataset.reader)
     name = f"reader={dataset.reader}"
     settings = check_parameters("dataset", name, cls, dataset.parameters)
@@ -51,7 +51,7 @@ def at_path(dataset: DatasetConfig, path: str) -> DatasetConfig:
 
 
 def make_readers(dataset: DatasetConfig, paths: PathsConfig) -> dict[str, Reader]:
-    """The readers of the files of each split; "train" alone where one log is split by a rule."""
+    """The reader of each split; only "train" if one log is split by a rule."""
     readers = {"train": make_reader(dataset, paths)}
     for split, path in (("valid", dataset.valid_path), ("test", dataset.test_path)):
         if dataset.split == "given" and path is not None:

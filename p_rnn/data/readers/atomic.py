@@ -28,11 +28,11 @@ TYPES = ("token", "float", "token_seq", "float_seq")
 
 
 class AtomicReader(Reader):
-    """`<folder>/<folder>.inter` and, where there is one, `<folder>/<folder>.item`.
+    """`<folder>/<folder>.inter` and, if it exists, `<folder>/<folder>.item`.
 
-    Tab separated text without quoting, whose header names each column `name:type`; the values of
-    `token_seq` and `float_seq` are separated by blanks. A path that ends in `.inter` is that file,
-    with the items of its folder: so are the files of RecBole's `benchmark_filename` read.
+    Tab-separated text without quoting, whose header names each column `name:type`; the values of
+    `token_seq` and `float_seq` are separated by spaces. A path that ends in `.inter` means that
+    file, with the items of its folder; this is how to read files of RecBole's `benchmark_filename`.
     """
 
     items_version = 2
@@ -43,19 +43,19 @@ class AtomicReader(Reader):
         source: str,
         *,
         path: options.Path,
-        columns: Annotated[ColumnsConfig | None, about("how the columns are called")] = None,
+        columns: Annotated[ColumnsConfig | None, about("names of the columns")] = None,
         time_unit: options.TimeUnit = "s",
         missing_ids: options.MissingIds = None,
         where: options.Where = None,
     ) -> None:
         """
         Args:
-            path: the folder, relative to `raw`, whose name is that of the files in it; or a file.
-            columns: names without type; default user_id, item_id, timestamp and no event type. Of
+            path: a folder relative to `raw`, whose files have the same name; or an .inter file.
+            columns: names without type; default user_id, item_id, timestamp and no event type. For
                 `history` (token_seq) see `EventTable`.
             time_unit: s, ms, us or ns.
             missing_ids: "drop" leaves rows without an id out.
-            where: a condition on rows, in names without type.
+            where: a condition on rows, with column names without type.
         """
         self._raw, self._source, self._path = raw, source, path
         self._columns = columns or ColumnsConfig("user_id", "item_id", "timestamp")
@@ -63,7 +63,9 @@ class AtomicReader(Reader):
         self.timed = self._columns.time is not None
         self.histories = self._columns.history is not None
         if time_unit not in UNITS:
-            raise UserError(f"dataset.time_unit={time_unit} must be s, ms, us or ns here")
+            raise UserError(
+                f"dataset.time_unit={time_unit} must be s, ms, us or ns with reader=atomic"
+            )
 
     def sources(self) -> list[Path]:
         return [locate(self._raw, self._file(".inter"), self._source)]
@@ -83,7 +85,7 @@ class AtomicReader(Reader):
         strings, float_seq float32 vectors; missing values are NaN or None.
 
         Raises:
-            UserError: a header without types, unreadable numbers, contradicting rows.
+            UserError: a header without types, unreadable numbers, contradictory rows.
         """
         sources = self.item_sources()
         if not sources:
@@ -139,7 +141,7 @@ class AtomicReader(Reader):
         )
 
     def _file(self, suffix: str) -> str:
-        """`.inter` or `.item`."""
+        """The path of the `.inter` or `.item` file, relative to `raw`."""
         path = Path(self._path)
         if Member(path).suffix != ".inter":
             return f"{self._path}/{path.name}{suffix}"
@@ -151,7 +153,7 @@ def _atomic(path: Path) -> Table:
 
 
 def _fields(table: Table, path: Path) -> dict[str, str]:
-    """Name -> type of each column."""
+    """{name: type} of the columns."""
     kinds = {}
     for column in table.columns():
         name, _, kind = column.rpartition(":")
@@ -160,7 +162,7 @@ def _fields(table: Table, path: Path) -> dict[str, str]:
             if len(column.split()) > 1 or "," in column:
                 raise UserError(
                     f"{path}, line 1: '{column:.60}' is not separated by tabs; each column must be "
-                    f"{known}, with a tab between two"
+                    f"{known}, and columns must be separated by tabs"
                 )
             raise UserError(
                 f"{path}, line 1: the column '{column}' must be {known}, separated by tabs"
@@ -170,7 +172,7 @@ def _fields(table: Table, path: Path) -> dict[str, str]:
 
 
 def _typed(name: str, kinds: dict[str, str], path: Path, kind: str) -> str:
-    """The header of a column that must have a certain type."""
+    """The header `name:type` of a column that must have the type `kind`."""
     if name not in kinds:
         raise UserError(f"{path} has no column '{name}'{suggest(name, kinds)} (dataset.columns)")
     if kinds[name] != kind:
@@ -179,20 +181,20 @@ def _typed(name: str, kinds: dict[str, str], path: Path, kind: str) -> str:
 
 
 def _vectors(column: pd.Series, path: Path) -> pd.Series:
-    """Lists of text as float32 vectors of one length."""
+    """Lists of text as float32 vectors, which must have the same length."""
     vectors = []
     length = None
     for value in column:
         try:
             vector = None if value is None else np.array(value, dtype=np.float32)
         except ValueError:
-            raise UserError(f"{path}: '{column.name}' holds {value}, not numbers") from None
+            raise UserError(f"{path}: '{column.name}' contains {value}, not numbers") from None
         if vector is not None:
             length = length or len(vector)
             if len(vector) != length:
                 raise UserError(
                     f"{path}: '{column.name}' has vectors of length {length} and {len(vector)}; "
-                    "all need the same"
+                    "all must have the same"
                 )
         vectors.append(vector)
     return pd.Series(vectors, index=column.index, dtype=object)

@@ -1,4 +1,4 @@
-"""Columns of ids, times and numbers: their types and units, and values that are refused."""
+"""Columns of ids, times and numbers: their types, their units, and which values are refused."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from p_rnn.data.readers.tabular import JSON_SUFFIXES
 from p_rnn.settings.errors import UserError
 
 UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}  # per second
-ZONES = ("UTC", "GMT")  # as some programs write them behind a date
-TYPED = (".parquet", *JSON_SUFFIXES)  # files whose values have a type
-# Integers as a program writes them: "007", "+7" and "7.0" are text, or they would become 7.
+ZONES = ("UTC", "GMT")  # some programs append them to dates
+TYPED = (".parquet", *JSON_SUFFIXES)  # files whose values have types
+# Integers in canonical form: "007", "+7" and "7.0" are text, because as integers they would be 7.
 INTEGER = r"0|-?[1-9][0-9]{0,18}"
 
 
 def is_integer(ids: pd.Series, member: Member) -> bool:
-    """Whether all ids are integers that int64 holds, in the one way in which programs write them.
+    """Whether all ids are int64 integers in canonical form (`INTEGER`).
 
     Raises:
-        UserError: floating point numbers, from a parquet file.
+        UserError: ids that are neither integers nor text, from a JSON or parquet file.
     """
     if pd.api.types.is_integer_dtype(ids):
-        return str(ids.dtype).lower() != "uint64"  # hashes above 2^63 would change their sign
+        return str(ids.dtype).lower() != "uint64"  # values from 2^63 on do not fit into int64
     if member.suffix in TYPED or pd.api.types.is_float_dtype(ids):
         _refuse_odd(ids, member)
         return False
@@ -49,7 +49,9 @@ def _refuse_odd(ids: pd.Series, member: Member) -> None:
     if len(odd):
         place = "row" if member.suffix == ".parquet" else "line"
         value = odd.iloc[0]
-        kind = "a floating point number" if isinstance(value, float) else "neither number nor text"
+        kind = (
+            "a floating point number" if isinstance(value, float) else "neither a number nor text"
+        )
         raise UserError(
             f"{member}, {place} {int(odd.index[0]) + 1}: the id '{ids.name}' is {value!s:.60}, "
             f"{kind}; store integers or text"
@@ -62,10 +64,10 @@ def as_ids(ids: pd.Series, integer: bool) -> pd.Series:
 
 
 def seconds(column: pd.Series, unit: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Times as float64 seconds since 1970, correctly rounded; NaN where they are unreadable.
+    """Times as float64 seconds since 1970, correctly rounded; NaN if they cannot be parsed.
 
-    Integers are split into whole seconds and the rest, since nanoseconds of today exceed the
-    2^53 up to which float64 holds every integer.
+    Integers are split into whole seconds and the rest, because today's nanoseconds exceed 2^53, up
+    to which float64 represents every integer.
     """
     if pd.api.types.is_bool_dtype(column):
         return np.full(len(column), np.nan)
@@ -84,8 +86,10 @@ def seconds(column: pd.Series, unit: str) -> np.ndarray[Any, np.dtype[np.float64
     return whole + rest / UNITS[unit]
 
 
-def require_integers(column: pd.Series, where: Where, remedy: str = "get the file again") -> None:
-    """Refuse a column in which a value is missing or no integer of 64 bits.
+def require_integers(
+    column: pd.Series, where: Where, remedy: str = "get a new copy of the file"
+) -> None:
+    """Refuse a column in which a value is missing or not a 64-bit integer.
 
     Raises:
         UserError: the first such value; `where` names its row.
@@ -93,7 +97,7 @@ def require_integers(column: pd.Series, where: Where, remedy: str = "get the fil
     if column.dtype == np.int64:
         return
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    # An integer beyond int64 fails as well, and by then no other value is left to blame.
+    # The column is not int64, so if all values are integers, one of them does not fit into 64 bits.
     refuse_where(
         column,
         ~(numbers == np.floor(numbers)) | (np.abs(numbers) >= 2**63),
@@ -108,9 +112,9 @@ def refuse_where(
     bad: NDArray[np.bool_],
     where: Where,
     kind: str,
-    remedy: str = "get the file again",
+    remedy: str = "get a new copy of the file",
 ) -> None:
-    """Refuse the first value that is `bad`: missing, or not of a kind ("an integer")."""
+    """Refuse the first value that is `bad`: missing, or not of the kind ("an integer") expected."""
     if bad.any():
         at = int(np.argmax(bad))
         value = column.iloc[at]
@@ -119,7 +123,7 @@ def refuse_where(
 
 
 def _without_zone(dates: pd.Series) -> pd.Series:
-    """Dates without the "UTC" or "GMT" that some programs write behind them."""
+    """Dates without the "UTC" or "GMT" that some programs append."""
     present = dates.dropna()
     if not len(present) or not str(present.iloc[0]).rstrip().endswith(ZONES):
         return dates

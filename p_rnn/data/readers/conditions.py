@@ -28,14 +28,14 @@ CONDITION = re.compile(r"\s*(.+?)\s*(>=|<=|==|!=|>|<)\s*(.+?)\s*")
 
 @dataclass(frozen=True)
 class Condition:
-    """A comparison of a column with a number, or (== and != only) with a text."""
+    """A comparison of a column with a number or, for == and !=, with a text."""
 
     column: str
     comparison: str
     value: float | str
 
     def renamed(self, names: dict[str, str]) -> Condition:
-        """The same of the column that `names` gives in the place of this one."""
+        """The same condition on the column `names[column]`, if there is one."""
         return replace(self, column=names.get(self.column, self.column))
 
     @property
@@ -43,10 +43,10 @@ class Condition:
         return isinstance(self.value, str)
 
     def holds(self, column: pd.Series, where: Where) -> NDArray[np.bool_]:
-        """bool [rows]; a missing value fulfils no condition.
+        """bool [rows]; a missing value satisfies no condition.
 
         Raises:
-            UserError: a text where a number is compared; `where` names its row.
+            UserError: a text compared with a number; `where` names its row.
         """
         compare = OPERATORS[self.comparison]
         present: NDArray[np.bool_] = column.notna().to_numpy()
@@ -60,7 +60,7 @@ class Condition:
             at = int(np.argmax(bad))
             raise UserError(
                 f"{where(column.index[at])}: '{self.column}' is {str(column.iloc[at])!r}, not a "
-                "number; mend that row or dataset.where"
+                "number; fix that row or dataset.where"
             )
         with np.errstate(invalid="ignore"):
             kept: NDArray[np.bool_] = present & compare(numbers, self.value)
@@ -68,10 +68,10 @@ class Condition:
 
 
 def parse_conditions(text: str | None) -> list[Condition]:
-    """`column operator value`, one or several joined by "and".
+    """Parse one or more `column operator value`, joined by "and"; none if `text` is None.
 
     Raises:
-        UserError: something else.
+        UserError: not of this form.
     """
     conditions = []
     for part in re.split(r"\s+and\s+", text) if text is not None else []:
@@ -80,7 +80,7 @@ def parse_conditions(text: str | None) -> list[Condition]:
         if match is None or (isinstance(value, str) and match[2] not in ("==", "!=")):
             raise UserError(
                 f"dataset.where='{text}' must be conditions such as 'rating >= 4' or "
-                "'kind == view and rating >= 4'; > >= < <= take numbers, == and != words as well"
+                "'kind == view and rating >= 4'; > >= < <= need numbers, == and != take words, too"
             )
         conditions.append(Condition(match[1].strip("'\"`"), match[2], value))
     return conditions

@@ -24,8 +24,8 @@ VIEWS = {"sessionId": np.int64, "itemId": np.int64, "timeframe": np.int64, "even
 class DigineticaReader(Reader):
     """`train-item-views.csv`, `products.csv` and `product-categories.csv`, separated by ";".
 
-    An event's time is its date (UTC) and the milliseconds since its session began. Views stand in
-    no order in the file; `prepare` sorts each session by time.
+    The time of an event is its date (UTC) plus the milliseconds since its session started. The file
+    is not sorted; `prepare` sorts each session by time.
     """
 
     def __init__(self, raw: Path, source: str, *, path: options.Path = "diginetica") -> None:
@@ -63,7 +63,7 @@ class DigineticaReader(Reader):
                 }
             ).reset_index(drop=True)
         if not rows:
-            raise UserError(f"{self.sources()[0]} holds no views; get it again")
+            raise UserError(f"{self.sources()[0]} contains no views; get a new copy")
 
     def items(self) -> pd.DataFrame:
         """`name` (the hashed words of the name, list of str), `price_log2`, `category` (str)."""

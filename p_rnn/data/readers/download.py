@@ -1,4 +1,4 @@
-"""Public archives: fetched with resume, checked, unpacked; never half there under their name."""
+"""Public archives: downloaded (resuming if interrupted), verified and unpacked atomically."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import http.client
 import logging
 import re
 import shutil
+import tempfile
 import urllib.error
 import urllib.request
 import zipfile
@@ -22,9 +23,9 @@ TIMEOUT_S = 60
 
 
 def fetch_folder(url: str, md5: str, folder: Path) -> None:
-    """Downloads a zip whose top folder is called like `folder`, and unpacks it there.
+    """Download a zip whose top folder has the name of `folder`, and unpack it there.
 
-    The zip is removed afterwards. A download that broke off goes on at the next call.
+    The zip is removed afterwards. The next call resumes a download that was interrupted.
 
     Raises:
         UserError: no connection, a wrong checksum, or a zip without that folder.
@@ -32,28 +33,25 @@ def fetch_folder(url: str, md5: str, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     archive = folder.parent / url.rsplit("/", 1)[-1]
     download(url, archive, md5)
-    unpacking = folder.parent / f".{folder.name}.unpacking"
-    shutil.rmtree(unpacking, ignore_errors=True)
-    try:
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         with explained(str(archive)), zipfile.ZipFile(archive) as content:
-            content.extractall(unpacking)
-        if not (unpacking / folder.name).is_dir():
+            content.extractall(temporary)
+        unpacked = Path(temporary) / folder.name
+        if not unpacked.is_dir():
             raise UserError(f"{archive} has no folder '{folder.name}'; unpack it by hand")
-        (unpacking / folder.name).rename(folder)
-    finally:
-        shutil.rmtree(unpacking, ignore_errors=True)
+        unpacked.rename(folder)
     archive.unlink()
 
 
 def download(url: str, target: Path, md5: str) -> None:
-    """Fetches `url` into the file `target`, by way of `<target>.part`.
+    """Download `url` to `<target>.part`, verify it and rename it to `target`.
 
-    A `.part` left by an earlier call is continued where the server allows it (HTTP Range), and
-    started anew where not.
+    A `.part` left by an earlier call is resumed if the server supports that (HTTP Range), and
+    otherwise downloaded again.
 
     Raises:
-        UserError: no connection or one that broke off (the `.part` stays, run again to go on), or
-            a wrong checksum (the `.part` is removed).
+        UserError: no connection or an interrupted one (the `.part` stays, so that the next run
+            resumes), or a wrong checksum (the `.part` is removed).
     """
     if target.exists() and _md5(target) == md5:
         return
@@ -62,21 +60,21 @@ def download(url: str, target: Path, md5: str) -> None:
         _fetch(url, part)
     except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors
         raise UserError(
-            f"cannot download {url} ({one_line(error)}); run again to go on, "
-            f"or get it by other means and put it at {target}"
+            f"cannot download {url} ({one_line(error)}); run again to resume, "
+            f"or download it by other means to {target}"
         ) from None
     found = _md5(part)
     if found != md5:
         part.unlink()
         raise UserError(
-            f"{url} has the MD5 checksum {found} instead of {md5} and was removed; run again, "
-            "and if that repeats, the published file has changed"
+            f"{url} has the MD5 checksum {found} instead of {md5}, so the download was deleted; "
+            "run again, and if this happens again, the published file has changed"
         )
     part.replace(target)
 
 
 def _fetch(url: str, part: Path) -> None:
-    """Brings `part` to the full length of `url`."""
+    """Download what `part` lacks of `url`."""
     have = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "p_rnn"} | ({"Range": f"bytes={have}-"} if have else {})
     request = urllib.request.Request(url, headers=headers)
@@ -87,7 +85,7 @@ def _fetch(url: str, part: Path) -> None:
         error.close()
         if error.code != 416 or not have:
             raise
-        # Nothing lies beyond what we have: it is complete or garbage, as the checksum will tell.
+        # The server has nothing beyond our bytes: the checksum tells whether they are complete.
         return
     with response:
         start = 0
@@ -95,14 +93,14 @@ def _fetch(url: str, part: Path) -> None:
             sent = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
             start = int(sent[1]) if sent else -1
             if start != have:
-                raise OSError(f"the server sent another part than bytes {have}-")
+                raise OSError(f"the server did not send the bytes from {have} on")
         length = response.headers.get("Content-Length")
         with part.open("r+b" if start else "wb") as file:
             file.seek(start)
             shutil.copyfileobj(response, file, BLOCK_BYTES)
             end = file.tell()
     if length is not None and end < start + int(length):
-        raise OSError(f"the connection broke off at byte {end} of {start + int(length)}")
+        raise OSError(f"the connection was closed at byte {end} of {start + int(length)}")
 
 
 def _md5(path: Path) -> str:

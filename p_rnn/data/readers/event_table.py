@@ -1,4 +1,4 @@
-"""Columns of an event table: ids of one type over all files, times in seconds."""
+"""Columns of an event table: ids of one type in all files, times in seconds."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ from p_rnn.data.readers.tabular import Table
 from p_rnn.settings.errors import UserError
 
 LATEST_S = 2**63 / 1e9  # 2262: the end of 64-bit nanoseconds; later times are in another unit
-ROW = "\0row"  # a column of our own
-FIRST_ROWS = 10_000  # enough to tell most columns of text from integers
+ROW = "\0row"  # an additional column, whose name no file has
+FIRST_ROWS = 10_000  # enough to recognise most columns of text
 
 
 class EventTable:
     """Sessions, items, times (and event types) in a `Table`.
 
-    **Type of ids.** A column of ids is int64 if every value in every file is an integer written
-    as programs write it, and str otherwise. One "A7" in the last file makes all ids str, so the
-    type must be known before the first chunk is handed out. Where the first rows hold text, it is
-    known. Otherwise a pass over the files reads these ids as integers (0.1 s per million events),
-    and only where that fails, another one looks at each of them as text (0.8 s). Parquet and JSON
-    type their values: one of text stays text.
+    **Type of ids.** A column of ids is int64 if every value in every file is an integer in
+    canonical form (`columns.INTEGER`), and str otherwise. A single "A7" in the last file makes all
+    ids str, so the type must be known before the first chunk is returned. If the first rows contain
+    text, it is known. Otherwise a pass over the files reads the ids as integers (0.1 s per million
+    events), and only if that fails, a second one reads them as text (0.8 s). Values of parquet and
+    JSON files have types: text stays text.
 
-    **Order as time.** Without a column of times, the time of an event is its number over all
-    files.
+    **Order as time.** Without a column of times, the time of an event is its row number, counted
+    over all files.
 
-    **Rows of several events.** Where `item` holds lists, each value is an event, with the value at
-    the same place of the other lists, or with the row's own. With `columns.history`, a row is a
-    session: the items of its history, then its item.
+    **Rows of several events.** If `item` contains lists, each element is an event, with the element
+    at the same position of other list columns and the value of the others. With `columns.history`,
+    a row is a session: the items of its history, then its item.
 
     **Rows that are left out** are counted: those without an id (`missing_ids="drop"`), and those
-    that do not fulfil `where`.
+    that do not satisfy `where`.
     """
 
     def __init__(
@@ -69,14 +69,14 @@ class EventTable:
         self._conditions = conditions
         parts = columns.session if isinstance(columns.session, list) else [columns.session]
         self._session = [] if columns.history is not None else [str(part) for part in parts]
-        self._as_text = set[str]()  # columns of integers that cannot be read as such at once
+        self._as_text = set[str]()  # columns of integers that must be read as text first
 
     @cached_property
     def integer_ids(self) -> dict[str, bool]:
-        """Whether the column of items, and that of sessions if it is one, holds integers only.
+        """{column: whether it has integers only}, for items and, if it is one column, sessions.
 
         Raises:
-            UserError: a missing id, no rows, or ids that are floating point numbers.
+            UserError: a missing id, no rows, or ids that are floating-point numbers.
         """
         integer = self._first_ids()
         columns = [column for column, whole in integer.items() if whole]
@@ -86,7 +86,7 @@ class EventTable:
 
     @property
     def _ids(self) -> list[str]:
-        """The columns of ids whose type must be found."""
+        """The columns of ids whose type must be determined."""
         single = self._session if len(self._session) == 1 else []
         return list(dict.fromkeys([*single, self.names.item]))
 
@@ -97,22 +97,22 @@ class EventTable:
         for member, chunk in self._rows(columns, text, most_rows=FIRST_ROWS):
             if len(chunk):
                 return {column: is_integer(chunk[column], member) for column in columns}
-        raise UserError(f"{self.table.members[0]} holds no events; check dataset.path")
+        raise UserError(f"{self.table.members[0]} contains no events; check dataset.path")
 
     def _surely_integers(self, columns: list[str]) -> bool:
-        """Whether all ids are integers beyond doubt; no text is made of them, which is slow."""
+        """Whether all ids are certainly integers, found without converting them to text (slow)."""
         try:
             for member, chunk in self._rows(columns, {}, plain=True):
                 for ids in (chunk[column] for column in columns):
                     whole = pd.api.types.is_integer_dtype(ids) and is_integer(ids, member)
                     if not whole and len(ids):
                         return False
-        except ValueError:  # or a mistake of the user, whom the slow way tells
+        except ValueError:  # the slow pass decides, and reports what is wrong with the file
             return False
         return True
 
     def _integers_by_text(self, columns: list[str]) -> dict[str, bool]:
-        """Whether all ids of each column are integers, told by their spelling."""
+        """Whether all ids of each column are integers, judging by their text."""
         integer = dict.fromkeys(columns, True)
         text: dict[str, Any] = dict.fromkeys(columns, str)
         for member, chunk in self._rows(columns, text):
@@ -121,9 +121,9 @@ class EventTable:
         return integer
 
     def chunks(self) -> Iterator[pd.DataFrame]:
-        """Chunks of `session`, `item` (int64 or str), `time` (s) and maybe `event_type` (str).
+        """Chunks of `session`, `item` (int64 or str), `time` (s) and, if given, `event_type` (str).
 
-        Afterwards, `dropped` tells how many rows were left out, by the name of the rule.
+        Afterwards, `dropped` has the number of rows left out by each setting.
 
         Raises:
             UserError: missing or unreadable values; the message names file and line.
@@ -164,14 +164,14 @@ class EventTable:
             return chunk[ROW].astype(np.int64)
         if len(self._session) == 1:
             return as_ids(chunk[self._session[0]], integer[self._session[0]])
-        # "a|b" and "c" are not "a" and "b|c"
+        # "|" is doubled, so that ("a|b", "c") and ("a", "b|c") stay different
         parts = [chunk[c].astype(str).str.replace("|", "||", regex=False) for c in self._session]
         return functools.reduce(lambda a, b: a + "|" + b, parts)
 
     def _rows(
         self, columns: list[str], dtypes: dict[str, Any], **options: Any
     ) -> Iterator[tuple[Member, pd.DataFrame]]:
-        """Chunks of `Table.chunks` with a row per event, without those that are left out."""
+        """Chunks of `Table.chunks` with one row per event, without the rows that are left out."""
         item, history = self.names.item, self.names.history
         asked = [condition.column for condition in self._conditions]
         extra = asked if history is None else [item, history, *asked]
@@ -197,14 +197,14 @@ class EventTable:
             chunk = chunk.apply(lambda column: parse_lists(column, where))
             if not is_list(chunk[item].iloc[0]):
                 raise UserError(
-                    f"{where(chunk.index[0])}: '{item}' is a list, but in other rows it is none; "
-                    "one value per event is needed"
+                    f"{where(chunk.index[0])}: '{item}' is a list, but not in every row; store "
+                    "either lists or single items"
                 )
             self._as_text.update(chunk.columns)
         return explode(chunk, item, where)
 
     def _with_history(self, chunk: pd.DataFrame, first: int, where: Where) -> pd.DataFrame:
-        """The items of the history of each row before its own; `ROW` is its number in all files."""
+        """One row per event: each row's history, then its item; `ROW` numbers the original rows."""
         item, history = self.names.item, str(self.names.history)
         chunk = chunk.assign(**{ROW: np.arange(first, first + len(chunk))})
         before = [list(v) if is_list(v) else split_history(v) for v in chunk[history]]
@@ -225,17 +225,17 @@ class EventTable:
                 if "missing_ids" not in self.dropped:
                     where = self.table.where(member)(chunk.index[int(np.argmax(missing))])
                     raise UserError(
-                        f"{where}: the id '{column}' is missing; remove or mend that row, or set "
+                        f"{where}: the id '{column}' is missing; remove or fix that row, or set "
                         "dataset.missing_ids=drop"
                     )
                 chunk = self._left(chunk, ~missing, "missing_ids")
         return chunk
 
     def _left(self, chunk: pd.DataFrame, keep: NDArray[np.bool_], rule: str) -> pd.DataFrame:
-        """The rows to keep; the others are counted."""
+        """The rows to keep; counts the others."""
         if keep.all():
             return chunk
-        self._as_text.update(self._ids)  # what is left out may hold anything
+        self._as_text.update(self._ids)  # the rows left out may contain text
         self.dropped[rule] += len(keep) - int(np.count_nonzero(keep))
         return chunk[keep]
 
@@ -243,7 +243,7 @@ class EventTable:
         """Times in seconds, float64."""
         if pd.api.types.is_datetime64_any_dtype(column) and self.time_unit != "iso":
             raise UserError(
-                f"{member}: the column '{column.name}' holds dates; set dataset.time_unit=iso"
+                f"{member}: the column '{column.name}' contains dates; set dataset.time_unit=iso"
             )
         times = seconds(column, self.time_unit)
         bad = ~(np.abs(times) <= LATEST_S)  # NaN and infinity too
@@ -256,11 +256,11 @@ class EventTable:
         value = column.iloc[row]
         where = f"{member}, {self.table.line(member, int(column.index[row]))}"
         if pd.isna(value):
-            return f"{where}: the time '{column.name}' is missing; remove or mend that row"
+            return f"{where}: the time '{column.name}' is missing; remove or fix that row"
         if np.isfinite(time_s):
             when = "after the year 2262" if time_s > 0 else "before the year 1678"
             unit = f" in units of {self.time_unit}; set dataset.time_unit (s, ms, us, ns)"
-            placeholder = "; if it stands for no date, remove or mend that row"
+            placeholder = "; if it is a placeholder, remove or fix that row"
             return (
                 f"{where}: '{column.name}' {value} is {when}"
                 f"{placeholder if self.time_unit == 'iso' else unit}"
@@ -268,6 +268,6 @@ class EventTable:
         kind = "an ISO date" if self.time_unit == "iso" else "a number"
         other = "s, ms, us or ns for numbers" if self.time_unit == "iso" else "iso for dates"
         return (
-            f"{where}: '{column.name}' is {str(value)!r}, not {kind}; mend that row, "
+            f"{where}: '{column.name}' is {str(value)!r}, not {kind}; fix that row, "
             f"or set dataset.time_unit ({other})"
         )

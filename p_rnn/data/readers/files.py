@@ -1,4 +1,4 @@
-"""Raw files: find them, list the members of a folder or zip, open them, explain what is wrong."""
+"""Raw files: find them, list the members of a folder or zip, open them, report what is wrong."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ import pandas as pd
 
 from p_rnn.settings.errors import UserError
 
-# Compressed files by suffix, and what reads them.
+# How to decompress files, by suffix.
 UNPACK: dict[str, Callable[[IO[bytes]], Any]] = {
     ".gz": lambda stream: gzip.GzipFile(fileobj=stream),
     ".bz2": bz2.BZ2File,
     ".xz": lzma.LZMAFile,
 }
 DAMAGED = (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError)
-PACKED = (".zst", ".7z", ".rar", ".tar", ".tgz", ".lz4")  # to be unpacked by hand
+PACKED = (".zst", ".7z", ".rar", ".tar", ".tgz", ".lz4")  # users must unpack these themselves
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Member:
     inside: str | None = None  # name within the zip `path`
 
     def __str__(self) -> str:
-        """How messages name it."""
+        """Its name in messages."""
         return f"{self.path}" if self.inside is None else f"{self.inside} in {self.path}"
 
     @property
@@ -46,7 +46,7 @@ class Member:
 
     @property
     def suffix(self) -> str:
-        """Lower-case suffix without the one of compression: `.csv` for `clicks.CSV.gz`."""
+        """Lower-case suffix, ignoring that of compression: `.csv` for `clicks.CSV.gz`."""
         path = PurePosixPath(self.name.lower())
         return (path.with_suffix("") if path.suffix in UNPACK else path).suffix
 
@@ -61,7 +61,7 @@ def locate(raw: Path, path: str, source: str) -> Path:
     """The file or folder `path` under `raw`.
 
     Raises:
-        UserError: it is missing; the message quotes `source`, where a person gets it.
+        UserError: it is missing; the message quotes `source`, where to get it.
     """
     found = raw / path
     if not found.exists():
@@ -73,18 +73,22 @@ def locate(raw: Path, path: str, source: str) -> Path:
 def find_members(
     raw: Path, path: str, source: str, suffixes: Collection[str], setting: str = "dataset.path"
 ) -> list[Member]:
-    """The raw files that make one table: a file, a folder, a zip, or a pattern as `part-*.csv`.
+    """The raw files of one table: a file, a folder, a zip, or a pattern such as `part-*.csv`.
 
-    Members come in the order of their names, at any depth; of a folder or zip, hidden files and
-    folders, and files whose suffix (compression aside) is not in `suffixes`, are left out. A single
-    file is taken whatever its suffix is. `source`, see `locate`; `setting` gave `path`.
+    Members are sorted by name, at any depth. In a folder or zip, hidden files and folders are
+    ignored, and files whose suffix (apart from compression) is not in `suffixes`. A single file may
+    have any suffix.
+
+    Args:
+        source: see `locate`.
+        setting: the setting that gave `path`, for messages.
 
     Raises:
         UserError: no such file or member, or a damaged zip.
     """
     if (raw / path).exists() or not set("*?[") & set(path):
         return _inside(locate(raw, path, source), suffixes, setting)
-    # a pattern may lead to any place on the disk, which Path.glob does not allow
+    # a pattern may be absolute, which Path.glob does not allow
     found = sorted(map(Path, glob.glob(str(raw / path), recursive=True)))  # noqa: PTH207
     members = [m for place in found for m in _inside(place, suffixes, setting)]
     if not members:
@@ -101,12 +105,14 @@ def _inside(path: Path, suffixes: Collection[str], setting: str) -> list[Member]
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
         found = [(name, Member(path, name)) for name in names]
     elif path.suffix.lower() in PACKED:
-        raise UserError(f"{path} must be unpacked first; .gz, .bz2, .xz and .zip are read as are")
+        raise UserError(
+            f"{path} must be unpacked first; .gz, .bz2, .xz and .zip can stay as they are"
+        )
     else:
         return [Member(path)]
     members = [m for name, m in sorted(found) if not _hidden(name) and m.suffix in suffixes]
     if not members:
-        raise UserError(f"{path} holds no {', '.join(sorted(suffixes))} file; check {setting}")
+        raise UserError(f"{path} contains no {', '.join(sorted(suffixes))} file; check {setting}")
     return members
 
 
@@ -116,10 +122,10 @@ def files_of(members: Iterable[Member]) -> list[Path]:
 
 
 def opened(members: Iterable[Member]) -> Iterator[tuple[Member, IO[bytes]]]:
-    """Each member with its decompressed bytes; a zip is opened once for all of its members.
+    """Open each member, decompressed; a zip is opened once for all of its members.
 
     Raises:
-        UserError: a file that is missing, forbidden or not what its suffix says.
+        UserError: a file that is missing, not readable or not what its suffix says.
     """
     with ExitStack() as archives:
         archive: zipfile.ZipFile | None = None
@@ -141,18 +147,18 @@ def opened(members: Iterable[Member]) -> Iterator[tuple[Member, IO[bytes]]]:
 
 @contextmanager
 def explained(label: str) -> Iterator[None]:
-    """Turns what goes wrong while the file `label` is read into a `UserError` of one line."""
+    """Turns errors while the file `label` is read into a `UserError` of one line."""
     try:
         yield
     except DAMAGED as error:
         raise UserError(
-            f"{label} is damaged or cut off ({one_line(error)}); get it again"
+            f"{label} is damaged or truncated ({one_line(error)}); get a new copy"
         ) from None
     except pd.errors.EmptyDataError:
-        raise UserError(f"{label} is empty; get it again or remove it") from None
+        raise UserError(f"{label} is empty; get a new copy or remove it") from None
     except (pd.errors.ParserError, csv.Error) as error:
         raise UserError(
-            f"{label} is no proper table ({one_line(error)}); "
+            f"{label} is not a valid table ({one_line(error)}); "
             "check dataset.separator and the quotes in that row"
         ) from None
     except UnicodeDecodeError as error:

@@ -22,8 +22,8 @@ CLICK_COLUMNS = {"session": "session_id", "item": "click_article_id", "time": "c
 class GloboReader(Reader):
     """`clicks.zip`, or the folder `clicks` unpacked from it, and `articles_metadata.csv`.
 
-    The clicks are 385 hourly files with more columns than the three that are read. All ids are
-    integers, so one pass over the files is enough.
+    The clicks are 385 hourly files, of which three columns are read. All ids are integers, so one
+    pass over the files is enough.
     """
 
     def __init__(self, raw: Path, source: str, *, path: options.Path = "globo") -> None:
@@ -39,12 +39,12 @@ class GloboReader(Reader):
         """One chunk per hour; milliseconds become seconds.
 
         Raises:
-            UserError: a value that is missing or no integer; the message names file and line.
+            UserError: a value that is missing or not an integer; the message names file and line.
         """
         clicks = self._clicks()
         num_rows = 0
         for member, chunk in clicks.chunks(list(CLICK_COLUMNS.values()), {}):
-            if chunk.empty:  # its columns have no type
+            if chunk.empty:  # then its columns have no useful type
                 continue
             num_rows += len(chunk)
             for name in CLICK_COLUMNS.values():
@@ -52,10 +52,10 @@ class GloboReader(Reader):
             frame = pd.DataFrame({key: chunk[name] for key, name in CLICK_COLUMNS.items()})
             yield frame.assign(time=frame["time"] / 1000).reset_index(drop=True)
         if num_rows == 0:
-            raise UserError(f"{clicks.members[0].path} holds no clicks; get it again")
+            raise UserError(f"{clicks.members[0].path} contains no clicks; get a new copy")
 
     def items(self) -> pd.DataFrame:
-        """`category_id` (str), `created_at` (s), `words_count`; NaN where a field is empty."""
+        """`category_id` (str), `created_at` (s), `words_count`; NaN if a field is empty."""
         path = self.item_sources()[0]
         columns = ["category_id", "created_at_ts", "words_count"]
         table = Table([Member(path)], TextFormat(fixed=True))

@@ -1,4 +1,4 @@
-"""JSON lines: an object per line; `a.b` is the key b of the object, or of the objects, in a."""
+"""JSON lines: one object per line; `a.b` is the key b of the object, or list of objects, in a."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHUNK_LINES = 100_000
 
 
 def names_of(member: Member, stream: IO[bytes], text: TextFormat) -> list[str]:
-    """The keys of all lines, in the order in which they appear."""
+    """The keys of all lines, in order of first appearance."""
     names: dict[str, None] = {}
     for _, row in _objects(member, stream, text):
         names.update(dict.fromkeys(row))
@@ -28,10 +28,10 @@ def names_of(member: Member, stream: IO[bytes], text: TextFormat) -> list[str]:
 def json_chunks(
     member: Member, stream: IO[bytes], text: TextFormat, columns: Sequence[str], most_rows: int
 ) -> Generator[pd.DataFrame, None, None]:
-    """Chunks whose index is the line, from 0; see `lists.typed` for the types.
+    """Chunks whose index is the line number, from 0; see `lists.typed` for the types.
 
     Raises:
-        UserError: a damaged file, or a line that is no JSON object.
+        UserError: a damaged file, or a line that is not a JSON object.
     """
     most_rows = min(CHUNK_LINES, most_rows)
     found: list[dict[str, Any]] = []
@@ -59,24 +59,24 @@ def _objects(
             except UnicodeDecodeError:
                 raise
             except (ValueError, RecursionError) as error:
-                hint = "; one object per line is needed" if number == 0 else "; mend it"
-                raise UserError(f"{where} is no JSON ({one_line(error)}){hint}") from None
+                hint = "; each line must be an object" if number == 0 else "; fix it"
+                raise UserError(f"{where} is not JSON ({one_line(error)}){hint}") from None
             if not isinstance(row, dict):
                 raise UserError(f"{where} must be a JSON object, {{...}}, one per line")
             yield number, row
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of some pairs, for `json.loads`, which would take the last of equal keys.
+    """A hook for `json.loads`, which otherwise silently takes the last of equal keys.
 
     Raises:
-        ValueError: a key stands twice.
+        ValueError: a key appears twice.
     """
     found = dict(pairs)
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key '{twice}' stands twice in an object")
+        raise ValueError(f"the key '{twice}' appears twice in an object")
     return found
 
 
@@ -86,7 +86,7 @@ def _frame(rows: list[dict[str, Any]], numbers: list[int], columns: Sequence[str
 
 
 def _value(row: Any, name: str) -> Any:
-    """The value of a key or a path of keys; a list of values where the path leads through one."""
+    """The value of a key or a path of keys; a list of values if the path goes through a list."""
     if isinstance(row, dict):
         if name in row:
             return row[name]

@@ -1,4 +1,4 @@
-"""Values that are several: lists in a column, lists written as text, rows that hold many events."""
+"""Lists: in columns, written as text, and as rows that contain several events."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ CLOSING = {"[": "]", "(": ")", "{": "}"}
 QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 PART = re.compile(rf"\s*({QUOTED}|[^\s,'\"]+)\s*,?\s*", re.DOTALL)
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(inf|infinity)", re.I)
-NOTHING = ("", "None", "null", "nan", "NaN")  # as a part of a list
-Where = Callable[[Any], str]  # how messages name the row of an index
+NOTHING = ("", "None", "null", "nan", "NaN")  # missing elements of a list
+Where = Callable[[Any], str]  # from an index to the name of that row in messages
 
 
 def is_list(value: object) -> bool:
@@ -26,7 +26,7 @@ def is_list(value: object) -> bool:
 
 
 def looks_like_list(text: object) -> bool:
-    """Whether a text stands in brackets, as pandas, NumPy and json write lists: "['a', 'b']"."""
+    """Whether a text is in brackets, as pandas, NumPy and json write lists: "['a', 'b']"."""
     if not isinstance(text, str) or len(text := text.strip()) < 2:
         return False
     opening, closing = text[0], CLOSING.get(text[0])
@@ -36,15 +36,15 @@ def looks_like_list(text: object) -> bool:
     for at, character in enumerate(text):
         depth += (character == opening) - (character == closing)
         if depth == 0:
-            return at == len(text) - 1  # "[a] and [b]" is none
+            return at == len(text) - 1  # not so in "[a] and [b]"
     return False
 
 
 def parse_list(text: str) -> list[str] | None:
-    """The parts of such a text, as written but without quotes; None where it is no list after all.
+    """The elements of such a text, without their quotes; None if it is not a list after all.
 
-    JSON, Python (also tuples and sets), NumPy, which separates by blanks, and bare words between
-    commas in square brackets.
+    Understands JSON, Python (also tuples and sets), NumPy (separated by spaces), and words without
+    quotes, separated by commas in square brackets.
     """
     text = text.strip()
     inside = text[1:-1].strip()
@@ -67,7 +67,7 @@ def parse_list(text: str) -> list[str] | None:
 
 
 def _quoted_parts(inside: str) -> list[str] | None:
-    """Parts in quotes, and numbers, separated by commas or blanks."""
+    """Elements in quotes, and numbers, separated by commas or spaces."""
     parts, at = [], 0
     while at < len(inside):
         match = PART.match(inside, at)
@@ -84,10 +84,10 @@ def _quoted_parts(inside: str) -> list[str] | None:
 
 
 def parse_lists(column: pd.Series, where: Where) -> pd.Series:
-    """A column of lists written as text, as lists of strings; any other column as it is.
+    """A column of lists written as text, as lists of strings; any other column unchanged.
 
     Raises:
-        UserError: all values stand in square brackets, but one of them cannot be read.
+        UserError: all values are in square brackets, but one of them cannot be parsed.
     """
     present = column.dropna()
     if not len(present) or not all(map(looks_like_list, present)):
@@ -100,14 +100,14 @@ def parse_lists(column: pd.Series, where: Where) -> pd.Series:
                 return column  # "(in red)", {"key": "value"}
             raise UserError(
                 f"{where(index)}: '{column.name}' is {text!r:.60}, which looks like a list but "
-                "cannot be read as one; write it as JSON"
+                "cannot be parsed; write it as JSON"
             )
         lists.append(parts or None)
     return pd.Series(lists, index=column.index, dtype=object, name=column.name)
 
 
 def split_history(text: object) -> list[str]:
-    """The items of a history: a list in brackets, or words between blanks or commas."""
+    """The items of a history: a list in brackets, or words separated by spaces or commas."""
     if not isinstance(text, str):
         return []
     parts = parse_list(text) if looks_like_list(text) else None
@@ -115,12 +115,12 @@ def split_history(text: object) -> list[str]:
 
 
 def explode(chunk: pd.DataFrame, item: str, where: Where) -> pd.DataFrame:
-    """One row per event, of rows in which `item` and maybe other columns hold a list each.
+    """Turn rows in which `item`, and possibly other columns, are lists into one row per event.
 
     The index is repeated. An empty list has no events; a missing list stays one row.
 
     Raises:
-        UserError: lists of different lengths in a row, or lists beside an item that is none.
+        UserError: lists of different lengths in a row, or lists only in other columns than `item`.
     """
     objects = [name for name in chunk.columns if chunk[name].dtype == object]
     lists = [name for name in objects if chunk[name].map(is_list).any()]
@@ -128,8 +128,8 @@ def explode(chunk: pd.DataFrame, item: str, where: Where) -> pd.DataFrame:
         return chunk
     if item not in lists:
         raise UserError(
-            f"{where(chunk.index[0])}: the column '{lists[0]}' holds lists, but '{item}' does not; "
-            "one value per event is needed"
+            f"{where(chunk.index[0])}: the column '{lists[0]}' has lists, but '{item}' does not; "
+            "both must have one value per event"
         )
     lengths = [_length(value) for value in chunk[item]]
     columns: dict[str, pd.Series] = {}
@@ -140,7 +140,7 @@ def explode(chunk: pd.DataFrame, item: str, where: Where) -> pd.DataFrame:
         for index, value, length in zip(chunk.index, chunk[name], lengths, strict=True):
             if _length(value) != length:
                 raise UserError(
-                    f"{where(index)}: '{item}' holds {length} values, but '{name}' "
+                    f"{where(index)}: '{item}' has {length} values, but '{name}' has "
                     f"{_length(value)}; the lists of a row must have the same length"
                 )
         columns[name] = typed([part for value in chunk[name] for part in _parts(value)])
@@ -159,8 +159,10 @@ def _parts(value: Any) -> list[Any]:
 
 
 def typed(values: list[Any]) -> pd.Series:
-    """Values of JSON as a column: integers (nullable where one is missing), floats, truth values,
-    text, or objects where they are of several types, lists or objects; None is missing."""
+    """JSON values as a column; None is missing.
+
+    Integers (nullable if one is missing), floats, booleans or text; otherwise objects.
+    """
     kinds = set(map(type, values))
     missing = type(None) in kinds
     kinds.discard(type(None))

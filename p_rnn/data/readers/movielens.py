@@ -21,20 +21,34 @@ from p_rnn.data.readers.text import TextFormat
 from p_rnn.settings.declare import about
 from p_rnn.settings.errors import UserError
 
-Download = Annotated[bool | None, about("fetch the public files if they are missing", items=True)]
+Download = Annotated[bool | None, about("download the public files if missing", items=True)]
 BASE_URL = "https://files.grouplens.org/datasets/movielens/"
 MD5 = {  # of <name>.zip, which unpacks to the folder <name>
     "ml-100k": "0e33842e24a9c977be4e0107933c0723",
     "ml-1m": "c4d9eecfca2ab87c1945afe126590906",
 }
 # The 19 flags at the end of each line of u.item, in their order.
-# fmt: off
 GENRES_100K = (
-    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime",
-    "Documentary", "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance",
-    "Sci-Fi", "Thriller", "War", "Western",
+    "unknown",
+    "Action",
+    "Adventure",
+    "Animation",
+    "Children's",
+    "Comedy",
+    "Crime",
+    "Documentary",
+    "Drama",
+    "Fantasy",
+    "Film-Noir",
+    "Horror",
+    "Musical",
+    "Mystery",
+    "Romance",
+    "Sci-Fi",
+    "Thriller",
+    "War",
+    "Western",
 )
-# fmt: on
 TITLE_YEAR = re.compile(r"^(.*\S)\s*\((\d{4})\)\s*$")  # "Toy Story (1995)"
 
 
@@ -55,9 +69,9 @@ ML_1M = Layout(
 
 
 class MovieLensReader(Reader):
-    """ml-100k (`u.data`, `u.item`) or ml-1m (`ratings.dat`, `movies.dat`), told by the files.
+    """ml-100k (`u.data`, `u.item`) or ml-1m (`ratings.dat`, `movies.dat`), whichever exists.
 
-    Every rating is an event, whatever its value; a session is a user.
+    Every rating is an event, whatever its value; every user is a session.
     """
 
     def __init__(
@@ -66,7 +80,7 @@ class MovieLensReader(Reader):
         """
         Args:
             path: the folder, relative to `raw`.
-            download: fetch the public zip when the folder is missing; then the last part of
+            download: download the public zip if the folder is missing; then the last part of
                 `path` must be ml-100k or ml-1m.
         """
         self._raw, self._source, self._path = raw, source, path
@@ -97,7 +111,7 @@ class MovieLensReader(Reader):
             yield chunk[used].astype({"time": np.float64}).reset_index(drop=True)
 
     def items(self) -> pd.DataFrame:
-        """`title` (str), `year` (NaN where the title ends without one), `genres` (list of str)."""
+        """`title` (str), `year` (NaN if the title has none), `genres` (list of str)."""
         _, layout = self._found()
         path = self.item_sources()[0]
         with explained(str(path)):
@@ -110,11 +124,11 @@ class MovieLensReader(Reader):
                     rows.append(parse(line))
                 except (ValueError, IndexError):
                     raise UserError(
-                        f"{path}, line {number} is no line of {layout.movies}: {line[:60]!r}; "
-                        "get the file again"
+                        f"{path}, line {number} is not a line of {layout.movies}: {line[:60]!r}; "
+                        "get a new copy of the file"
                     ) from None
         if not rows:
-            raise UserError(f"{path} holds no movies; get the file again")
+            raise UserError(f"{path} contains no movies; get a new copy of the file")
         item, title, genres = zip(*rows, strict=True)
         frame = pd.DataFrame({"item": np.array(item, dtype=np.int64)})
         if frame["item"].duplicated().any():
@@ -130,12 +144,12 @@ class MovieLensReader(Reader):
         return frame
 
     def _found(self) -> tuple[Path, Layout]:
-        """The folder and its layout, after a download if need be."""
+        """The folder and its layout; downloads it if needed."""
         folder = self._raw / self._path
         if self._download and not folder.exists():
             if folder.name not in MD5:
                 raise UserError(
-                    f"dataset.download knows {', '.join(MD5)}, not '{folder.name}' (dataset.path)"
+                    f"dataset.download has {', '.join(MD5)}, not '{folder.name}' (dataset.path)"
                 )
             fetch_folder(f"{BASE_URL}{folder.name}.zip", MD5[folder.name], folder)
         source = self._source

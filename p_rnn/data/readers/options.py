@@ -1,4 +1,4 @@
-"""Settings that several readers share: how columns are called, and what an item table is."""
+"""Settings that several readers share: the names of columns, and the item table."""
 
 from __future__ import annotations
 
@@ -15,52 +15,54 @@ class ColumnsConfig:
     """Names of the columns of an event table."""
 
     session: Any = setting(
-        "session", "of the session or visitor; a list: columns whose values name it together"
+        "session", "session or visitor id; a list: columns that identify it together"
     )
-    item: str = setting("item", "of the item id")
-    time: Optional[str] = setting("time", "null: the order of the rows is the order in time")
-    event_type: Optional[str] = setting(None, "of the event's type; null: there is none")
+    item: str = setting("item", "item id")
+    time: Optional[str] = setting("time", "time of the event; null: rows are in time order")
+    event_type: Optional[str] = setting(None, "event type; null: none")
     history: Optional[str] = setting(
-        None, "of a list of the items before `item`: a row is a session", later=True
+        None, "list of the items before `item`; then each row is a session", later=True
     )
 
 
 @dataclass
 class ItemTableConfig:
-    """A table of items: one column of item ids, the others are properties."""
+    """An item table: one column of item ids, the others are properties."""
 
-    path: Optional[str] = setting(None, "relative to paths.raw; null: there is none")
+    path: Optional[str] = setting(None, "relative to paths.raw; null: none")
     item: str = setting("item", "column of item ids")
     columns: Optional[list[str]] = setting(None, "the properties; null: all other columns")
-    list_separator: Optional[str] = setting(None, "splits the values of list_columns")
-    list_columns: Optional[list[str]] = setting(None, "properties of several values")
+    list_separator: Optional[str] = setting(None, "separator of the values in list_columns")
+    list_columns: Optional[list[str]] = setting(None, "properties with several values")
     on_conflict: Optional[str] = choice(
-        None, "error", "last", later=True, help="several rows of an item that disagree; null: error"
+        None, "error", "last", later=True, help="if an item has different rows; null: error"
     )
-    separator: Optional[str] = setting(None, "null: as the events", later=True)
+    separator: Optional[str] = setting(None, "null: as in the events", later=True)
     quoting: Optional[str] = choice(
-        None, "double", "backslash", "none", later=True, help="null: as the events"
+        None, "double", "backslash", "none", later=True, help="null: as in the events"
     )
-    encoding: Optional[str] = setting(None, "null: as the events", later=True)
+    encoding: Optional[str] = setting(None, "null: as in the events", later=True)
     names: Optional[list[str]] = setting(
-        None, "of the columns; null: the first line has them", later=True
+        None, "names of the columns; null: the first line has them", later=True
     )
 
 
 Path = Annotated[str, about("file, folder, zip or pattern of the events, relative to paths.raw")]
-Columns = Annotated[ColumnsConfig, about("how the columns are called")]
-Names = Annotated[list[str] | None, about("of the columns of text files without a header")]
-Separator = Annotated[str | None, about("null: a comma for .csv, a tab for .tsv")]
+Columns = Annotated[ColumnsConfig, about("names of the columns")]
+Names = Annotated[list[str] | None, about("names of the columns, for text files without a header")]
+Separator = Annotated[
+    str | None, about("separator of columns; null: a comma for .csv, a tab for .tsv")
+]
 Quoting = Annotated[
     str | None,
-    about("how quotes are written; null: double", options=("double", "backslash", "none")),
+    about("how quotes are escaped; null: double", options=("double", "backslash", "none")),
 ]
-Encoding = Annotated[str | None, about("of text files; null: utf-8")]
+Encoding = Annotated[str | None, about("encoding of text files; null: utf-8")]
 TimeUnit = Annotated[
-    str, about("of numbers, or iso for dates", options=("s", "ms", "us", "ns", "iso"))
+    str, about("unit of times that are numbers; iso: dates", options=("s", "ms", "us", "ns", "iso"))
 ]
 MissingIds = Annotated[
-    str | None, about("rows without an id; null: error", options=("error", "drop"))
+    str | None, about("what to do with rows without an id; null: error", options=("error", "drop"))
 ]
-Where = Annotated[str | None, about("keep only these rows, as 'rating >= 4'")]
-ItemTable = Annotated[ItemTableConfig | None, about("properties of items", items=True)]
+Where = Annotated[str | None, about("condition on rows to keep, such as 'rating >= 4'")]
+ItemTable = Annotated[ItemTableConfig | None, about("item properties", items=True)]

@@ -1,4 +1,4 @@
-"""Parquet files: chunks of plain columns, whatever types the program used that wrote them."""
+"""Parquet files, read in chunks; their many column types become a few plain ones."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pandas as pd
 from p_rnn.data.readers.files import Member, explained, one_line
 from p_rnn.settings.errors import UserError
 
-INDEX = "__index_level_"  # how pandas names the column of an index without a name
+INDEX = "__index_level_"  # the column in which pandas stores an unnamed index
 
 
 def names_of(member: Member, stream: IO[bytes]) -> list[str]:
-    """The columns; "" for the stored index of a frame."""
+    """The names of the columns; "" for a stored index."""
     names = open_parquet(member, stream).schema_arrow.names
     return ["" if name.startswith(INDEX) else name for name in names]
 
@@ -26,9 +26,9 @@ def parquet_chunks(
 ) -> Generator[pd.DataFrame, None, None]:
     """Chunks whose index is the row in the file.
 
-    Columns are integers (nullable where one is missing), floats, text, dates, truth values, or
-    lists of these. Decimals without a fraction are integers, or text where int64 cannot hold them;
-    other decimals are floats; bytes are text.
+    Columns are integers (nullable if one is missing), floats, text, dates, booleans, or lists of
+    these. Decimals without a fraction become integers, or text if they do not fit into int64; other
+    decimals become floats; bytes become text.
 
     Raises:
         UserError: a damaged file, or a column of another type.
@@ -43,11 +43,11 @@ def parquet_chunks(
             yield pd.DataFrame(parts).set_axis(index)
             first += batch.num_rows
     except arrow.ArrowException as error:
-        raise UserError(f"{member} is damaged ({one_line(error)}); get it again") from None
+        raise UserError(f"{member} is damaged ({one_line(error)}); get a new copy") from None
 
 
 def _plain(column: Any, name: str, member: Member, arrow: Any) -> pd.Series:
-    """A column of a batch in one of the types that `parquet_chunks` promises."""
+    """A column of a batch in one of the types listed in `parquet_chunks`."""
     types = arrow.types
     if types.is_dictionary(column.type):
         column = column.dictionary_decode()
@@ -60,12 +60,12 @@ def _plain(column: Any, name: str, member: Member, arrow: Any) -> pd.Series:
         column = _from_bytes(column, name, member, arrow)
     elif not _is_plain(kind, types):
         raise UserError(
-            f"{member}: the column '{name}' holds {kind}, not numbers, text, dates or lists of "
+            f"{member}: the column '{name}' has type {kind}, not numbers, text, dates or lists of "
             "these; leave it out or convert it"
         )
     integers = types.is_integer(column.type)
     if integers and column.null_count:
-        # As floats, which pandas would make, integers from 2^53 on are not exact.
+        # pandas would convert to floats, which are not exact from 2^53 on.
         name_of_type = str(column.type).replace("uint", "UInt").replace("int", "Int")
         return pd.Series(column.to_pylist(), dtype=name_of_type)
     plain: pd.Series = column.to_pandas()
@@ -105,13 +105,13 @@ def _from_bytes(column: Any, name: str, member: Member, arrow: Any) -> Any:
         return column.cast(arrow.binary()).cast(arrow.string())
     except arrow.ArrowException:
         raise UserError(
-            f"{member}: the column '{name}' holds {column.type} that is not UTF-8 text; leave it "
+            f"{member}: the column '{name}' has {column.type} data that is not UTF-8; leave it "
             "out or convert it"
         ) from None
 
 
 def open_parquet(member: Member, stream: IO[bytes]) -> Any:
-    """An opened parquet file; inside a zip or a compressed file it is unpacked in memory."""
+    """An open parquet file; one in a zip or a compressed file is unpacked in memory."""
     try:
         parquet = importlib.import_module("pyarrow.parquet")
     except ImportError:
@@ -125,5 +125,5 @@ def open_parquet(member: Member, stream: IO[bytes]) -> Any:
             return parquet.ParquetFile(stream if plain else io.BytesIO(stream.read()))
         except arrow_error as error:
             raise UserError(
-                f"{member} is no parquet file ({one_line(error)}); get it again"
+                f"{member} is not a parquet file ({one_line(error)}); get a new copy"
             ) from None

@@ -1,4 +1,4 @@
-"""A table of items: ids of the same type as in the events, and their properties."""
+"""Item tables: ids of the same type as in the events, and item properties."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from p_rnn.data.readers.tabular import JSON_SUFFIXES, MISSING, Table
 from p_rnn.settings.errors import UserError
 
 log = logging.getLogger(__name__)
-EXACT = 2**53  # from here on, float64 no longer holds every integer
-EXACT_CHARACTERS = 16  # integers with fewer are below 2^53, which float64 holds
+EXACT = 2**53  # from here on, float64 does not represent every integer
+EXACT_CHARACTERS = 16  # integers with fewer characters are below 2^53
 NUMBER = re.compile(r"-?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|-?(inf|Infinity)")
 TRUTH = {"True": 1, "TRUE": 1, "true": 1, "False": 0, "FALSE": 0, "false": 0}
 
@@ -37,18 +37,18 @@ def read_properties(
 ) -> pd.DataFrame:
     """The rows of an item table, with ids as text: `item` (str) and the properties.
 
-    Text stays as it is written, but for columns in which every value is a plain number that a
-    float holds exactly (`_numbers`), truth values, which become 0 and 1, and lists in brackets.
-    Dates of a parquet file become seconds, lists of floats float32 vectors. Missing values are NaN
-    or None.
+    Text stays text, with three exceptions: columns in which every value is a number that a float
+    represents exactly (`_numbers`), booleans, which become 0 and 1, and lists in brackets. Dates in
+    parquet files become seconds, lists of floats become float32 vectors. Missing values are NaN or
+    None.
 
     Args:
-        columns: the properties to read; None = all columns with a name but `item`.
-        text_columns: properties that are not to be read as numbers.
+        columns: the properties to read; None = all columns with a name except `item`.
+        text_columns: properties that stay text even if they look like numbers.
         number_columns: properties that must be numbers.
-        on_conflict: of the rows of an item, "last" keeps the last one and "error" those that
-            differ; None: all, in the order of the file.
-        missing_ids: "drop" leaves rows without an id out.
+        on_conflict: which rows of an item to return: "last" = the last one, "error" = those that
+            differ, None = all, in file order.
+        missing_ids: "drop" leaves out rows without an id.
 
     Raises:
         UserError: a missing column, a missing id, no rows, a text in `number_columns`.
@@ -57,8 +57,8 @@ def read_properties(
     properties = [c for c in (known if columns is None else columns) if c != item]
     if "item" in properties:
         raise UserError(
-            f"{table.members[0]}: 'item' cannot name a property, as the ids are in '{item}'; "
-            "list the others in dataset.item_table.columns"
+            f"{table.members[0]}: a property cannot be called 'item' (the ids are in '{item}'); "
+            "list the other properties in dataset.item_table.columns"
         )
     dtypes: dict[str, Any] = dict.fromkeys([item, *properties], str)
     parts: list[pd.DataFrame] = []
@@ -79,7 +79,7 @@ def read_properties(
             parts = [_merged(parts, on_conflict)]
     frame = pd.concat([p for p in parts if len(p)] or [pd.DataFrame()], ignore_index=True)
     if not len(frame):
-        raise UserError(f"{table.members[0]} holds no items; check {table.text.setting}")
+        raise UserError(f"{table.members[0]} contains no items; check {table.text.setting}")
     if dropped:
         log.info("%s: %d rows without an id are left out", table.members[0], dropped)
     for column in properties:
@@ -91,27 +91,27 @@ def _item_ids(ids: pd.Series, name: str, member: Member, where: Where) -> pd.Ser
     """Ids as text."""
     if ids.isna().any():
         row = ids.index[int(np.argmax(ids.isna().to_numpy()))]
-        raise UserError(f"{where(row)}: the id '{name}' is missing; remove or mend that row")
+        raise UserError(f"{where(row)}: the id '{name}' is missing; remove or fix that row")
     if member.suffix in TYPED:
-        is_integer(ids, member)  # refuses what is no id
+        is_integer(ids, member)  # refuses values that are not ids
     return ids.astype(str)
 
 
 def _merged(parts: list[pd.DataFrame], on_conflict: str) -> pd.DataFrame:
-    """Rows of chunks together, without those that are of no use to `unique_items`."""
+    """The rows of several chunks, without those that `unique_items` does not need."""
     both = pd.concat(parts, ignore_index=True)
     if on_conflict == "last":
         return both[~both["item"].duplicated(keep="last")]
     if object in both.dtypes.to_list():
-        return both  # of lists, `unique_items` makes something comparable
+        return both  # lists cannot be compared here; `unique_items` can
     return both[~both.duplicated()]
 
 
 def _numbers(column: pd.Series, as_text: bool) -> pd.Series:
-    """Text in which each value is a number, as numbers, where these keep all that is written.
+    """Text in which each value is a number, as numbers, if nothing is lost by that.
 
-    "007", "+7" and "1.50" are codes, or may be: they stay text, and a feature of kind number reads
-    them all the same. So do integers that float64 does not hold. Lists of floats become vectors.
+    "007", "+7" and "1.50" may be codes, so they stay text (a feature of kind number converts them
+    anyway). So do integers that float64 does not represent. Lists of floats become vectors.
     """
     values = column.dropna()
     if as_text or not len(values):
@@ -129,7 +129,7 @@ def _numbers(column: pd.Series, as_text: bool) -> pd.Series:
     if (others != pd.to_numeric(others).astype(float).map(repr)).any():
         return column
     numbers: pd.Series = pd.to_numeric(column)
-    return numbers if numbers.nunique() == len(texts) else column  # 5 and 5.0 are two codes
+    return numbers if numbers.nunique() == len(texts) else column  # "5" and "5.0" may be two codes
 
 
 def is_text(values: pd.Series) -> bool:
@@ -139,8 +139,10 @@ def is_text(values: pd.Series) -> bool:
 
 
 def looks_numeric(texts: pd.Series) -> bool:
-    """Whether all texts are numbers, and none is a code: begins with a zero that no number needs,
-    or is an integer beyond those that float64 holds."""
+    """Whether all texts are numbers and none looks like a code.
+
+    Codes are numbers with leading zeros, or integers that float64 does not represent exactly.
+    """
     if not texts.str.fullmatch(NUMBER).all():
         return False
     whole = texts[texts.str.fullmatch(INTEGER)]
@@ -148,14 +150,14 @@ def looks_numeric(texts: pd.Series) -> bool:
 
 
 def _as_numbers(column: pd.Series, where: Where) -> pd.Series:
-    """A property as float64; NaN where it is missing."""
+    """A property as float64; NaN = missing."""
     numbers = pd.to_numeric(column, errors="coerce")
-    refuse_where(column, (numbers.isna() & column.notna()).to_numpy(), where, "a number", "mend it")
+    refuse_where(column, (numbers.isna() & column.notna()).to_numpy(), where, "a number", "fix it")
     return numbers.astype(np.float64)
 
 
 def exact_floats(column: pd.Series) -> NDArray[np.float64] | None:
-    """Numbers as float64, NaN = missing; None where these do not hold every integer."""
+    """Numbers as float64, NaN = missing; None if float64 does not represent all of them."""
     if pd.api.types.is_integer_dtype(column.dtype):
         present = column.dropna()
         if len(present) and not (present.min() > -EXACT and present.max() < EXACT):
@@ -164,7 +166,7 @@ def exact_floats(column: pd.Series) -> NDArray[np.float64] | None:
 
 
 def _vectors(column: pd.Series, lists: pd.Series) -> pd.Series:
-    """Lists of as many numbers each, of which one has a point, as float32 vectors."""
+    """Lists of equally many numbers, at least one with a decimal point, as float32 vectors."""
     if len(set(map(len, lists))) > 1:
         return column
     parts = pd.Series([part for parts in lists for part in parts])
@@ -181,7 +183,7 @@ def unique_items(
     """One row per item: identical rows collapse into the first.
 
     Raises:
-        UserError: rows that contradict each other.
+        UserError: an item with rows that differ.
     """
     repeated = frame["item"].duplicated(keep=False)
     if not repeated.any():
@@ -199,26 +201,26 @@ def unique_items(
 
 
 def match_ids(frame: pd.DataFrame, integer: bool, label: str) -> pd.DataFrame:
-    """The frame with its ids in the type of the events' ids.
+    """Convert the ids to the type of the ids in the events.
 
-    Where the events have integers, no event can have an item such as "A7" or "007": these rows
-    are left out, with a warning.
+    If the events have integers, no event can have an item such as "A7" or "007": these rows are
+    left out, with a warning.
 
     Raises:
-        UserError: no id at all is an integer.
+        UserError: no id is an integer.
     """
     if not integer:
         return frame
     fits = frame["item"].str.fullmatch(INTEGER).astype(bool)
     if not fits.any():
         raise UserError(
-            f"{label}: the items of the events are integers, but those here are like "
+            f"{label}: item ids in the events are integers, but here they are like "
             f"'{frame['item'].iloc[0]}'; check dataset.item_table.item"
         )
     if not fits.all():
         odd = frame.loc[~fits, "item"]
         log.warning(
-            "%s: %d items such as '%s' are left out, as the items of the events are integers",
+            "%s: %d items such as '%s' are left out, because item ids in the events are integers",
             label,
             len(odd),
             odd.iloc[0],
@@ -228,7 +230,7 @@ def match_ids(frame: pd.DataFrame, integer: bool, label: str) -> pd.DataFrame:
 
 
 def split_lists(column: pd.Series, separator: str | None) -> pd.Series:
-    """Text as lists of strings; None where it is missing or empty. A null separator = blanks.
+    """Split text into lists of strings; None if missing or empty. Separator None = whitespace.
 
     Lists are left as they are.
     """
@@ -245,7 +247,7 @@ def split_lists(column: pd.Series, separator: str | None) -> pd.Series:
 
 
 def _plain(column: pd.Series, member: Member, where: Where) -> pd.Series:
-    """A property in one of the kinds that the `Reader` protocol knows, or numbers as text."""
+    """A property as one of the types of `Reader.items`; numbers may still be text."""
     if pd.api.types.is_datetime64_any_dtype(column):
         return pd.Series(seconds(column, "iso"), index=column.index)
     if pd.api.types.is_bool_dtype(column):
@@ -263,14 +265,14 @@ def _plain(column: pd.Series, member: Member, where: Where) -> pd.Series:
 
 
 def _json_values(column: pd.Series, where: Where) -> pd.Series:
-    """Values of several types, or lists of plain ones; an empty list is missing."""
+    """Values of mixed types, or lists of plain ones; an empty list is missing."""
     values = []
     for index, value in column.items():
         parts = value if isinstance(value, list) else [value]
         if not all(part is None or isinstance(part, (str, int, float)) for part in parts):
             raise UserError(
-                f"{where(index)}: '{column.name}' is {json.dumps(value):.60}, which is no value of "
-                "an item; leave it out (dataset.item_table.columns=[...] names the others)"
+                f"{where(index)}: '{column.name}' is {json.dumps(value):.60}, which is not a plain "
+                "value or list; leave it out by listing the others in dataset.item_table.columns"
             )
         if isinstance(value, list):
             value = [part for part in value if part is not None] or None
@@ -279,7 +281,7 @@ def _json_values(column: pd.Series, where: Where) -> pd.Series:
 
 
 def _arrays(column: pd.Series, present: pd.Series, member: Member) -> pd.Series:
-    """Lists of a parquet file: float32 vectors of one length, or lists of strings or integers."""
+    """Lists from a parquet file: float32 vectors of one length, or lists of strings or integers."""
     if present.iloc[0].dtype.kind != "f":
         lists = [None if value is None else list(value.tolist()) for value in column]
         return pd.Series(lists, index=column.index, dtype=object)
@@ -287,7 +289,7 @@ def _arrays(column: pd.Series, present: pd.Series, member: Member) -> pd.Series:
     if len(lengths) > 1:
         raise UserError(
             f"{member}: the vectors of '{column.name}' have lengths {sorted(lengths)[:5]}; "
-            "all need the same"
+            "all must have the same"
         )
     vectors = [None if value is None else value.astype(np.float32) for value in column]
     return pd.Series(vectors, index=column.index, dtype=object)

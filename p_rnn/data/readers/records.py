@@ -1,4 +1,4 @@
-"""A look at every field of a text table: its records counted, and those that are none refused."""
+"""The slow, exact pass over a text table: counts its records and refuses malformed ones."""
 
 from __future__ import annotations
 
@@ -14,35 +14,39 @@ from p_rnn.settings.errors import UserError
 
 
 def is_name(name: str) -> bool:
-    """Whether a column has a name: not the index that pandas has written without one."""
+    """Whether a column has a name, unlike an index that pandas has written without one."""
     return bool(name.strip()) and not name.startswith("Unnamed: ")
 
 
 def text_lines(member: Member, stream: IO[bytes], text: TextFormat) -> Iterator[str]:
-    """The lines of a text file with their ends."""
+    """The lines of a text file with their line ends."""
     plain = tapped(Utf8(member, stream, text), [])
     return io.TextIOWrapper(plain, encoding="utf-8", errors="replace", newline="")
 
 
 def count_records(member: Member, text: TextFormat, *, short: bool = False) -> int:
-    """The number of records of a text file that are not blank, the header counted.
+    """The number of records of a text file that are not blank, including the header.
 
     Args:
-        short: refuse rows with fewer fields than the header as well.
+        short: also refuse rows with fewer fields than the header.
 
     Raises:
-        UserError: a row with another number of fields, a quote that is not closed or is closed in
-            the middle of a field, a field over lines that look like rows, a NUL byte.
+        UserError: a row with a wrong number of fields, a quote that is not closed or is closed in
+            the middle of a field, a field that spans lines that look like rows, a NUL byte.
     """
     for _, stream in opened([member]):
         with explained(str(member)):
             return _Count(member, text, short).run(text_lines(member, stream, text))
-    raise AssertionError("one member is opened")
+    raise AssertionError("one member was opened")
 
 
 class _Count:
-    """Attributes:
-    lines: of the record that is being read; `last`: the number of the last of them.
+    """Counts and checks the records of one file.
+
+    Attributes:
+        lines: the lines of the current record.
+        last: the line number of the last of them, from 1.
+        width, needed: fields that a row may have at most and must have at least.
     """
 
     def __init__(self, member: Member, text: TextFormat, short: bool) -> None:
@@ -70,12 +74,12 @@ class _Count:
         for self.last, line in enumerate(lines, start=1):
             if "\0" in line:
                 raise UserError(
-                    f"{self.member}, line {self.last} holds a NUL byte; get the file again"
+                    f"{self.member}, line {self.last} contains a NUL byte; get a new copy"
                 )
             yield line
 
     def _measure(self, names: Sequence[str]) -> None:
-        """The fields that a row may have, and has to have: the last columns may have no name."""
+        """Sets `width` and `needed`; trailing columns without a name are optional."""
         self.width = len(names)
         self.needed = max((at + 1 for at, name in enumerate(names) if is_name(name)), default=0)
 
@@ -84,12 +88,12 @@ class _Count:
             return
         setting = self.text.setting
         have = "the header has" if self.text.names is None else f"{setting}.names has"
-        mend = f"a field with '{self.separator}' in it must stand in double quotes"
+        fix = f"a field that contains '{self.separator}' must be in double quotes"
         if self.text.quoting == "none":
-            mend = f"set {setting}.separator if it is another one, or mend that line"
+            fix = f"set {setting}.separator if it is a different one, or fix that line"
         raise UserError(
             f"{self.member}, line {self.last} has {len(record)} fields, but {have} {self.width}; "
-            f"{self.text.advice(mend)}"
+            f"{self.text.advice(fix)}"
         )
 
     def _check_lines(self) -> None:
@@ -98,17 +102,17 @@ class _Count:
             return
         if all(line.count(self.separator) == self.width - 1 for line in full):
             setting = f"{self.text.setting}.quoting"
-            mend = self.text.advice(
+            fix = self.text.advice(
                 f"set {setting}=none if quotes are ordinary characters here, or {setting}=double "
-                "if the field is meant so"
+                "if the field really has several lines"
             )
             raise UserError(
-                f"{self.member}, line {self._first()}: a quote opens a field that runs to line "
-                f"{self.last}, over lines that look like rows; {mend}"
+                f"{self.member}, line {self._first()}: a quote opens a field that ends in line "
+                f"{self.last}, spanning lines that look like rows; {fix}"
             )
 
     def _first(self) -> int:
-        """The line in which the latest record begins."""
+        """The line in which the current record begins."""
         return self.last - len(self.lines) + 1
 
     def _refusal(self, error: csv.Error) -> UserError:
@@ -117,14 +121,14 @@ class _Count:
             most = csv.field_size_limit()
             return UserError(
                 f"{self.member}, line {first} has a field of more than {most:,} characters; "
-                "mend that line"
+                "fix that line"
             )
         setting = f"{self.text.setting}.quoting"
-        mend = self.text.advice(
+        fix = self.text.advice(
             f"set {setting}=none if quotes are ordinary characters here, {setting}=backslash if "
-            '\\" is a quote, or mend that line'
+            '\\" is a quote, or fix that line'
         )
         return UserError(
-            f"{self.member} is no proper table: in line {first} a quote opens a field and does not "
-            f"close it before a separator; {mend}"
+            f"{self.member} is not a valid table: in line {first} a quote opens a field but none "
+            f"closes it before a separator; {fix}"
         )

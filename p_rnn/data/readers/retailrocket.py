@@ -1,4 +1,4 @@
-"""Reader of the RetailRocket release: events, dated item properties, a tree of categories."""
+"""Reader of the RetailRocket release: events, dated item properties, a category tree."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from p_rnn.data.readers.text import TextFormat
 from p_rnn.settings.declare import about
 from p_rnn.settings.errors import UserError
 
-Properties = Annotated[list[str] | None, about("of items, besides those always read", items=True)]
+Properties = Annotated[list[str] | None, about("more item properties to read", items=True)]
 COLUMNS = ColumnsConfig("visitorid", "itemid", "timestamp", "event")
 PROPERTIES = ("item_properties_part1.csv", "item_properties_part2.csv")
 CATEGORY = "categoryid"
@@ -31,8 +31,8 @@ LAYOUT = TextFormat(fixed=True)
 class RetailRocketReader(Reader):
     """`events.csv`, `item_properties_part1.csv` and `_part2.csv`, `category_tree.csv`.
 
-    A session is a visitor, whose stream `dataset.session_gap_s` cuts. The properties are dated, so
-    the items frame has a column `time` (see `Reader.items`).
+    A session is a visitor; `dataset.session_gap_s` splits it into visits. The properties are dated,
+    so the items frame has a column `time` (see `Reader.items`).
     """
 
     def __init__(
@@ -46,8 +46,8 @@ class RetailRocketReader(Reader):
         """
         Args:
             path: the folder, relative to `raw`.
-            properties: names (mostly numbers, as the release hashes them) of properties to read
-                besides the category, such as "790".
+            properties: names of properties to read in addition to the category, such as "790" (the
+                release has hashed most names to numbers).
         """
         self._raw, self._source, self._path = raw, source, path
         self._properties = properties or []
@@ -62,10 +62,10 @@ class RetailRocketReader(Reader):
         return self._events.chunks()
 
     def items(self) -> pd.DataFrame:
-        """A row for each value of a property: `item`, `time`, and the one that is set.
+        """One row per property value: `item`, `time` and the column of that property.
 
-        `category` (str); `categories`: the same with all above it in the tree, from the root;
-        `property_<name>`: lists of strings.
+        `category` (str); `categories`: the path from the root of the tree to the category (list of
+        str); `property_<name>` (list of str).
 
         Raises:
             UserError: a bad value, or a property that no item has; the message names the file.
@@ -90,7 +90,7 @@ class RetailRocketReader(Reader):
             if name not in found:
                 raise UserError(
                     f"{self._raw / self._path}: no item has the property '{name}'; check "
-                    "dataset.properties, and whether both item_properties files are whole"
+                    "dataset.properties, and whether both item_properties files are complete"
                 )
         return pd.concat(parts, ignore_index=True)
 
@@ -99,7 +99,7 @@ class RetailRocketReader(Reader):
         return EventTable(Table([Member(self._file("events.csv"))], LAYOUT), COLUMNS, "ms")
 
     def _tree(self) -> dict[str, str]:
-        """{category: the one above it}; roots are no keys."""
+        """{category: its parent}, without the roots."""
         table = Table([Member(self._file("category_tree.csv"))], LAYOUT)
         texts: dict[str, Any] = {"categoryid": str, "parentid": str}
         tree: dict[str, str] = {}
@@ -124,13 +124,13 @@ class RetailRocketReader(Reader):
 
 
 def _lists(values: pd.Series, chosen: pd.Series, make: Callable[[str], list[str]]) -> pd.Series:
-    """A list for each chosen value, None for the others."""
+    """`make(value)` for each chosen value, None for the others."""
     made = [make(v) if own else None for v, own in zip(values, chosen, strict=True)]
     return pd.Series(made, index=values.index, dtype=object)
 
 
 def _path(category: str, tree: dict[str, str]) -> list[str]:
-    """From the root to a category; a circle ends where it closes."""
+    """The path from the root to a category; in a cycle, from where it closes."""
     path = [category]
     while (above := tree.get(path[-1])) is not None and above not in path:
         path.append(above)

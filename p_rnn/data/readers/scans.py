@@ -1,7 +1,7 @@
-"""What the bytes of a text table tell while a parser reads them, for a fraction of its time.
+"""Fast checks on the bytes of a text table while a parser reads them.
 
-A scan may be wrong when it says that it has found what it looks for: then the slower, exact way
-decides. Together they miss nothing.
+A scan may report a false positive, which the slow, exact pass (`records`) then settles, but never
+misses what it looks for.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ import numpy as np
 from p_rnn.data.readers.files import Member
 from p_rnn.data.readers.text import Readable, TextFormat
 
-BLOCK_BYTES = 2**18  # stays in the processor's cache while all scans look at it
-LINE_BYTES = 2**20  # longer lines are looked at in the exact way
-MOST_LOOKS = 20_000  # at odd integers of other columns, of 1 us each
+BLOCK_BYTES = 2**18  # stays in the CPU cache while all scans look at it
+LINE_BYTES = 2**20  # longer lines are left to the exact pass
+MOST_LOOKS = 20_000  # at odd integers in other columns; each takes 1 us
 QUOTED = re.compile(rb'"[^"\n]*"')
 
 
 class Scan(Protocol):
-    """Something that looks at a stream, block by block; an empty block is the end.
+    """Looks at a stream block by block; an empty block marks the end.
 
-    All lines that it sees end with a line feed.
+    All lines are terminated by a line feed.
     """
 
     found: bool
@@ -44,7 +44,7 @@ class _Tap(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         block = self._stream.read(len(buffer))
-        shown = block.replace(b"\r", b"")  # there is none that is no part of a line end
+        shown = block.replace(b"\r", b"")  # `Utf8` leaves \r only in \r\n
         for scan in self._scans:
             if not scan.found and bool(shown) == bool(block):
                 scan.feed(shown)
@@ -53,25 +53,25 @@ class _Tap(io.RawIOBase):
 
 
 def tapped(stream: Readable, scans: Sequence[Scan]) -> io.BufferedReader:
-    """The same bytes, shown to `scans` as they are read; closing it leaves `stream` open."""
+    """The same bytes, passed to `scans` as they are read; closing it leaves `stream` open."""
     return io.BufferedReader(_Tap(stream, scans), BLOCK_BYTES)
 
 
 class Records:
-    """How many records there are, told by the lines alone, where each line is one.
+    """Counts records by counting lines, which is right if each line is one record.
 
-    With everything deleted but separators, quotes and line ends, a line that is too wide is a run
-    of separators that is too long, and a line that may be blank is one without separators.
+    With everything deleted except separators, quotes and line ends, a line with too many fields is
+    a run of separators that is too long, and a blank line is one without separators.
 
     Attributes:
-        found: a line may be no record, or one with more fields than it may have: a field over
-            several lines, a quote that is not closed, or is closed in the middle of a field, an
-            escaped character, a NUL byte.
-        count: the lines so far that are not blank.
+        found: a line may not be a record, or may have too many fields: there is a field that spans
+            lines, a quote that is not closed or is closed in the middle of a field, an escaped
+            character or a NUL byte.
+        count: lines so far that are not blank.
     """
 
     def __init__(self, member: Member, text: TextFormat, width: int) -> None:
-        """`width`: fields that a record may have."""
+        """`width`: the most fields that a record may have."""
         self._member, self._format, self._width = member, text, width
         self._separator = separator = text.separator_of(member).encode()
         kept = separator + (b"\n" if text.quoting == "none" else b'\n"')
@@ -80,7 +80,7 @@ class Records:
         self._escape = b"\\" if text.quoting == "backslash" else b"\0"
         self._blanks = b" \t".replace(separator, b"")
         self._blank = re.compile(rb"\n[%b]+(?=\n)" % self._blanks)
-        # A line that is not complete, and the end of the one before: whole, and what is kept of it.
+        # An incomplete line with the line end before it; `_marks` is the same after the deletion.
         self._line = self._marks = b"\n"
         self.found = len(separator) > 1
         self.count = 0
@@ -92,23 +92,23 @@ class Records:
         strange = b"\0" in lines or self._escape in lines
         if not strange and b'"' in marks:
             strange = not (_well_quoted(lines, self._separator) or self._each_alone(lines))
-            # two quotes with nothing between open and close again: also those that mean one quote
+            # "" is an empty field or an escaped quote; either way it may be deleted
             marks = QUOTED.sub(b"", marks.replace(b'""', b""))
         self.found = strange or self._too_long in marks or len(self._line) > LINE_BYTES
         self.count += self._num_records(lines) if b"\n\n" in marks else marks.count(b"\n") - 1
 
     def _num_records(self, lines: bytes) -> int:
-        """Lines behind the first line end; blanks alone are no record."""
+        """Number of lines after the first line end that are not blank."""
         text = np.frombuffer(lines, dtype=np.uint8)
         ends = np.flatnonzero(text == ord("\n"))
         count = int(np.count_nonzero(np.diff(ends) > 1))
-        first = text[ends[:-1] + 1].tobytes()  # character of each line
+        first = text[ends[:-1] + 1].tobytes()  # the first character of each line
         if any(blank in first for blank in self._blanks):
             count -= len(self._blank.findall(lines))
         return count
 
     def _each_alone(self, lines: bytes) -> bool:
-        """Whether each line with a quote is a record by itself, and not too wide."""
+        """Whether each line with a quote is one record without too many fields."""
         text = (line.decode("utf-8", "replace") for line in lines.split(b"\n") if b'"' in line)
         try:
             for line in text:
@@ -121,9 +121,9 @@ class Records:
 
 
 def _well_quoted(lines: bytes, separator: bytes) -> bool:
-    """Whether all quotes stand around fields, or twice in such a field, and none over a line end.
+    """Whether all quotes enclose fields or are doubled within one, and no field spans lines.
 
-    Where it is not so, a field may hold quotes as ordinary characters.
+    Otherwise, a field may contain quotes as ordinary characters.
     """
     text = np.frombuffer(lines, dtype=np.uint8)
     at = np.flatnonzero(text == ord('"'))
@@ -131,7 +131,7 @@ def _well_quoted(lines: bytes, separator: bytes) -> bool:
         return False
     border = (text == ord("\n")) | (text == ord(separator))
     opening, closing = at[::2], at[1::2]
-    again = closing[:-1] + 1 == opening[1:]  # "" within a field: closed, and opened at once
+    again = closing[:-1] + 1 == opening[1:]  # "" within a field, seen as closing and opening
     opens, closes = border[opening - 1], border[closing + 1]
     if not (opens[:1].all() and (opens[1:] | again).all()):
         return False
@@ -142,19 +142,19 @@ def _well_quoted(lines: bytes, separator: bytes) -> bool:
 
 
 def _whole_lines(text: bytes) -> tuple[bytes, bytes]:
-    """The lines up to the last line end, and from this on."""
+    """Split at the last line end, which goes to both parts."""
     end = text.rfind(b"\n")
     return text[: end + 1], text[end:]
 
 
 class OddIntegers:
-    """Whether a column may hold an integer in another spelling than `str(int)`: 007, +7, -0, " 7".
+    """Looks for integers not in canonical form: 007, +7, -0, " 7".
 
-    Parsers of numbers accept these, and as ids they are text.
+    Number parsers accept them, but as ids they are text.
     """
 
     def __init__(self, separator: str, columns: Collection[int]) -> None:
-        """`columns`: where those that matter stand in a line."""
+        """`columns`: the positions of the columns of ids."""
         self.found = not separator.isascii()
         self._separator = separator.encode()
         self._columns = columns
@@ -162,7 +162,7 @@ class OddIntegers:
         self._looks = 0
         spelled = rb"(?:[ \t\v\f]*[+-]?[0-9]+[ \t\v\f]*)"
         self._integer = re.compile(rb'%b(?=[\n"%b])' % (spelled, re.escape(self._separator)))
-        self._line = b"\n"  # a line that is not complete, and the end of the one before
+        self._line = b"\n"  # an incomplete line with the line end before it
 
     def feed(self, block: bytes) -> None:
         lines, self._line = _whole_lines(self._line + (block or b"\n"))
@@ -172,7 +172,7 @@ class OddIntegers:
         )
 
     def _is_integer(self, lines: bytes, at: int) -> bool:
-        """Whether the field that begins at `at` is one; where quotes are odd or blanks end, yes."""
+        """Whether the field at `at` is an integer; also true for odd quotes and trailing blanks."""
         inside = lines[at : at + 1] in b'"' or lines[at - 1 : at] not in b'\n"' + self._separator
         return inside or self._integer.match(lines, at) is not None
 
@@ -185,7 +185,7 @@ class OddIntegers:
 
 
 def _odd_places(lines: bytes, tables: tuple[bytes, bytes, bytes]) -> list[int]:
-    """Where a character, the one before and the one behind are odd together; see `_odd_tables`."""
+    """Positions where three characters in a row match one of the patterns in `_odd_tables`."""
     before, at, behind = (np.frombuffer(lines.translate(t), dtype=np.uint8) for t in tables)
     places: list[int] = (np.flatnonzero(before[:-2] & at[1:-1] & behind[2:]) + 1).tolist()
     return places
@@ -193,9 +193,9 @@ def _odd_places(lines: bytes, tables: tuple[bytes, bytes, bytes]) -> list[int]:
 
 @cache
 def _odd_tables(separator: bytes) -> tuple[bytes, bytes, bytes]:
-    """A bit for each thing that is odd about an integer, for three characters in a row.
+    """Translation tables for the characters before, at and after a position: one bit per pattern.
 
-    A few instructions for many bytes, as most tables have nothing of this kind.
+    A pattern matches where all three have its bit. This takes few instructions per byte.
     """
     digit, blank, border = b"0123456789", bytes(range(33)), b"\n" + separator
     blank = bytes(set(blank) - set(border))
@@ -205,7 +205,7 @@ def _odd_tables(separator: bytes) -> tuple[bytes, bytes, bytes]:
         (edge, blank + b"+", digit + blank + b"+-"),  # a field that begins with a blank or +
         (edge, b"0", digit),
         (edge, b"-", b'0"'),
-        (digit + blank + b'"', blank, edge),  # that ends in a blank
+        (digit + blank + b'"', blank, edge),  # a field that ends with a blank
         (others, b'"', digit),  # a quote before a digit, but not where a field begins
     )
     tables = []

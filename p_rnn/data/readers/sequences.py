@@ -1,4 +1,4 @@
-"""Reader of one line of items per user, as SASRec and S3-Rec publish their data."""
+"""Reader of files with one line of items per user, as SASRec and S3-Rec publish their data."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ BLOCK_BYTES = 16 * 2**20  # about 3 million events
 
 
 class SequencesReader(Reader):
-    """Lines `user item item ...` separated by blanks, without times.
+    """Lines `user item item ...` separated by spaces, without times.
 
     The time of an event is its position in the user's sequence: 0, 1, 2, ... A user may have
-    several lines (`user item` per line in the extreme); the later ones go on where the earlier
-    ones ended.
+    several lines (down to one `user item` per event), which are concatenated.
     """
 
     version = 2
@@ -53,8 +52,8 @@ class SequencesReader(Reader):
         self._text = TextFormat(encoding=encoding)
         if item_table and item_table != ItemTableConfig(item_table.path):
             raise UserError(
-                "dataset.item_table takes only path with reader sequences, a JSON file "
-                "{item: [attributes]}; leave the others out"
+                "with reader=sequences, dataset.item_table takes only path, a JSON file "
+                "{item: [attributes]}; leave the other settings out"
             )
 
     def sources(self) -> list[Path]:
@@ -68,7 +67,7 @@ class SequencesReader(Reader):
         """Chunks of whole lines.
 
         Raises:
-            UserError: a line with a user but without items, an empty or damaged file.
+            UserError: a line with a user but no items, an empty or damaged file.
         """
         integer_users, integer_items = self._integer_ids
         lengths = pd.Series(dtype=np.int64)  # user -> events so far
@@ -84,10 +83,10 @@ class SequencesReader(Reader):
             )
 
     def items(self) -> pd.DataFrame | None:
-        """`attributes`: a list of integers (or strings) per item.
+        """`attributes`: a list of integers or strings per item.
 
         Raises:
-            UserError: not a JSON object of lists.
+            UserError: the file is not a JSON object of lists.
         """
         sources = self.item_sources()
         if not sources:
@@ -99,7 +98,7 @@ class SequencesReader(Reader):
         try:
             attributes = json.loads(text, object_pairs_hook=once)
         except json.JSONDecodeError as error:
-            raise UserError(f"{path} is no JSON: {error.msg} in line {error.lineno}") from None
+            raise UserError(f"{path} is not JSON: {error.msg} in line {error.lineno}") from None
         except ValueError as error:
             raise UserError(f"{path}: {error}; keep one") from None
         if not isinstance(attributes, dict) or not attributes:
@@ -116,7 +115,7 @@ class SequencesReader(Reader):
 
     @cached_property
     def _integer_ids(self) -> tuple[bool, bool]:
-        """Whether all users, and all items, are integers; a pass over the whole file."""
+        """Whether all users and whether all items are integers; takes a pass over the file."""
         integer = [True, True]
         num_events = 0
         member = Member(self.sources()[0])
@@ -126,11 +125,11 @@ class SequencesReader(Reader):
                 was and is_integer(ids, member) for was, ids in zip(integer, block, strict=True)
             ]
         if num_events == 0:
-            raise UserError(f"{member} holds no events; get it again")
+            raise UserError(f"{member} contains no events; get a new copy")
         return integer[0], integer[1]
 
     def _blocks(self) -> Iterator[tuple[pd.Series, pd.Series]]:
-        """The users and the items of some lines, as text, one row per event."""
+        """The users and the items of blocks of lines, as text, one row per event."""
         for member, stream in opened([Member(self.sources()[0])]):
             with explained(str(member)):
                 lines, size, first = [], 0, 0
@@ -145,7 +144,7 @@ class SequencesReader(Reader):
 
 
 def _parse(lines: list[bytes], label: str, first: int) -> tuple[pd.Series, pd.Series]:
-    """Users and items of each event in `lines`; `first` lines come before them in the file."""
+    """User and item of each event in `lines`, which follow the first `first` lines of the file."""
     words = [line.decode("utf-8").split() for line in lines]
     counts = np.array([len(w) for w in words], dtype=np.int64)
     lonely = np.flatnonzero(counts == 1)
@@ -153,7 +152,7 @@ def _parse(lines: list[bytes], label: str, first: int) -> tuple[pd.Series, pd.Se
         number = first + int(lonely[0]) + 1
         raise UserError(
             f"{label}, line {number}: user '{words[lonely[0]][0]}' has no items; "
-            "each line is 'user item item ...', separated by blanks"
+            "each line must be 'user item item ...', separated by spaces"
         )
     users = np.array([w[0] for w in words if w], dtype=object)
     items = [item for w in words for item in w[1:]]

@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 
 
 class TableReader(Reader):
-    """Events in one table, with or without a table of items.
+    """Events in one table, with or without an item table.
 
     A folder, zip or pattern is one table: its .csv, .tsv, .jsonl and .parquet files (plain, .gz,
-    .bz2 or .xz) in the order of their names. The first line of each text file names its columns,
-    unless `names` do.
+    .bz2 or .xz) sorted by name. The first line of each text file names the columns, unless `names`
+    is given.
     """
 
     version = 2
@@ -55,17 +55,17 @@ class TableReader(Reader):
         """
         Args:
             raw: the folder `paths.raw`.
-            source: where a person gets the files; quoted when they are missing.
+            source: where to get the files; quoted when they are missing.
             path: file, folder, zip or pattern of the events, relative to `raw`.
-            columns: names of the columns, see `EventTable`; a null `time` makes the order of the
-                rows the time. Numbers, counted from 0, where the files have no header.
-            names: of the columns, where the files have no header.
+            columns: names of the columns, see `EventTable`; with a null `time`, the order of the
+                rows is the time. Numbers, counted from 0, if the files have no header.
+            names: names of the columns, if the files have no header.
             separator, quoting, encoding: see `TextFormat`.
-            time_unit: s, ms, us or ns for numbers, iso for dates (UTC unless they say otherwise).
-            missing_ids: "drop" leaves rows without an id out.
+            time_unit: s, ms, us or ns for numbers, iso for dates (UTC unless they have an offset).
+            missing_ids: "drop" leaves out rows without an id.
             where: a condition on rows, see `parse_conditions`.
-            item_table: properties of items, unless its path is null; it may be the table of the
-                events itself, as rows that repeat an item with the same values count once.
+            item_table: item properties, unless its path is null. It may be the event table itself,
+                since rows that repeat an item with the same values count once.
         """
         self._raw, self._source, self._path = raw, source, path
         self._columns, self._time_unit, self._item_table = columns, time_unit, item_table
@@ -150,7 +150,7 @@ class TableReader(Reader):
         )
 
     def _item_text(self, config: ItemTableConfig) -> TextFormat:
-        """How the item table is written: as the events, unless its own settings say otherwise."""
+        """The format of the item table: that of the events, overridden by its own settings."""
         return TextFormat(
             tidy(config.separator) or self._text.separator,
             config.quoting or self._text.quoting,
@@ -164,12 +164,13 @@ class TableReader(Reader):
 
 
 def _table(members: list[Member], text: TextFormat, used: list[str]) -> Table:
-    """The table of some files. Where all of its columns are called by numbers, there is no header,
-    and columns are counted from 0.
+    """The table in `members`; `used` are the columns to be read.
+
+    If all of these are numbers, there is no header and columns are counted from 0.
 
     Raises:
-        UserError: settings of text that have no effect, as no file is text; a first line of numbers
-            that may be a header or a row.
+        UserError: settings for text files without any text file; a first line of numbers that may
+            be a header or a row.
     """
     typed = [member.suffix == ".parquet" for member in members]
     for name in ("separator", "quoting", "encoding", "names"):
@@ -189,7 +190,7 @@ def _table(members: list[Member], text: TextFormat, used: list[str]) -> Table:
     if set(used) <= set(first):
         raise UserError(
             f"{members[0]}, line 1 is {','.join(first)[:60]}: if this is a row, set {text.setting}."
-            "names=[...]; if it names the columns, give them names that are no numbers"
+            "names=[...]; if it names the columns, rename them to something else than numbers"
         )
     log.info("%s has no header: the columns are counted from 0", members[0])
     return Table(members, replace(text, names=()))

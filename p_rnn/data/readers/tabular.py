@@ -1,7 +1,7 @@
-"""Tables in text, JSON lines or parquet, over one or many files, read in chunks of bounded memory.
+"""Tables in text, JSON lines or parquet, in one or more files, read in chunks of bounded memory.
 
-No row is lost in silence: what a parser made of a text file is held against the number of its
-records, and what cannot be read is refused with its line.
+No row is lost silently: the number of rows that pandas returns is compared with the number of
+records in the file, and rows that cannot be read are refused with their line.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from p_rnn.settings.registry import suggest
 JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", *JSON_SUFFIXES)
 CHUNK_ROWS = 1_000_000  # x about 4 columns x 8 bytes = 32 MB of numbers
-# In ids and times only an empty field is missing ("NA" may be an id); in properties these too.
+# In ids and times only an empty field is missing ("NA" may be an id); in properties also these.
 MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "\\N")
-# pandas reads decimals exactly from 3.1 on, and is to be asked for it before.
+# Before pandas 3.1, decimals are read exactly only on request.
 PANDAS = tuple(int(part) for part in pd.__version__.split(".")[:2])
 EXACT_FLOATS: dict[str, Any] = {} if PANDAS >= (3, 1) else {"float_precision": "round_trip"}
 Chunks = Generator[pd.DataFrame, None, None]
@@ -43,7 +43,7 @@ class Table:
     text: TextFormat = field(default_factory=TextFormat)
 
     def columns(self) -> list[str]:
-        """The names of the columns, as the first member has them, without those that have none."""
+        """The names of the columns in the first member, without unnamed ones."""
         return [name for name in self._names(self.members[0]) if is_name(name)]
 
     def chunks(
@@ -60,15 +60,15 @@ class Table:
         Args:
             columns: the columns to read.
             dtypes: of columns of text files; the others are inferred, chunk by chunk.
-            properties: columns in which more spellings than "" mean a missing value.
-            most_rows: of a chunk, if fewer than usual.
-            plain: stop where a text file may spell an integer as nobody writes it (007).
+            properties: columns in which not only "" but all of `MISSING` mean a missing value.
+            most_rows: rows per chunk, if fewer than `CHUNK_ROWS`.
+            plain: raise ValueError if a text file may have an integer not in canonical form (007).
 
         Raises:
             UserError: a damaged file, one that lacks a column or has it twice, a quote that is not
-                closed, or a row with more fields than the header; where there are `properties`,
-                also a row with fewer.
-            ValueError: with `plain`, a field that may be an odd integer.
+                closed, or a row with more fields than the header; with `properties`, also a row
+                with fewer.
+            ValueError: with `plain`, a field that may be such an integer.
         """
         most_rows = min(CHUNK_ROWS, most_rows or CHUNK_ROWS)
         wanted = list(dict.fromkeys(columns))
@@ -83,26 +83,26 @@ class Table:
                     count_records(member, self.text, short=True)
                 options = {"dtype": dtypes, "chunksize": most_rows}
                 chunks = self._text_chunks(member, stream, wanted, properties, options, plain)
-            with closing(chunks):  # before the stream below it, if the caller stops early
+            with closing(chunks):  # before the stream is closed, if the caller stops early
                 for chunk in chunks:
                     yield member, chunk
 
     def line(self, member: Member, row: int) -> str:
-        """Where a row is: `line 12` of a text file (blank lines count), `row 11` of a parquet."""
+        """Where a row is: `line 12` of a text file (counting blank ones), `row 11` of a parquet."""
         if member.suffix == ".parquet":
             return f"row {row + 1}"
         if member.suffix in JSON_SUFFIXES:
             return f"line {row + 1}"
-        behind = row + self._has_header
+        skipped = row + self._has_header
         for _, stream in opened([member]):
             with explained(str(member)):
                 records = self.text.records(member, text_lines(member, stream, self.text))
-                for line, _ in itertools.islice(records, behind, behind + 1):
+                for line, _ in itertools.islice(records, skipped, skipped + 1):
                     return f"line {line}"
         raise AssertionError(f"{member} has no row {row}")
 
     def where(self, member: Member) -> Any:
-        """(row) -> how messages name a row of a member."""
+        """A function from the number of a row of a member to its name in messages."""
         return lambda row: f"{member}, {self.line(member, int(row))}"
 
     @property
@@ -121,38 +121,38 @@ class Table:
         raise AssertionError("a table has at least one member")
 
     def _header(self, member: Member, head: bytes) -> list[str]:
-        """The names of the columns of a text file that begins with `head`."""
+        """The names of the columns of a text file that starts with `head`."""
         text = (line.decode("utf-8", errors="replace") for line in io.BytesIO(head))
         try:
             _, first = next(self.text.records(member, text))
         except StopIteration:
-            raise UserError(f"{member} is empty; get it again or remove it") from None
+            raise UserError(f"{member} is empty; get a new copy or remove it") from None
         except csv.Error:
             if self._has_header:
                 count_records(member, self.text)
-            raise UserError(f"{member}, line 1 is no line of a table; get it again") from None
+            raise UserError(f"{member}, line 1 is not a line of a table; get a new copy") from None
         names = self.text.names
         if names is None:
             return first
         if len(first) < len(names):
             raise UserError(
                 f"{member}, line 1 has {len(first)} fields, but {self.text.setting}.names has "
-                f"{len(names)}; name the columns that there are"
+                f"{len(names)}; list exactly the columns of the file"
             )
         return list(names) or [str(number) for number in range(len(first))]
 
     def _require(self, columns: Sequence[str], known: list[str], member: Member) -> None:
-        """Refuse a member that lacks one of `columns`, or has it twice."""
+        """Refuse a member that lacks one of `columns` or has it twice."""
         setting = self.text.setting
         for column in columns:
             if column in known:
                 if known.count(column) > 1:
                     raise UserError(
                         f"{member} has the column '{column}' {known.count(column)} times; rename "
-                        "one of them, as it is not known which is meant"
+                        "all but the one to be read"
                     )
                 continue
-            # a name may hold line breaks
+            # a name may contain line breaks
             others = " ".join(suggest(column, filter(is_name, known)).split())
             raise UserError(
                 f"{member} has no column '{column}'{others} "
@@ -160,7 +160,7 @@ class Table:
             )
 
     def _guess(self, member: Member) -> str:
-        """What else than the separator may part the columns of a file; empty: no idea."""
+        """Advice on the separator, if the first line seems to use another one; otherwise empty."""
         if member.suffix in (".parquet", *JSON_SUFFIXES):
             return ""
         used = self.text.separator_of(member)
@@ -198,28 +198,28 @@ class Table:
             odd = OddIntegers(separator, places) if plain else None
             num_rows, known = 0, None
             options |= self._options(member, names, places, columns, properties)
-            # A pass that looks for odd integers is followed by one that counts.
+            # A pass that looks for odd integers does not count: a second pass always follows.
             try:
                 with pd.read_csv(tapped(source, [odd or records]), **options) as reader:
                     for chunk in reader:
                         if odd and odd.found:
-                            raise ValueError(f"{member} may hold an odd integer")
+                            raise ValueError(f"{member} may contain an odd integer")
                         if known is None and records.found:
                             known = count_records(member, self.text)
                         num_rows += len(chunk)
                         yield chunk
             except pd.errors.ParserError:
-                count_records(member, self.text)  # says it with the line
+                count_records(member, self.text)  # raises a message with the line
                 raise
             if odd:
                 return
             if known is None:
                 known = count_records(member, self.text) if records.found else records.count
         if num_rows != known - self._has_header:
-            mend = f"set {self.text.setting}.quoting=none if its quotes mean nothing"
+            fix = f"set {self.text.setting}.quoting=none if quotes are ordinary characters in it"
             raise UserError(
-                f"{member}: of its {known - self._has_header} rows only {num_rows} can be read; "
-                f"{self.text.advice(mend)}"
+                f"{member}: only {num_rows} of its {known - self._has_header} rows can be read; "
+                f"{self.text.advice(fix)}"
             )
 
     def _options(
@@ -230,15 +230,15 @@ class Table:
         columns: list[str],
         properties: Sequence[str],
     ) -> dict[str, Any]:
-        """How pandas is to read a text file."""
-        # Columns that nobody reads may have any name, or none.
+        """The arguments of `pandas.read_csv`."""
+        # Columns that are not read may have any name, or none.
         labels = [name if at in places else f"\0{at}" for at, name in enumerate(names)]
         return {
             "sep": self.text.separator_of(member),
             "header": 0 if self._has_header else None,
             "names": labels,
             "usecols": places,
-            "index_col": False,  # a row longer than the header must not shift the columns
+            "index_col": False,  # otherwise a row longer than the header shifts the columns
             "keep_default_na": False,
             "na_values": {c: list(MISSING) if c in properties else [""] for c in columns},
             "low_memory": False,  # one type per chunk
@@ -255,7 +255,7 @@ class Table:
         for number, chunk in enumerate(chunks):
             absent = [] if number else [c for c in columns if chunk[c].isna().all()]
             if absent:
-                # A key may come later, or be null; of a path only the first key is looked for.
+                # A key may appear later or be null; of a path only the first key is checked.
                 known = self._names(member)
                 lost = [c for c in absent if c.partition(".")[0] not in known]
                 self._require(lost, known, member)
@@ -263,10 +263,10 @@ class Table:
 
 
 def _remedy(setting: str) -> str:
-    """Which settings name the columns."""
+    """Advice on the settings that name the columns."""
     if setting.startswith("dataset.features"):
         return f"set {setting}.columns or item"
     return (
-        "set dataset.columns or dataset.item_table; the first line of a text file names its "
-        "columns, or dataset.names where it does not"
+        "set dataset.columns or dataset.item_table; if the first line of a text file does not name "
+        "its columns, set dataset.names"
     )

@@ -1,4 +1,4 @@
-"""Text files as they are written: separator, quotes, encoding, names of columns; UTF-8 for all."""
+"""Formats of text tables: separator, quotes, encoding, column names; conversion to UTF-8."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from typing import IO, Any, Protocol
 from p_rnn.data.readers.files import Member, explained
 from p_rnn.settings.errors import UserError
 
-HEAD_BYTES = 2**18  # of a file, in which its first record must end
+HEAD_BYTES = 2**18  # at the start of a file, in which its first record must end
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 SEPARATORS = {".csv": ",", ".tsv": "\t"}  # by suffix
 LONE_RETURN = re.compile(rb"\r(?!\n)")
-GUESSED = ";\t|,"  # what else may separate the columns of a file
+GUESSED = ";\t|,"  # separators to suggest
 
 
 @dataclass(frozen=True)
 class TextFormat:
-    """How text files are to be read.
+    """The format of text tables.
 
     Attributes:
         separator: None = "," for .csv and a tab for .tsv.
-        quoting: "double": fields may stand in double quotes, and "" is a quote inside; None: the
-            same, but a field over lines that look like rows of their own is refused; "backslash":
-            a backslash takes the meaning from the character behind it; "none": no quotes.
+        quoting: "double": fields may be in double quotes, in which "" is a quote; None: the same,
+            but fields that span lines that look like rows are refused; "backslash": a backslash
+            escapes the next character; "none": quotes are ordinary characters.
         encoding: None = UTF-8.
-        names: of the columns, for files whose first line does not name them; () = by number.
-        setting: where these are set, for messages.
-        fixed: a layout of the reader's own, which no setting changes.
+        names: column names, for files whose first line does not have them; () = numbers from 0.
+        setting: the section of the settings that has these, for messages.
+        fixed: the format is defined by the reader, not by settings.
     """
 
     separator: str | None = None
@@ -51,20 +51,20 @@ class TextFormat:
         except (LookupError, AttributeError, TypeError):
             raise UserError(
                 f"{self.setting}.encoding={self.encoding} is not known; "
-                "take utf-8, latin-1, cp1252, utf-16, gbk, shift_jis, ..."
+                "use utf-8, latin-1, cp1252, utf-16, gbk, shift_jis, ..."
             ) from None
         if self.names is not None and len(set(self.names)) < len(self.names):
             raise UserError(f"{self.setting}.names={list(self.names)} names a column twice")
 
     def advice(self, text: str) -> str:
-        """What a message says of settings; nothing but this where none changes the layout."""
-        return "get the file again, or mend that line" if self.fixed else text
+        """`text`, which suggests a setting, or other advice if the reader defines the format."""
+        return "get a new copy of the file, or fix that line" if self.fixed else text
 
     def separator_of(self, member: Member) -> str:
         """The separator of a file.
 
         Raises:
-            UserError: it is neither given nor told by the suffix.
+            UserError: it is neither given nor known from the suffix.
         """
         separator = self.separator or SEPARATORS.get(member.suffix)
         if separator is None:
@@ -75,7 +75,7 @@ class TextFormat:
         return separator
 
     def dialect(self, member: Member) -> dict[str, Any]:
-        """The options that `csv.reader` and pandas call alike."""
+        """The options that have the same names in `csv.reader` and `pandas.read_csv`."""
         escaped = self.quoting == "backslash"
         return {
             "quoting": csv.QUOTE_NONE if self.quoting == "none" else csv.QUOTE_MINIMAL,
@@ -89,7 +89,7 @@ class TextFormat:
         """Each record that is not blank, with the number of its last line.
 
         Args:
-            lines: is filled with the lines since the record before.
+            lines: while a record is handled, has its lines and blank ones before it.
 
         Raises:
             csv.Error: a quote that is not closed, or closed in the middle of a field.
@@ -107,7 +107,7 @@ class TextFormat:
 
 
 def tidy(separator: str | None) -> str | None:
-    """A separator as settings have it, in which \\t stands for a tab."""
+    """A separator from the settings, in which \\t means a tab."""
     return "\t" if separator == "\\t" else separator
 
 
@@ -118,8 +118,8 @@ class Readable(Protocol):
 class Utf8:
     """The bytes of a text file in UTF-8, without a byte order mark, lines ending in \\n or \\r\\n.
 
-    A lone \\r becomes \\n: behind it, pandas would take the first field of a line for missing if it
-    is empty, and shift the others.
+    A lone \\r becomes \\n, because after a \\r pandas skips an empty first field and shifts the
+    others.
 
     Attributes:
         head: the first `HEAD_BYTES`.
@@ -135,7 +135,7 @@ class Utf8:
         self.head = self._pending = self.head.removeprefix(codecs.BOM_UTF8)
 
     def read(self, size: int) -> bytes:
-        """At least one byte and at most `size`; none at the end."""
+        """Between 1 and `size` bytes; none at the end."""
         pending = self._pending or self._block()
         self._pending = pending[size:]
         return pending[:size]
@@ -151,7 +151,7 @@ class Utf8:
 
 
 class _Recoded:
-    """A stream in another encoding, as UTF-8."""
+    """Converts a stream from another encoding to UTF-8."""
 
     def __init__(self, stream: IO[bytes], encoding: str) -> None:
         self._stream = stream
@@ -175,7 +175,7 @@ def _noted(text: Iterable[str], lines: list[str]) -> Iterator[str]:
 
 
 def lines_of(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    """The lines of a stream with their ends: \\n, \\r\\n or \\r."""
+    """The lines of a stream with their line ends: \\n, \\r\\n or \\r."""
     rest = b""
     while block := read(HEAD_BYTES):
         lines = (rest + block).splitlines(keepends=True)

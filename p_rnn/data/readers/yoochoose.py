@@ -21,7 +21,7 @@ NAMES = ("session", "time", "item", "category")
 class YoochooseReader(Reader):
     """`yoochoose-clicks.dat`: session, ISO time, item, category; no header.
 
-    The category is that of the page of the click, not of the item, and is left out; items have no
+    The category is that of the page of the click, not of the item, and is ignored; items have no
     properties.
     """
 

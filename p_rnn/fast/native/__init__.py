@@ -22,6 +22,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from p_rnn.files import written_whole
+
 log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
@@ -177,7 +179,8 @@ def _load(compiler: str) -> ctypes.CDLL:
         _run([compiler, "-shared", *objects, "-o", str(linked)])
         if kept is not None:
             with contextlib.suppress(OSError):
-                _keep(linked, kept)
+                with written_whole(kept) as temporary:
+                    shutil.copyfile(linked, temporary)
                 return _declared(ctypes.CDLL(str(kept), mode=os.RTLD_NOW))
         return _declared(ctypes.CDLL(str(linked), mode=os.RTLD_NOW))
 
@@ -201,16 +204,6 @@ def private_folder() -> Path | None:
     except OSError:
         return None
     return folder
-
-
-def _keep(made: Path, kept: Path) -> None:
-    """Copy a file, whole or not at all."""
-    partial = kept.with_suffix(f".{os.getpid()}")
-    try:
-        shutil.copyfile(made, partial)
-        partial.replace(kept)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _run(command: Sequence[str]) -> bytes:

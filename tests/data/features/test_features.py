@@ -40,7 +40,7 @@ def test_the_selected_features_come_in_their_order(tmp_path: Path) -> None:
     assert len(shop.fitted()) == 1  # nothing is fitted that nobody asked for
     refused(lambda: shop.features(["tag"], **declared), "'tag'", "'tags'?", "Known: tags, x")
     refused(lambda: shop.features(["x", "x"], **declared), "selected_features", "twice")
-    refused(lambda: shop.features(**{"id": F(columns=["x"])}), "'id'", "another part of a network")
+    refused(lambda: shop.features(**{"id": F(columns=["x"])}), "'id'", "reserved for networks")
     refused(lambda: shop.features(**{"shared": F(columns=["x"])}), "'shared'", "another name")
     refused(lambda: shop.features(**{"a.b": F(columns=["x"])}), "'a.b'", "letters")
     refused(lambda: shop.features(**{"a b": F(columns=["x"])}), "'a b'", "letters")
@@ -78,7 +78,7 @@ def test_properties_are_features_when_none_is_declared(
     assert "dataset.features.name.kind=text" in warned[0]
     fitted = [record.message for record in caplog.records if record.message.startswith("feature")]
     assert len(fitted) == 5
-    assert "feature t (tags): 5 items have a value, 2 miss it; 3 tokens; 1 dropped" in fitted[2]
+    assert "feature t (tags): 5 items have a value, 2 do not; 3 tokens; 1 dropped" in fitted[2]
     # the inferred kind, given: the same folder
     assert shop.features(x=F(kind="number"))["x"].fingerprint == found["x"].fingerprint
     caplog.clear()
@@ -107,7 +107,7 @@ def test_properties_that_tell_nothing_are_skipped_where_none_is_declared(
             shop.features(selected)
         assert f"({rest}, or dataset.item_table.columns=[x,empty,late,one])" in str(caught.value)
     shop.refused("no training item has a value", "(model=id_only)", kind="tags", columns=["empty"])
-    with pytest.raises(UserError, match="no item features that tell anything"):
+    with pytest.raises(UserError, match="no informative item features"):
         Shop(tmp_path / "other", empty=nothing).features()
 
 

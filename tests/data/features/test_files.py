@@ -261,7 +261,7 @@ def test_bad_tables(shop: Shop) -> None:
     (shop.raw / "t.csv").write_text("item,f\n1,x\n2,y\n")
     shop.refused("t.csv", "none of its 2 ids (such as '1')", **file)
     (shop.raw / "t.csv").write_text("item,f\n")
-    shop.refused("t.csv holds no items; check dataset.features", **file)
+    shop.refused("t.csv contains no items; check dataset.features", **file)
     (shop.raw / "t.csv").write_text("item,f\na,1\nb,inf\nc,2\n")
     shop.refused("t.csv, column 'f', row 2 (item 'b')", "inf", kind="number", file="t.csv")
     shop.refused("f.ids has no effect", "column_separator, columns", **file, ids="ids.npy")
@@ -307,7 +307,7 @@ def test_jsonl(shop: Shop) -> None:
     assert number == pytest.approx([0, 0, -2 / std, 0, 2 / std, 0, 0])
     vector = values(shop, kind="vector", columns=["v"], **file)
     assert vector.values[[0, 2, 5]].tolist() == [[3, 4], [1, 2.5], [0, 0]]
-    shop.refused("line 4: 'more'", "no value of an item", kind="tags", columns=["more"], **file)
+    shop.refused("line 4: 'more'", "not a plain value", kind="tags", columns=["more"], **file)
     shop.refused("no column 'tag'", "'tags'?", kind="tags", columns=["tag"], **file)
 
 
@@ -315,14 +315,14 @@ def test_bad_jsonl(shop: Shop) -> None:
     path = shop.raw / "t.jsonl"
     file: dict[str, Any] = {"kind": "tags", "file": "t.jsonl"}
     for text, says in (
-        ('{"item": "a", "f": 1}\n{"item": ', ["t.jsonl, line 2 is no JSON"]),
+        ('{"item": "a", "f": 1}\n{"item": ', ["t.jsonl, line 2 is not JSON"]),
         ('{"item": "a", "f": 1}\n[1]', ["t.jsonl, line 2 must be a JSON object"]),
         ('{"item": "a", "f": 1}\n{"f": 1}', ["t.jsonl, line 2: the id 'item' is missing"]),
         ('{"item": 1.5, "f": 1}', ["line 1: the id 'item' is 1.5"]),
         ('{"item": true, "f": 1}', ["line 1: the id 'item' is True"]),
         ('{"item": 1, "f": 1}\n{"item": "1", "f": 1}', ["item '1' has more than one row"]),
         ('{"item": 1, "f": 1}', ["none of its 1 ids", "'1'"]),
-        ("", ["t.jsonl holds no items"]),
+        ("", ["t.jsonl contains no items"]),
     ):
         path.write_text(text)
         shop.refused(*says, **file)
@@ -333,7 +333,7 @@ def test_bad_jsonl(shop: Shop) -> None:
     path.write_text('{"item": "a", "f": Infinity}')
     shop.refused("item 'a'", "inf", kind="number", file="t.jsonl")
     (shop.raw / "v.npy.gz").touch()
-    shop.refused("v.npy.gz must be unpacked", kind="vector", file="v.npy.gz", ids="ids.npy")
+    shop.refused("v.npy.gz must be decompressed", kind="vector", file="v.npy.gz", ids="ids.npy")
 
 
 # --- real data ----------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def test_other_columns_and_unit(tmp_path: Path) -> None:
         (INTER + "7\t10\t5\tnoon\n", ["line 5", "'noon', not a number"]),
         (INTER + "7\t10\t5\t\n", ["line 5", "'timestamp:float' is missing"]),
         (INTER + "\t10\t5\t1\n", ["line 5", "'user_id:token' is missing"]),
-        (INTER.splitlines()[0] + "\n", ["holds no events"]),
+        (INTER.splitlines()[0] + "\n", ["contains no events"]),
         ("", ["tiny.inter is empty"]),
     ],
 )
@@ -120,7 +120,10 @@ def test_bad_events(tmp_path: Path, inter: str, parts: list[str]) -> None:
         ("13\ta\t1\t1\t1\t1 2 3\n", ["'image:float_seq'", "length 2 and 3"]),
         ("13\ta\t1\t1\t1\tx y\n", ["'image:float_seq'", "not numbers"]),
         ("10\ta\t1\t1\t1\t1 2\n", ["item '10' has several rows"]),
-        ("13\ta\n", ["line 5 has 2 fields", "the header has 6; get the file again, or mend"]),
+        (
+            "13\ta\n",
+            ["line 5 has 2 fields", "the header has 6; get a new copy of the file, or fix"],
+        ),
     ],
 )
 def test_bad_items(tmp_path: Path, rows: str, parts: list[str]) -> None:

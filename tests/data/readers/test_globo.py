@@ -94,9 +94,9 @@ def test_bad_clicks(tmp_path: Path, row: str, parts: list[str]) -> None:
 
 
 def test_bad_files(tmp_path: Path) -> None:
-    fails(write(tmp_path, [HEAD]), "clicks.zip holds no clicks", "get it again")
+    fails(write(tmp_path, [HEAD]), "clicks.zip contains no clicks", "get a new copy")
     fails(write(tmp_path, ["a,b\n1,2\n"]), "no column 'session_id'", "Known: a, b")
-    fails(write(tmp_path, []), "clicks.zip holds no .csv file")
+    fails(write(tmp_path, []), "clicks.zip contains no .csv file")
     bad = METADATA + "14,3,yesterday,0,1\n"
     fails(write(tmp_path, metadata=bad), "line 5", "'yesterday', not a number", items=True)
     twice = METADATA + "12,8,,,\n"

@@ -97,10 +97,10 @@ def test_bad_ratings(tmp_path: Path, one_m: bool, ratings: str, parts: list[str]
 @pytest.mark.parametrize(
     ("one_m", "movies", "parts"),
     [
-        (False, ITEM + "3|Title|x\n", ["u.item, line 3 is no line of u.item", "'3|Title|x'"]),
+        (False, ITEM + "3|Title|x\n", ["u.item, line 3 is not a line of u.item", "'3|Title|x'"]),
         (False, ITEM + ITEM, ["u.item: item '2' has several rows"]),
-        (False, "\n", ["u.item holds no movies"]),
-        (True, MOVIES + "x::Title::Drama\n", ["movies.dat, line 3 is no line of movies.dat"]),
+        (False, "\n", ["u.item contains no movies"]),
+        (True, MOVIES + "x::Title::Drama\n", ["movies.dat, line 3 is not a line of movies.dat"]),
     ],
 )
 def test_bad_movies(tmp_path: Path, one_m: bool, movies: str, parts: list[str]) -> None:

@@ -61,7 +61,7 @@ def test_a_header_that_is_taken_for_a_row_is_found_by_its_time(tmp_path: Path) -
 @pytest.mark.parametrize("header", ["s,i,t,i", "s,s,i,t", "t,s,i,t"])
 def test_a_column_that_is_there_twice_is_refused(tmp_path: Path, header: str) -> None:
     write(tmp_path / "e.csv", f"{header}\n1,2,3,4\n")
-    fails(reader(tmp_path), "2 times", "rename one of them")
+    fails(reader(tmp_path), "2 times", "rename all but the one")
     typed = "\t".join(f"{name}:{'float' if name == 't' else 'token'}" for name in header.split(","))
     write(tmp_path / "x" / "x.inter", f"{typed}\n1\t2\t3\t4\n")
     atomic = AtomicReader(tmp_path, "", path="x", columns=COLUMNS)
@@ -98,7 +98,7 @@ def test_encodings(tmp_path: Path) -> None:
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     write(tmp_path / "e.csv", "s,i,t\n1,2,3\n\n1,a\0b,3\n1,a\0c,4\n")
-    fails(reader(tmp_path), "e.csv, line 4 holds a NUL byte")
+    fails(reader(tmp_path), "e.csv, line 4 contains a NUL byte")
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -129,7 +129,7 @@ def test_compressed_files_and_patterns(tmp_path: Path) -> None:
     fails(reader(tmp_path, "e.csv.zst"), "must be unpacked")
     whole = lzma.compress(f"s,i,t\n{BODY * 2000}".encode())
     (tmp_path / "cut.csv.xz").write_bytes(whole[:-40])
-    fails(reader(tmp_path, "cut.csv.xz"), "cut.csv.xz is damaged", "get it again")
+    fails(reader(tmp_path, "cut.csv.xz"), "cut.csv.xz is damaged", "get a new copy")
 
 
 def test_sequences_with_a_byte_order_mark(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_missing_ids_are_dropped_on_request(
     assert table.dropped() == {"missing_ids": 2}
     fails(reader(tmp_path), "line 3", "id 's' is missing", "dataset.missing_ids=drop")
     write(tmp_path / "e.csv", "s,i,t\n,1,1\n,2,2\n")
-    fails(reader(tmp_path, missing_ids="drop"), "holds no events")
+    fails(reader(tmp_path, missing_ids="drop"), "contains no events")
 
 
 def test_conditions(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_lists_in_text(tmp_path: Path) -> None:
     write(tmp_path / "e.csv", "s,i,t\n1,\"['a', 'b']\",5\n")
     assert values(tmp_path) == [[1, "a", 5.0], [1, "b", 5.0]]
     write(tmp_path / "e.csv", "s,i,t\n1,\"['a', 'b']\",5\n2,c,6\n")
-    fails(reader(tmp_path), "'i' is a list, but in other rows it is none")
+    fails(reader(tmp_path), "'i' is a list, but not in every row")
 
 
 def test_histories(tmp_path: Path) -> None:
@@ -273,13 +273,13 @@ def test_json_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "parts"),
     [
-        ("{", ["line 2 is no JSON", "mend it"]),
+        ("{", ["line 2 is not JSON", "fix it"]),
         ("[1]", ["line 2 must be a JSON object"]),
-        ('{"s": 1, "i": 2, "i": 3}', ["line 2 is no JSON", "'i' stands twice"]),
+        ('{"s": 1, "i": 2, "i": 3}', ["line 2 is not JSON", "'i' appears twice"]),
         ('{"s": 1.5, "i": 2, "t": 3}', ["line 2", "id 's' is 1.5", "floating point"]),
         ('{"s": true, "i": 2, "t": 3}', ["line 2", "id 's' is True"]),
         ('{"s": {"a": 1}, "i": 2, "t": 3}', ["line 2", "id 's' is {'a': 1}"]),
-        ('{"s": [1], "i": 2, "t": 3}', ["'s' holds lists, but 'i' does not"]),
+        ('{"s": [1], "i": 2, "t": 3}', ["'s' has lists, but 'i' does not"]),
         ('{"s": 1, "i": [1, [2]], "t": 3}', ["line 2", "id 'i' is [2]"]),
         ('{"s": 1, "t": 3}', ["line 2", "id 'i' is missing"]),
         ('{"s": 1, "i": 2, "t": "noon"}', ["line 2", "'noon', not a number"]),
@@ -295,7 +295,7 @@ def test_bad_json_lines(
 
 def test_json_that_is_no_json_lines(tmp_path: Path) -> None:
     write(tmp_path / "e.json", json.dumps([{"s": 1}], indent=1))
-    fails(reader(tmp_path, "e.json"), "line 1 is no JSON", "one object per line")
+    fails(reader(tmp_path, "e.json"), "line 1 is not JSON", "each line must be an object")
     json_lines(tmp_path / "e.jsonl", {"s": 1, "item": 2, "t": 3})
     fails(reader(tmp_path, "e.jsonl"), "no column 'i'", "Known: item, s, t")
     fails(reader(tmp_path, "e.jsonl", separator=";"), "dataset.separator has no effect", "jsonl")
@@ -310,7 +310,7 @@ def test_parquet_of_lists(tmp_path: Path) -> None:
     lists.to_parquet(tmp_path / "e.parquet")
     assert values(tmp_path, "e.parquet") == ROWS
     lists.assign(s=[[1], [2]], i=[1, 2]).to_parquet(tmp_path / "e.parquet")
-    fails(reader(tmp_path, "e.parquet"), "'s' holds lists, but 'i' does not")
+    fails(reader(tmp_path, "e.parquet"), "'s' has lists, but 'i' does not")
     lists.assign(i=[[{"a": 1}], []]).to_parquet(tmp_path / "e.parquet")
     fails(reader(tmp_path, "e.parquet"), "the column 'i' holds list<", "struct")
 

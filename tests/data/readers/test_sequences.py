@@ -95,8 +95,8 @@ def test_attributes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("", ["e.txt holds no events"]),
-        ("\n \n", ["e.txt holds no events"]),
+        ("", ["e.txt contains no events"]),
+        ("\n \n", ["e.txt contains no events"]),
         ("1 5\n\n2\n", ["e.txt, line 3", "user '2' has no items", "user item item"]),
     ],
 )
@@ -107,7 +107,7 @@ def test_bad_events(tmp_path: Path, text: str, parts: list[str]) -> None:
 @pytest.mark.parametrize(
     ("attributes", "parts"),
     [
-        ('{"5": [1,\n}', ["a.json is no JSON", "line 2"]),
+        ('{"5": [1,\n}', ["a.json is not JSON", "line 2"]),
         ("[1]", ["a.json must be a JSON object"]),
         ('{"5": 1}', ["item '5' must be a list"]),
         ('{"5": [1.5]}', ["item '5'", "[1.5]"]),
@@ -126,7 +126,7 @@ def test_bad_files(tmp_path: Path) -> None:
     fails(SequencesReader(tmp_path, "", path="e.txt"), "e.txt is not UTF-8")
     packed = gzip.compress(b"".join(b"%d %d\n" % (n, n * 7919 % 997) for n in range(9999)))
     (tmp_path / "e.txt.gz").write_bytes(packed[:-99])
-    fails(SequencesReader(tmp_path, "", path="e.txt.gz"), "e.txt.gz is damaged", "get it again")
+    fails(SequencesReader(tmp_path, "", path="e.txt.gz"), "e.txt.gz is damaged", "get a new copy")
     with pytest.raises(UserError, match="takes only path"):
         SequencesReader(tmp_path, "", path="e", item_table=ItemTableConfig("a", columns=["b"]))
 

@@ -196,7 +196,7 @@ def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ("text", "settings", "parts"),
     [
         ("", {}, ["e.csv is empty"]),
-        ("s,i,t\n", {}, ["e.csv holds no events", "dataset.path"]),
+        ("s,i,t\n", {}, ["e.csv contains no events", "dataset.path"]),
         ("s,i,time\n1,1,1\n", {}, ["no column 't'", "Known: i, s, time", "dataset.columns"]),
         ("s,itm,t\n1,1,1\n", {"columns": ColumnsConfig("s", "item", "t")}, ["mean 'itm'"]),
         ("s,i,t\n1,1,1\n\n1,1,x\n", {}, ["e.csv, line 4", "'x', not a number", "iso"]),
@@ -207,8 +207,8 @@ def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ("s,i,t\n1,1,5\n", {"time_unit": "iso"}, ["line 2", "'5', not an ISO date", "ms"]),
         ("s,i,t\n1,1,1\n,1,2\n", {}, ["e.csv, line 3", "id 's' is missing"]),
         ('s,i,t\n"a\nb",1,1\n1,,2\n', {}, ["e.csv, line 4", "id 'i' is missing"]),
-        ('s,i,t\n1,1,1\n1,"1,2\n', {}, ["e.csv is no proper table", "line 3", "separator"]),
-        ('s,i,t\n1,1,1\n"1,1,2\n1,3,4\n', {}, ["e.csv is no proper table", "in line 3"]),
+        ('s,i,t\n1,1,1\n1,"1,2\n', {}, ["e.csv is not a valid table", "line 3", "separator"]),
+        ('s,i,t\n1,1,1\n"1,1,2\n1,3,4\n', {}, ["e.csv is not a valid table", "in line 3"]),
     ],
 )
 def test_bad_content(tmp_path: Path, text: str, settings: dict[str, Any], parts: list[str]) -> None:
@@ -231,7 +231,7 @@ def test_damaged_files(tmp_path: Path) -> None:
     rows = "".join(f"{n},{n * 7919 % 1000},{n}\n" for n in range(20_000))
     packed = gzip.compress(f"s,i,t\n{rows}".encode())
     (tmp_path / "cut.csv.gz").write_bytes(packed[:-500])
-    fails(reader(tmp_path, "cut.csv.gz"), "cut.csv.gz is damaged", "get it again")
+    fails(reader(tmp_path, "cut.csv.gz"), "cut.csv.gz is damaged", "get a new copy")
     write(tmp_path / "fake.csv.gz", CSV)
     fails(reader(tmp_path, "fake.csv.gz"), "fake.csv.gz is damaged")
     write(tmp_path / "fake.zip", CSV)
@@ -240,22 +240,22 @@ def test_damaged_files(tmp_path: Path) -> None:
         archive.writestr("a.csv", f"s,i,t\n{rows}")
     content = bytearray((tmp_path / "e.zip").read_bytes())
     (tmp_path / "cut.zip").write_bytes(content[: len(content) // 2])
-    fails(reader(tmp_path, "cut.zip"), "cut.zip is damaged", "get it again")
+    fails(reader(tmp_path, "cut.zip"), "cut.zip is damaged", "get a new copy")
     content[len(content) // 2] ^= 255
     (tmp_path / "flipped.zip").write_bytes(content)
-    fails(reader(tmp_path, "flipped.zip"), "flipped.zip is damaged", "get it again")
+    fails(reader(tmp_path, "flipped.zip"), "flipped.zip is damaged", "get a new copy")
     (tmp_path / "latin.csv").write_bytes(b"s,i,t\n1,caf\xe9,1\n")
     fails(reader(tmp_path, "latin.csv"), "latin.csv is not UTF-8", "convert it")
     write(tmp_path / "fake.parquet", CSV)
     pytest.importorskip("pyarrow")
-    fails(reader(tmp_path, "fake.parquet"), "fake.parquet is no parquet file")
+    fails(reader(tmp_path, "fake.parquet"), "fake.parquet is not a parquet file")
 
 
 def test_missing_and_unknown_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"e\.csv is missing: get it from https://example\.org"):
         reader(tmp_path).sources()
     write(tmp_path / "empty" / "notes.md", "x")
-    fails(reader(tmp_path, "empty"), "empty holds no .csv, .json")
+    fails(reader(tmp_path, "empty"), "empty contains no .csv, .json")
     write(tmp_path / "e.dat", CSV)
     fails(reader(tmp_path, "e.dat"), "e.dat", "set dataset.separator")
 

@@ -120,9 +120,9 @@ def test_parquet_items_hold_vectors_and_lists(tmp_path: Path) -> None:
         (ITEMS + "x,,1,,\n", {}, ["line 5", "id 'i' is missing"]),
         (ITEMS, {"columns": ["prize"]}, ["no column 'prize'", "mean 'price'", "Known"]),
         (ITEMS, {"list_columns": ["tag"], "list_separator": "|"}, ["'tag'", "name, price, tags"]),
-        ("i,a\n", {}, ["holds no items", "dataset.item_table"]),
+        ("i,a\n", {}, ["contains no items", "dataset.item_table"]),
         ("i,a\nX1,1\nX2,2\n", {}, ["are integers", "'X1'", "item_table.item"]),
-        ("i,item\n1,1\n", {}, ["'item' cannot name a property"]),
+        ("i,item\n1,1\n", {}, ["a property cannot be called 'item'"]),
     ],
 )
 def test_bad_items(tmp_path: Path, text: str, settings: dict[str, Any], parts: list[str]) -> None:

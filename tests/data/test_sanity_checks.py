@@ -83,7 +83,7 @@ def test_the_table_has_dates(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
 @pytest.mark.parametrize(
     ("factor", "shift", "says"),
     [
-        (1, -START_S + 1_710_000, "from 1970-01-20 to 1970-01-30"),
+        (1, -START_S + 1_710_000, "spans 1970-01-20 to 1970-01-30"),
         (1, -55 * 365 * DAY_S, "before 1980"),
         (1, 40 * 365 * DAY_S, "in the future"),
     ],
@@ -95,12 +95,12 @@ def test_times_in_another_unit(
     (message,) = warned(tmp_path, caplog, rows)
     assert says in message
     assert f"{len(rows):,} of {len(rows):,} events" in message
-    assert "is the unit of time right (dataset.time_unit=s)?" in message
+    assert "is the time unit right (dataset.time_unit=s)?" in message
 
 
 def test_seconds_as_milliseconds(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Ten days are a quarter of an hour then, which no day divides."""
-    with pytest.raises(UserError, match="from 1970-01-20 on; is the unit of time right") as error:
+    with pytest.raises(UserError, match="of 1970-01-20; is the time unit right") as error:
         warned(tmp_path, caplog, log(), "dataset.time_unit=ms")
     assert "\n" not in str(error.value)
     (message,) = warned(tmp_path, caplog, log(), "dataset.time_unit=ms", "dataset.test_days=0.001")
@@ -115,7 +115,7 @@ def test_a_session_decades_after_the_rest(tmp_path: Path, caplog: pytest.LogCapt
     assert len(found) == 3
     assert "4 of " in found[0]
     assert "in the future" in found[0]
-    assert "the test split begins 5,465 days after the last session before it" in found[1]
+    assert "the test split starts 5,465 days after the last session before it" in found[1]
     assert "dataset.time_range=['2024-03-01','2024-03-11']" in found[1]
     assert "the test split has only 3 targets" in found[2]
     mended = warned(
@@ -132,11 +132,14 @@ def test_a_session_decades_before_the_rest(
     assert len(found) == 2
     assert "4 of " in found[0]
     assert "before 1980" in found[0]
-    assert "the train split begin from 1970-01-01 to 2024-03-08" in found[1]
+    assert "the train split start between 1970-01-01 and 2024-03-08" in found[1]
     assert "['2024-03-01','2024-03-11']" in found[1]
     weeks = [(999, k, float(START_S - 40 * DAY_S + k)) for k in range(4)]
     (message,) = warned(tmp_path, caplog, [*weeks, *log()])
-    assert "begin from 2024-01-21 to 2024-03-08, but nearly all of them from 2024-03-01" in message
+    assert (
+        "start between 2024-01-21 and 2024-03-08, but nearly all of them between 2024-03-01"
+        in message
+    )
 
 
 def test_a_session_that_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -160,7 +163,7 @@ def test_few_targets(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     found = warned(tmp_path, caplog, log(), "dataset.test_days=0.2")
     for split, message in zip(("test", "valid"), found, strict=True):
         assert f"the {split} split has only" in message
-        assert "set dataset.test_days to more" in message
+        assert "increase dataset.test_days" in message
 
 
 @pytest.mark.parametrize(("length", "expected"), [(900, 0), (3000, 1)])
@@ -175,5 +178,5 @@ def test_a_session_that_is_too_long(
         assert f"session 777 has {length:,} events" in message
         assert "dataset.max_session_length=50" in message
         assert "dataset.long_sessions=truncate or split" in message
-    mend = ["dataset.max_session_length=50", "dataset.long_sessions=split"]
-    assert warned(tmp_path, caplog, [*log(), *bot], *mend) == []
+    fix = ["dataset.max_session_length=50", "dataset.long_sessions=split"]
+    assert warned(tmp_path, caplog, [*log(), *bot], *fix) == []

@@ -1,0 +1,44 @@
+"""Ragged arrays: rows of different lengths, laid out one after the other in a flat array.
+
+Row r of R rows has lengths[r] >= 0 elements, all rows together have E, and row r is
+flat[offsets[r] : offsets[r + 1]]. Sessions, bags of tokens and sparse matrices are stored this way.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def offsets_of(lengths: Array) -> Array:
+    """int64 [R + 1]: where each row starts, and the total at the end."""
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def row_of_each(lengths: Array) -> Array:
+    """int64 [E]: the number of the row that each element belongs to; [2, 0, 3] -> [0 0 2 2 2]."""
+    return np.repeat(np.arange(len(lengths)), lengths)
+
+
+def place_in_row(lengths: Array) -> Array:
+    """int64 [E]: the place of each element in its row; [2, 0, 3] -> [0 1 0 1 2]."""
+    offsets = offsets_of(lengths)
+    place = np.arange(offsets[-1])
+    place -= np.repeat(offsets[:-1], lengths)
+    return place
+
+
+def ranges(starts: Array, lengths: Array) -> Array:
+    """int64 [E]: starts[r], starts[r] + 1, ..., starts[r] + lengths[r] - 1 of each row.
+
+    These are the places of rows of another ragged array, so that flat[ranges(...)] gathers them.
+    """
+    at = np.repeat(starts - offsets_of(lengths)[:-1], lengths)
+    at += np.arange(len(at))
+    return at
