@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from p_rnn.runs.sweeps import RememberSweep, finish, note_failure, noted
 from p_rnn.settings.config import CONF, Config
+from p_rnn.settings.folders import look_in_own_conf, own_conf
 from p_rnn.settings.job_names import SWEPT, job_name, swept_keys
 from p_rnn.settings.messages import MENDABLE, check_groups, one_line, sections_there
 
@@ -44,6 +45,8 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
         def job(tree: DictConfig) -> Any:
             settings = HydraConfig.get()
             folder, sweep = Path(settings.runtime.output_dir), settings.mode == RunMode.MULTIRUN
+            if (own := own_conf()) is not None:
+                log.info("settings are looked for first in %s", own)
             try:
                 done = function(typed(tree, schema))
             except MENDABLE as error:
@@ -125,13 +128,17 @@ def load_config(*overrides: str) -> Config:
 
 def _register(schema: type[Any]) -> None:
     ConfigStore.instance().store(name="schema", node=_open_schema(schema))
-    for resolver, function in (("first", first), ("job_name", job_name)):
-        OmegaConf.register_new_resolver(resolver, function, replace=True)
+    look_in_own_conf()
 
 
 def first(*values: Any) -> Any:
     """The first value that is given: ${first:${a},${b}}."""
     return next((value for value in values if value is not None), None)
+
+
+# As this module is imported, which the processes that a launcher starts do too.
+for _name, _function in (("first", first), ("job_name", job_name), ("as_typed", lambda: sys.argv[0])):
+    OmegaConf.register_new_resolver(_name, _function, replace=True)
 
 
 def _open_schema(schema: type[Any]) -> DictConfig:

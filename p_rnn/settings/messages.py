@@ -12,8 +12,9 @@ from typing import Any
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from p_rnn.settings.config import CONF, FeatureConfig, SubnetConfig
+from p_rnn.settings.config import FeatureConfig, SubnetConfig
 from p_rnn.settings.errors import UserError
+from p_rnn.settings.folders import conf_choices, conf_groups
 from p_rnn.settings.ranges import leaves
 from p_rnn.settings.registry import suggest
 
@@ -70,8 +71,7 @@ def _nearest(key: str, schema: type[Any]) -> str:
         names = [f.name for f in fields(section)]
         return suggest(key.split(".")[-1], names)
     known = [k for k, _, _ in leaves(schema())]
-    groups = [path.name for path in CONF.iterdir() if path.is_dir()]
-    close = difflib.get_close_matches(key, known + groups, n=2, cutoff=0.7)
+    close = difflib.get_close_matches(key, known + conf_groups(), n=2, cutoff=0.7)
     last = difflib.get_close_matches(key.split(".")[-1], [k.split(".")[-1] for k in known], n=1)
     close += [k for k in known if k.split(".")[-1] in last and k not in close]
     hint = f"; did you mean {' or '.join(close[:3])}?" if close else ";"
@@ -107,11 +107,10 @@ def check_groups(overrides: Sequence[str]) -> None:
     for word in overrides:
         group, _, value = word.partition("=")
         group = group.lstrip("+")
-        folder = CONF / group
-        if not group or not folder.is_dir():
+        known = conf_choices(group)
+        if not group or not known:
             continue
         if value == "null":
             raise UserError(f"{word}: a group cannot be null; ~{group} leaves it out")
         if re.fullmatch(r"[-+]?[\d.]+|true|false", value, re.IGNORECASE):
-            known = [path.stem for path in folder.glob("*.yaml")]
             raise UserError(f"unknown {group} '{value}'{suggest(value, known)}")
