@@ -137,7 +137,11 @@ def first(*values: Any) -> Any:
 
 
 # As this module is imported, which the processes that a launcher starts do too.
-for _name, _function in (("first", first), ("job_name", job_name), ("as_typed", lambda: sys.argv[0])):
+for _name, _function in (
+    ("first", first),
+    ("job_name", job_name),
+    ("as_typed", lambda: sys.argv[0]),
+):
     OmegaConf.register_new_resolver(_name, _function, replace=True)
 
 
