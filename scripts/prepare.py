@@ -1,25 +1,6 @@
 """Prepare a data set without training: python scripts/prepare.py dataset=globo."""
 
-from __future__ import annotations
-
-import logging
-
-from p_rnn.data.features import has_features, prepare_features
-from p_rnn.data.prepare import prepare
-from p_rnn.settings.config import PrepareConfig
-from p_rnn.settings.hydra_glue import hydra_script
-
-log = logging.getLogger(__name__)
-
-
-@hydra_script("prepare", PrepareConfig)
-def main(config: PrepareConfig) -> None:
-    """Print what each rule dropped, what the features hold, and where the result lies."""
-    dataset = prepare(config.dataset, config.paths)
-    if has_features(config.dataset, config.paths, dataset):
-        prepare_features(config.dataset, config.paths, dataset, None)
-    log.info("\nprepared: %s", dataset.folder)
-
+from p_rnn.__main__ import run_script
 
 if __name__ == "__main__":
-    main()
+    run_script("prepare")

@@ -1,4 +1,4 @@
-"""What the scripts set for their process before PyTorch is imported; imports set nothing."""
+"""What the commands set for their process before PyTorch is imported; imports set nothing."""
 
 from __future__ import annotations
 
@@ -25,6 +25,12 @@ def _busy_share() -> float:
     return 1 - (spent[3] + spent[4]) / max(sum(spent), 1)  # idle, and idle with work for a disk
 
 
+def spin_less() -> None:
+    """Have OpenMP's threads wait as is best beside others, unless the environment says how."""
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
+        os.environ["GOMP_SPINCOUNT"] = "1000"
+
+
 def prepare_process() -> None:
     """How OpenMP's threads wait, and large pages; nothing that the environment sets already.
 
@@ -33,8 +39,8 @@ def prepare_process() -> None:
     that share them it takes the cores from the others' working threads, so a job that starts beside
     others spins less (README, Speed).
     """
-    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ) and _busy_share() > 0.3:
-        os.environ["GOMP_SPINCOUNT"] = "1000"
+    if _busy_share() > 0.3:
+        spin_less()
     # Large pages for large tensors, where the system grants them on request: rows of a table lie
     # far apart, and each would need an entry of its own in the processor's list of pages.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

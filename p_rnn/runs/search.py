@@ -16,8 +16,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from p_rnn.runs.report.runs import METRICS
 from p_rnn.runs.sweeps import note_failure, objective, run_job
-from p_rnn.settings.config import CONF, Config
+from p_rnn.settings.config import Config
 from p_rnn.settings.errors import UserError
+from p_rnn.settings.folders import conf_choices, conf_file
 from p_rnn.settings.hydra_glue import load_config
 from p_rnn.settings.messages import MENDABLE, one_line
 from p_rnn.settings.registry import suggest
@@ -117,15 +118,14 @@ def _word(value: Any) -> str:
 
 
 def file_of(group: str, name: str) -> Path:
-    """The file of a name in a folder of conf/, or of a path to a YAML file.
+    """The file of a name in a folder of conf/ (the user's own first), or of a path to a YAML file.
 
     Raises:
         UserError: there is none.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else CONF / group / f"{name}.yaml"
-    if not path.is_file():
-        known = [p.stem for p in (CONF / group).glob("*.yaml")]
-        raise UserError(f"unknown {group} '{name}'{suggest(name, known)}")
+    path = Path(name) if name.endswith((".yaml", ".yml")) else conf_file(group, name)
+    if path is None or not path.is_file():
+        raise UserError(f"unknown {group} '{name}'{suggest(name, conf_choices(group))}")
     return path
 
 

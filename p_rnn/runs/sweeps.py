@@ -15,6 +15,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from p_rnn.runs.experiment import train
+from p_rnn.runs.process import spin_less
 from p_rnn.runs.report.runs import METRICS
 from p_rnn.runs.report.write import write_report
 from p_rnn.settings.config import Config
@@ -122,9 +123,11 @@ def threads_of_job(launcher: DictConfig) -> int | None:
 
 
 class RememberSweep(Callback):
-    """Hydra tells its callbacks alone where a sweep lies."""
+    """Hydra tells its callbacks alone where a sweep lies, and how its jobs are launched."""
 
     folder: Path | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         RememberSweep.folder = Path(config.hydra.sweep.dir)
+        if threads_of_job(config.hydra.launcher) is not None:
+            spin_less()  # processes that the launcher starts inherit it

@@ -22,7 +22,9 @@ from p_rnn.settings.declare import choice, number, setting
 
 # ruff: noqa: UP007, UP045  (OmegaConf reads Optional and Union on every Python that we support)
 
-CONF = Path(__file__).resolve().parents[2] / "conf"  # YAML files that settings are composed from
+_PACKAGE = Path(__file__).resolve().parents[1]
+# YAML files that settings are composed from: inside an installed package, beside it in a checkout.
+CONF = next(p for p in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if p.is_dir())
 
 
 @dataclass

@@ -11,8 +11,9 @@ from typing import Any
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from p_rnn.settings.config import CONF, Config
+from p_rnn.settings.config import Config
 from p_rnn.settings.errors import UserError
+from p_rnn.settings.folders import conf_choices, conf_groups
 from p_rnn.settings.hints import COMMANDS, EXTRAS, ours
 from p_rnn.settings.registry import suggest
 from p_rnn.settings.tree import known_of
@@ -112,7 +113,7 @@ def _known(key: str, schema: type[Any]) -> list[str]:
             else k
             for k in known
         ]
-    return [*known, *(path.name for path in CONF.iterdir() if path.is_dir())]
+    return [*known, *conf_groups()]
 
 
 @contextlib.contextmanager
@@ -144,11 +145,10 @@ def check_groups(overrides: Sequence[str]) -> None:
     for word in overrides:
         group, _, value = word.partition("=")
         group = group.lstrip("+")
-        folder = CONF / group
-        if not group or not folder.is_dir():
+        known = conf_choices(group)
+        if not group or not known:
             continue
         if value == "null":
             raise UserError(f"{word}: a group cannot be null; ~{group} leaves it out")
         if re.fullmatch(r"[-+]?[\d.]+|true|false", value, re.IGNORECASE):
-            known = [path.stem for path in folder.glob("*.yaml")]
             raise UserError(f"unknown {group} '{value}'{suggest(value, known)}")

@@ -25,9 +25,9 @@ from benchmark.groups import GROUPS, Plan  # noqa: E402
 from benchmark.measure import Measured, Row, measure  # noqa: E402
 from benchmark.plain.serving import Spec  # noqa: E402
 from benchmark.report import draw, lines_of, machine, markdown, summary, write_csv  # noqa: E402
+from p_rnn.commands.script import hydra_script  # noqa: E402
 from p_rnn.runs.runtime import use_device  # noqa: E402
 from p_rnn.settings.errors import UserError  # noqa: E402
-from p_rnn.settings.hydra_glue import hydra_script  # noqa: E402
 
 log = logging.getLogger(__name__)
 

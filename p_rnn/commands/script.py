@@ -1,0 +1,136 @@
+"""A command as a process: composed settings, one line for each mistake, the right exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from p_rnn.commands.help import answer, in_order
+from p_rnn.runs.sweeps import RememberSweep, finish, note_failure, noted
+from p_rnn.settings.config import CONF
+from p_rnn.settings.folders import own_conf
+from p_rnn.settings.hydra_glue import register, typed
+from p_rnn.settings.job_names import SWEPT, swept_keys
+from p_rnn.settings.messages import MENDABLE, check_groups, one_line, sections_there
+
+C = TypeVar("C")
+INTERRUPTED = (
+    "interrupted; the same command with resume=<run folder>/checkpoints/last.pt goes on, "
+    "and the same sweep with its sweep_name"
+)
+log = logging.getLogger("p_rnn")
+
+
+def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], Callable[[], None]]:
+    """Turn `main(config)` into a script composed from conf/<name>.yaml and typed by `schema`.
+
+    User errors are printed as one line and exit with status 2; everything else keeps its
+    traceback. In a multirun one failed job does not stop the others.
+    """
+
+    def decorate(function: Callable[[C], Any]) -> Callable[[], None]:
+        register(schema)
+
+        failed: list[str] = []
+
+        def job(tree: DictConfig) -> Any:
+            settings = HydraConfig.get()
+            folder, sweep = Path(settings.runtime.output_dir), settings.mode == RunMode.MULTIRUN
+            if (own := own_conf()) is not None:
+                log.info("settings are looked for first in %s", own)
+            try:
+                done = function(typed(tree, schema))
+            except MENDABLE as error:
+                line = one_line(error, schema)
+                log.error("error: %s", line)
+                failed.append(line)
+                if sweep:
+                    note_failure(folder, line)
+                    raise  # the sweeper must know; it goes on with the other jobs
+                remove_if_empty(folder, name)
+                return None
+            except Exception as error:
+                if sweep:
+                    note_failure(folder, f"{type(error).__name__}: {error}")
+                raise
+            if sweep:
+                note_failure(folder, None)
+            return done
+
+        main = hydra.main(config_path=str(CONF), config_name=name, version_base="1.3")(job)
+
+        def script() -> None:
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # hand us the exception instead of printing it
+            # By the environment, because launchers start processes of their own.
+            os.environ[SWEPT] = ",".join(swept_keys(sys.argv[1:]))
+            try:
+                sys.argv[1:] = in_order(sys.argv[1:])
+                check_groups(sys.argv[1:])
+                with sections_there(sys.argv[1:]):
+                    text = answer(sys.argv[1:], name, schema)
+                    if text is None:
+                        main()
+                    else:
+                        print(text)
+            except KeyboardInterrupt:
+                print(INTERRUPTED, file=sys.stderr)
+                sys.exit(130)
+            except MENDABLE as error:
+                line = one_line(error, schema)
+                _finish_sweep()
+                # What a job has said stands in its log and in the list of failed jobs.
+                if not noted(RememberSweep.folder, line):
+                    print(f"error: {line}", file=sys.stderr)
+                sys.exit(2)
+            if _finish_sweep() or failed:
+                sys.exit(2)
+
+        return script
+
+    return decorate
+
+
+def run_to_exit(job: Callable[[], bool], schema: type[Any]) -> None:
+    """End the process with the status of a job that says whether something of it has failed.
+
+    User errors are one line, and an interrupted job goes on when it is started again.
+    """
+    try:
+        failed = job()
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        sys.exit(130)
+    except MENDABLE as error:
+        print(f"error: {one_line(error, schema)}", file=sys.stderr)
+        failed = True
+    sys.exit(2 if failed else 0)
+
+
+def _finish_sweep() -> bool:
+    """Report on the sweep that ran, if one did; whether jobs of it have failed."""
+    folder = RememberSweep.folder
+    if folder is None or not folder.is_dir():
+        return False
+    return finish(folder)
+
+
+def remove_if_empty(folder: Path, job: str) -> None:
+    """Remove the folder of a refused run: Hydra's copy of the settings, a log, and nothing else."""
+    ours = {folder / f"{job}.log"}
+    ours |= {folder / ".hydra" / f"{name}.yaml" for name in ("config", "hydra", "overrides")}
+    if all(path in ours for path in folder.rglob("*") if not path.is_dir()):
+        for path in ours:
+            path.unlink(missing_ok=True)
+        for place in (folder / ".hydra", folder):
+            with contextlib.suppress(OSError):  # in use, or not empty after all
+                place.rmdir()

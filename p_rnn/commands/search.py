@@ -1,0 +1,36 @@
+"""Random search over a space of settings: the best trial on validation."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from p_rnn import printing
+from p_rnn.commands.script import run_to_exit
+from p_rnn.runs.search import search
+from p_rnn.runs.sweeps import finish
+from p_rnn.settings.config import Config
+
+
+def main() -> None:
+    """Run the trials one after the other; the same command again goes on."""
+    parser = argparse.ArgumentParser(
+        prog=sys.argv[0],
+        description=__doc__,
+        epilog=f"example: {sys.argv[0]} --space network --trials 20 --name first model=parallel",
+    )
+    parser.add_argument("--space", required=True, help="a file of conf/space, or a path")
+    parser.add_argument("--trials", type=int, required=True)
+    parser.add_argument("--name", required=True, help="of the folder below multirun/")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws")
+    parser.add_argument("overrides", nargs="*", help="as of p-rnn train, for all trials")
+    given = parser.parse_intermixed_args()
+    printing.log_to_terminal()
+    folder = Path("multirun") / given.name
+
+    def job() -> bool:
+        search(given.space, given.trials, folder, given.seed, given.overrides)
+        return finish(folder, "trials")
+
+    run_to_exit(job, Config)
