@@ -15,7 +15,9 @@ from p_rnn.runs.experiment import train
 from p_rnn.settings import components
 from p_rnn.settings.config import Config
 from p_rnn.settings.errors import UserError
+from p_rnn.settings.hydra_glue import load_config
 from p_rnn.settings.resolve import resolve
+from tests.conftest import TINY
 
 DOC = Path(__file__).parent.parent / "docs" / "extending.md"
 EXAMPLES = dict(re.findall(r"```python\n# (my_\w+)\.py\n(.*?)```", DOC.read_text(), re.DOTALL))
@@ -52,6 +54,9 @@ def write(folder: Path) -> None:
     log[["session", "item", "time"]].to_csv(
         folder / "raw" / "visits.log", sep="|", header=False, index=False
     )
+    (yaml,) = re.findall(r"```yaml\n# (conf/\S+)\n(.*?)```", DOC.read_text(), re.DOTALL)
+    (folder / yaml[0]).parent.mkdir(parents=True, exist_ok=True)
+    (folder / yaml[0]).write_text(yaml[1])
     items = pd.DataFrame({"item": range(30)})
     items.assign(title=["x" * (k % 7) for k in range(30)]).to_csv(
         folder / "raw" / "items.csv", index=False
@@ -71,12 +76,16 @@ def test_examples_train(command: str, folder: Path, tiny: Callable[..., Config])
     (plugin,) = re.findall(r"plugins=\[(\w+)\]", command)
     if plugin == "my_merge":  # it needs features
         words += ["dataset.item_table.path=items.csv", "dataset.features.title.kind=category"]
-    if plugin == "my_reader":
-        words.append("dataset.columns=null")
     if plugin == "my_baseline":
         words += [f"{key}=null" for key in ("hidden_size", "batch_size", "num_negatives")]
         words.append("num_epochs=null")
-    metrics = train(tiny(*words, "compile=auto"), folder / "run")
+    if plugin == "my_reader":
+        kept = [word for word in TINY if not word.startswith("dataset")]
+        places = [f"paths.raw={folder / 'raw'}", f"paths.prepared={folder / 'prepared'}"]
+        config = load_config(*kept, *places, *words)
+    else:
+        config = tiny(*words)
+    metrics = train(config, folder / "run")
     assert metrics["test"]["recall@20"] > 0
     section, stored = ARRIVES.get(plugin, ("seed", 0))
     assert metrics["config"][section] == stored
