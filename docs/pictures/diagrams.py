@@ -205,9 +205,7 @@ def strategies() -> Picture:
     return p
 
 
-def _cell(
-    p: Picture, x: float, y: float, strategy: str, each: int, row: int, colour: str
-) -> None:
+def _cell(p: Picture, x: float, y: float, strategy: str, each: int, row: int, colour: str) -> None:
     """A subnet in one mini-batch; under interleaving a mini-batch has three updates."""
     width, height = 56, 20
     if strategy == "interleaving":
