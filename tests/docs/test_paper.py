@@ -12,7 +12,15 @@ from p_rnn.settings.hydra_glue import load_config
 from tests.docs.pages import ROOT, commands
 
 PAPER = ROOT / "docs" / "paper.md"
-TINY = ("hidden_size=8", "batch_size=512", "num_epochs=1", "tracking.progress=false", "device=cpu")
+TINY = ("hidden_size=8", "num_epochs=1", "tracking.progress=false", "device=cpu")
+PAPER_TINY = (*TINY, "experiment=prnn_paper", "batch_size=128", "learning_rate=0.2")
+MODERN_TINY = (
+    *TINY,
+    "experiment=prnn_modern",
+    "batch_size=512",
+    "learning_rate=0.2",
+    "num_negatives=64",
+)
 STRATEGIES = ("simultaneous", "alternating", "residual", "interleaving")
 
 
@@ -23,18 +31,16 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(raw: Path, prepared: Path, folder: Path, *overrides: str) -> dict[str, float]:
     places = (f"paths.raw={raw}", f"paths.prepared={prepared}", "evaluation.baselines=[pop]")
-    metrics = train(load_config(*overrides, *TINY, *places), folder)
+    metrics = train(load_config(*overrides, *places), folder)
     assert metrics["dataset"]["name"] in ("retailrocket_week", "amazon_beauty")
-    better = (
-        metrics["test"]["recall@20"] > metrics["results"]["test"]["pop"]["metrics"]["recall@20"]
-    )
-    assert better
+    popular = metrics["results"]["test"]["pop"]["metrics"]
+    assert metrics["test"]["recall@20"] > popular["recall@20"]
     return dict(metrics["updates_of_subnets"])
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_prnn_paper(raw_data: Path, prepared: Path, tmp_path: Path, strategy: str) -> None:
-    updates = run(raw_data, prepared, tmp_path, "experiment=prnn_paper", f"strategy={strategy}")
+    updates = run(raw_data, prepared, tmp_path, *PAPER_TINY, f"strategy={strategy}")
     assert len(set(updates.values())) == 1  # every subnet learns in as many updates
     assert set(updates) == {"id", "category"}
 
@@ -42,12 +48,11 @@ def test_prnn_paper(raw_data: Path, prepared: Path, tmp_path: Path, strategy: st
 @pytest.mark.parametrize("model", ["id_only", "concat", "feature_only"])
 def test_prnn_paper_models(raw_data: Path, prepared: Path, tmp_path: Path, model: str) -> None:
     null = ["model.input=null"] if model == "feature_only" else []
-    run(raw_data, prepared, tmp_path, "experiment=prnn_paper", f"model={model}", *null)
+    run(raw_data, prepared, tmp_path, *PAPER_TINY, f"model={model}", *null)
 
 
 def test_prnn_modern(raw_data: Path, prepared: Path, tmp_path: Path) -> None:
-    more = ("num_negatives=64", "learning_rate=0.2")
-    updates = run(raw_data, prepared, tmp_path, "experiment=prnn_modern", *more)
+    updates = run(raw_data, prepared, tmp_path, *MODERN_TINY)
     assert set(updates) == {"id", "attributes"}
 
 
