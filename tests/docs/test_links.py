@@ -65,3 +65,15 @@ def test_readme_is_short() -> None:
 def test_a_broken_anchor_would_be_seen() -> None:
     assert "the-setting-compile" in anchors(ROOT / "docs" / "speed.md")
     assert "no-such-heading" not in anchors(ROOT / "docs" / "speed.md")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages_say_what_they_answer_and_where_to_go_next(page: Path) -> None:
+    text = text_of(page)
+    if "\nThis page " not in text:  # README, the notebook, notes of developers
+        assert page.name not in ("quickstart.md", "data.md", "models.md", "results.md", "paper.md")
+        return
+    title, sentence, *_ = text.split("\n\n")
+    assert title.startswith("# ")
+    assert sentence.startswith("This page ")
+    assert text.rsplit("\n---\n", 1)[1].startswith("Next: ")
