@@ -118,7 +118,7 @@ def write_shop(shop: Path) -> None:
 
 
 def commands() -> list[str]:
-    section = README.read_text().split("### Files as people have them")[1].split("\n**RecBole")[0]
+    section = README.read_text().split("## Files as people have them")[1].split("\n**RecBole")[0]
     return re.findall(r"^    python scripts/prepare\.py (.*)$", section, re.MULTILINE)
 
 
