@@ -37,7 +37,7 @@ def prepare_process() -> None:
     Threads that wait for each other spin for milliseconds before they sleep; PyTorch's OpenMP reads
     how long when it is loaded. That is fast for a job that has the cores to itself, but of jobs
     that share them it takes the cores from the others' working threads, so a job that starts beside
-    others spins less (README, Speed).
+    others spins less (docs/speed.md).
     """
     if _busy_share() > 0.3:
         spin_less()

@@ -13,6 +13,7 @@ from p_rnn.settings.config import Settings
 from p_rnn.settings.declare import About
 from p_rnn.settings.tree import Leaf, known_of
 
+OWN = ""  # the default of a parameter that several components take with different ones
 # The registry whose entries take the parameters of a section.
 TAKERS = {
     "dataset": "dataset.reader",
@@ -45,6 +46,8 @@ def _parameters(section: str, kind: str, role: str | None) -> Iterator[Leaf]:
     for name, component in registry(kind).items():
         for key, default, known in _flat(parameters_of(component), section):
             takers = [*found[key][1]["takers"], name] if key in found else [name]
+            if key in found and found[key][0] != default:
+                default = OWN
             found[key] = (default, About({"role": role, **known, "takers": takers}))
     for key, (default, known) in found.items():
         yield key, default, known

@@ -97,7 +97,8 @@ def differences(config: Settings) -> list[str]:
 def _word(value: Any) -> str:
     if isinstance(value, list):
         return f"[{','.join(map(_word, value))}]"
-    return "null" if value is None else str(value)
+    words: dict[Any, str] = {None: "null", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else str(value)
 
 
 ROLES = {
@@ -121,7 +122,8 @@ def page() -> str:
         "",
         "A hyper-parameter that is not given has the default below or the model's own",
         "(`gru4recf`, `bpr_mf`). `null` means: off, or as said. A setting without effect in the",
-        "chosen combination is refused.",
+        "chosen combination is refused. Parameters that several components take have the default",
+        "of each where none is shown.",
     ]
     rows = list(every_setting())
     for role, title in ROLES.items():
@@ -140,6 +142,7 @@ def page() -> str:
     for name, values in own.items():
         words = ", ".join(f"`{key}={_inline(v)}`" for key, v in values.items())
         lines.append(f"- `{name}`: {words}.")
+    lines += ["", "See also: [models](models.md), [extending](extending.md), [data](data.md)."]
     return "\n".join([*lines, ""])
 
 
@@ -172,7 +175,7 @@ def _about(known: About) -> str:
     if bounds:
         words.append(" and ".join(bounds))
     if known.get("takers"):
-        words.append("of " + ", ".join(f"`{name}`" for name in known["takers"]))
+        words.append("taken by " + ", ".join(f"`{name}`" for name in known["takers"]))
     return "; ".join(word for word in words if word)
 
 

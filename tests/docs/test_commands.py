@@ -19,7 +19,7 @@ from tests.docs.pages import PAGES, ROOT, SCRIPTS, commands
 
 # `dataset=shop` is the reader's own file; the plugin is made on the page that names it.
 OWN_DATA = ["dataset=table", "dataset.path=shop/clicks.csv"]
-NOT_COMPOSED = ("plugins=[my_cell]", "--config-dir")
+NOT_COMPOSED = ("plugins=[my_", "--config-dir")
 
 ALL = {
     (script, tuple(arguments)): str(page.relative_to(ROOT))
@@ -88,7 +88,7 @@ def test_it_composes(command: tuple[str, tuple[str, ...]], tmp_path: Path) -> No
     if script not in SCRIPTS:
         assert script == "benchmark"
         return
-    if any(word in NOT_COMPOSED for word in arguments):
+    if any(word.startswith(NOT_COMPOSED) for word in arguments):
         return
     checks = {
         "train": check_train,

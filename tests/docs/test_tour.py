@@ -9,9 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import p_rnn
-from p_rnn.runs.experiment import train
-from p_rnn.settings.hydra_glue import load_config
 from tests.docs.pages import NOTEBOOK, ROOT
 
 
@@ -24,8 +21,6 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert spec.loader is not None
     execute_notebook = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(execute_notebook)
-    for name, value in (("load_config", load_config), ("train", train)):
-        monkeypatch.setattr(p_rnn, name, value, raising=False)
     monkeypatch.chdir(tmp_path)
     notebook = json.loads(NOTEBOOK.read_text())
     stored, fresh = [], []
