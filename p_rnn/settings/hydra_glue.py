@@ -24,7 +24,7 @@ C = TypeVar("C")
 
 
 def load_config(*overrides: str) -> Config:
-    """The settings that `python scripts/train.py OVERRIDES` would run with, for use from Python.
+    """The settings that `p-rnn train OVERRIDES` would run with, for use from Python.
 
     Raises:
         UserError: an unknown setting, or a value of another type.
