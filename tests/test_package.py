@@ -141,9 +141,9 @@ def test_commands_are_listed(
     command_line.main()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "usage: p-rnn <command> ..."
-    modules = {path.stem for path in (ROOT / "p_rnn" / "commands").glob("[a-z]*.py")}
-    assert {line.split()[0] for line in lines if line.startswith("  ")} == modules
-    assert modules <= {path.stem for path in (ROOT / "scripts").glob("*.py")}
+    listed = {line.split()[0] for line in lines if line.startswith("  ")}
+    assert listed == {path.stem for path in (ROOT / "scripts").glob("*.py")}
+    assert all((ROOT / "p_rnn" / "commands" / f"{name}.py").exists() for name in listed)
     assert max(map(len, lines)) <= 80
 
 
