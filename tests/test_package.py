@@ -118,7 +118,8 @@ def test_trained_from_another_folder_with_an_own_conf(installed: Path, place: Pa
     (stored,) = place.glob("outputs/mine/*/*/metrics.json")
     config = json.loads(stored.read_text())["config"]
     assert (config["hidden_size"], config["dataset"]["path"]) == (7, "clicks.csv")
-    assert f"settings are looked for first in {place / 'conf'}" in trained.stdout
+    said = " ".join(trained.stdout.split())  # lines are broken in a terminal's width
+    assert f"settings are looked for first in {place / 'conf'}" in said
     assert "settings are looked for" in (stored.parent / "train.log").read_text()
 
 
@@ -140,9 +141,9 @@ def test_commands_are_listed(
     command_line.main()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "usage: p-rnn <command> ..."
-    modules = {path.stem for path in (ROOT / "p_rnn" / "commands").glob("[a-z]*.py")}
-    assert {line.split()[0] for line in lines if line.startswith("  ")} == modules
-    assert modules <= {path.stem for path in (ROOT / "scripts").glob("*.py")}
+    listed = {line.split()[0] for line in lines if line.startswith("  ")}
+    assert listed == {path.stem for path in (ROOT / "scripts").glob("*.py")}
+    assert all((ROOT / "p_rnn" / "commands" / f"{name}.py").exists() for name in listed)
     assert max(map(len, lines)) <= 80
 
 

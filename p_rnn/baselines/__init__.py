@@ -63,14 +63,14 @@ def check_beside(names: list[str], plain: bool) -> None:
         UserError: unknown name, or another model.
     """
     for name in names:
-        alone = f"run it as model={name} and compare the runs with scripts/report.py"
+        alone = f"run it as model={name} and compare the runs with p-rnn report"
         if name not in BASELINES and name in registry("model"):
             raise UserError(f"evaluation.baselines: {name} is trained; {alone}")
         lookup("evaluation.baselines", BASELINES, name)
         if plain and fields(parameters_of(BASELINES[name])):
             raise UserError(
                 f"evaluation.baselines: {name} has parameters; {alone}, or have "
-                "scripts/evaluate.py compute it, with its defaults, beside a checkpoint"
+                "p-rnn evaluate compute it, with its defaults, beside a checkpoint"
             )
 
 

@@ -33,7 +33,7 @@ class RowConfig:
         model: null: the row's own name.
         space: of conf/space, from which its trials are drawn; null: it has nothing to tune.
         trials: null: as many as the study says.
-        overrides: settings of all its runs, as of scripts/train.py.
+        overrides: settings of all its runs, as of p-rnn train.
         variants: overrides of which each makes another row of the table with the same tuned
             settings, such as strategy=residual.
     """

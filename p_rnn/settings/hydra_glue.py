@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
 from typing import Any, TypeVar
@@ -24,7 +23,7 @@ C = TypeVar("C")
 
 
 def load_config(*overrides: str) -> Config:
-    """The settings that `python scripts/train.py OVERRIDES` would run with, for use from Python.
+    """The settings that `p-rnn train OVERRIDES` would run with, for use from Python.
 
     Raises:
         UserError: an unknown setting, or a value of another type.
@@ -58,7 +57,6 @@ for _name, _function in (
     ("first", first),
     ("job_name", job_name),
     ("run_words", run_words),
-    ("as_typed", lambda: sys.argv[0]),
 ):
     OmegaConf.register_new_resolver(_name, _function, replace=True)
 

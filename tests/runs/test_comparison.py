@@ -282,7 +282,7 @@ def test_a_baseline_beside_a_checkpoint_by_hand(
     [
         ("nosuch", "unknown evaluation.baselines 'nosuch'. Known: feature_markov, item_knn, "),
         ("item_kn", "unknown evaluation.baselines 'item_kn'; did you mean 'item_knn'?"),
-        ("bpr_mf", "bpr_mf is trained; run it as model=bpr_mf and compare the runs with scripts/r"),
+        ("bpr_mf", "bpr_mf is trained; run it as model=bpr_mf and compare the runs with p-rnn r"),
         ("id_only", "id_only is trained; run it as model=id_only"),
         ("feature_markov", "feature_markov reads item features, and dataset tiny has none; leave"),
     ],
@@ -298,7 +298,7 @@ def test_what_cannot_stand_beside_a_checkpoint_is_refused(
 def test_training_refuses_baselines_with_parameters_and_says_who_takes_them(
     tiny: Callable[..., Config], tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"model=item_knn and .*report.py, or have scripts/evaluat"):
+    with pytest.raises(UserError, match=r"model=item_knn and .*p-rnn report, or have p-rnn eval"):
         train(tiny("evaluation.baselines=[item_knn]"), tmp_path / "run")
     with pytest.raises(UserError, match="bpr_mf is trained; run it as model=bpr_mf"):
         train(tiny("evaluation.baselines=[bpr_mf]"), tmp_path / "run")

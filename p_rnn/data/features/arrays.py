@@ -101,7 +101,7 @@ def _open_safetensors(path: Path) -> Any:
     try:
         module = importlib.import_module("safetensors")
     except ImportError:
-        raise UserError(f"{path} needs safetensors: pip install -e .[vectors]") from None
+        raise UserError(f"{path} needs safetensors: pip install safetensors") from None
     try:
         return module.safe_open(path, framework="numpy")
     except (OSError, module.SafetensorError) as error:

@@ -248,7 +248,7 @@ def _tfidf(**settings: Any) -> Any:
     try:
         module = importlib.import_module("sklearn.feature_extraction.text")
     except ImportError:
-        raise UserError("kind=text needs scikit-learn: pip install -e .[text]") from None
+        raise UserError("kind=text needs scikit-learn: pip install scikit-learn") from None
     return module.TfidfVectorizer(**settings)
 
 

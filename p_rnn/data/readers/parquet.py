@@ -116,7 +116,7 @@ def open_parquet(member: Member, stream: IO[bytes]) -> Any:
         parquet = importlib.import_module("pyarrow.parquet")
     except ImportError:
         raise UserError(
-            f"{member} needs pyarrow: pip install -e .[parquet], or convert it to .csv"
+            f"{member} needs pyarrow: pip install pyarrow, or convert it to .csv"
         ) from None
     plain = member.inside is None and member.compression is None
     arrow_error = importlib.import_module("pyarrow").ArrowException

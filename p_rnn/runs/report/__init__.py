@@ -1,1 +1,1 @@
-"""Many runs as one table with tests of significance, and as pictures (scripts/report.py)."""
+"""Many runs as one table with tests of significance, and as pictures (p-rnn report)."""

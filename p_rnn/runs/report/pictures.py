@@ -33,9 +33,7 @@ def draw_all(rows: Sequence[Row], metric: str, folder: Path) -> list[Path]:
     try:
         matplotlib = importlib.import_module("matplotlib")
     except ImportError:
-        raise UserError(
-            "pictures need matplotlib: pip install -c constraints.txt -e '.[report]'"
-        ) from None
+        raise UserError("pictures need matplotlib: pip install matplotlib") from None
     matplotlib.use("Agg")
     plot = importlib.import_module("matplotlib.pyplot")
     written = []

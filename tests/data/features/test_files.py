@@ -200,7 +200,7 @@ def test_safetensors(tmp_path: Path) -> None:
 def test_safetensors_without_the_package(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     (shop.raw / "v.safetensors").touch()
     monkeypatch.setitem(sys.modules, "safetensors", None)
-    shop.refused("pip install -e .[vectors]", file="v.safetensors", ids="ids.npy")
+    shop.refused("pip install safetensors", file="v.safetensors", ids="ids.npy")
 
 
 # --- tables -------------------------------------------------------------------------------------

@@ -254,7 +254,7 @@ def test_settings_of_text(tmp_path: Path) -> None:
 def test_text_without_scikit_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = Shop(tmp_path, t=TEXTS)
     monkeypatch.setitem(sys.modules, "sklearn.feature_extraction.text", None)
-    shop.refused("scikit-learn", "pip install -e .[text]", kind="text", columns=["t"])
+    shop.refused("scikit-learn", "pip install scikit-learn", kind="text", columns=["t"])
     assert shop.tokens(kind="tags", columns=["t"])[1] == {"blue", "shoes"}
 
 

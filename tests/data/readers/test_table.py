@@ -189,7 +189,7 @@ def test_parquet_types_ids_by_its_schema(tmp_path: Path) -> None:
 def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "e.parquet", "PAR1")
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    fails(reader(tmp_path, "e.parquet"), "pip install -e .[parquet]", "e.parquet")
+    fails(reader(tmp_path, "e.parquet"), "pip install pyarrow", "e.parquet")
 
 
 @pytest.mark.parametrize(
