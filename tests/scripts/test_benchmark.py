@@ -22,12 +22,12 @@ from p_rnn.models.architectures import build_network
 from p_rnn.models.network import PRNN
 from p_rnn.settings.config import Config
 from p_rnn.settings.errors import UserError
-from p_rnn.settings.hydra_glue import load_config
 from p_rnn.settings.resolve import resolve
 from p_rnn.streams import Streams
 from p_rnn.training.losses import build_loss
 from p_rnn.training.optimizers import build_optimizer
 from p_rnn.training.trainer import Trainer
+from tests.composed import composed
 from tests.conftest import Recorder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +47,7 @@ TINY = (
 def settings(loss: str, num_negatives: int) -> Config:
     sizes = (f"hidden_size={H}", f"batch_size={B}", f"num_negatives={num_negatives}")
     return resolve(
-        load_config(
+        composed(
             "dataset=table",
             "dataset.path=none",
             "device=cpu",
