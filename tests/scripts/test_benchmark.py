@@ -35,7 +35,7 @@ N, H, B, S, STEPS = 60, 8, 4, 20, 20
 TINY = (
     "rounds=2",
     "seconds=0.05",
-    "batch_sizes=[4]",
+    "batch_sizes=[64]",
     "num_negatives=[8]",
     "hidden_sizes=[8]",
     "num_items=[50]",
@@ -160,7 +160,7 @@ def test_a_small_run_writes_figures_and_tables(tmp_path: Path) -> None:
     labels = {
         "part": "training",
         "loss": "cross_entropy",
-        "batch_size": "4",
+        "batch_size": "64",
         "num_negatives": "8",
         "hidden_size": "8",
         "num_items": "50",
