@@ -12,7 +12,10 @@ import subprocess
 import sys
 import tempfile
 from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 IMPORTED = ["p_rnn.runs.study", "p_rnn.runs.report.write", "p_rnn.settings.hydra_glue"]
@@ -22,7 +25,9 @@ LIMIT_S = 300
 def run_script(
     name: str, folder: Path, *arguments: str, raw: Path | None = None, fresh: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """scripts/<name>.py in a working directory, on one thread; `raw` is its P_RNN_RAW_DATA.
+    """scripts/<name>.py, or the folder scripts/<name>, in a working directory and on one thread.
+
+    `raw` is its P_RNN_RAW_DATA.
 
     With `fresh`, and where processes cannot be forked, in a new interpreter.
     """
@@ -30,7 +35,8 @@ def run_script(
     environment.pop("P_RNN_RAW_DATA", None)
     if raw is not None:
         environment["P_RNN_RAW_DATA"] = str(raw)
-    command = [str(ROOT / "scripts" / f"{name}.py"), *arguments]
+    script = ROOT / "scripts" / name
+    command = [str(script if script.is_dir() else script.with_suffix(".py")), *arguments]
     if fresh or "forkserver" not in multiprocessing.get_all_start_methods():
         return subprocess.run(
             [sys.executable, *command],
@@ -41,8 +47,7 @@ def run_script(
             timeout=LIMIT_S,
             check=False,
         )
-    context = multiprocessing.get_context("forkserver")
-    _start_server(environment)
+    context = start_server()
     with tempfile.TemporaryDirectory() as place:
         said = [Path(place) / "stdout", Path(place) / "stderr"]
         process = context.Process(target=_run, args=(command, folder, environment, said))
@@ -55,16 +60,14 @@ def run_script(
     return subprocess.CompletedProcess(command, process.exitcode, out, err)
 
 
-def _start_server(environment: dict[str, str]) -> None:
-    """With the number of threads that PyTorch reads when it is imported."""
-    before = dict(os.environ)
-    multiprocessing.get_context("forkserver").set_forkserver_preload(IMPORTED)
-    try:
-        os.environ.update(environment)
+def start_server() -> BaseContext:
+    """The server, if it does not run yet; it has one thread, as PyTorch asks when imported."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(IMPORTED)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
         forkserver.ensure_running()
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    return context
 
 
 def _run(command: list[str], folder: Path, environment: dict[str, str], said: list[Path]) -> None:
