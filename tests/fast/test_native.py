@@ -148,8 +148,10 @@ def by_hand(
     """Each row's gradients are summed, and the row is moved, in double precision."""
     weight, acc = (x.double().numpy().copy() for x in moved[:2] if x is not None)
     speed = np.zeros_like(weight) if moved[2] is None else moved[2].double().numpy().copy()
-    for row in {row for row, _, _ in reads}:
-        g = sum(scale * x.double().numpy() for at, scale, x in reads if at == row)
+    gradients: dict[int, np.ndarray] = {}
+    for row, scale, x in reads:
+        gradients[row] = gradients.get(row, 0) + scale * x.double().numpy()
+    for row, g in gradients.items():
         acc[row] += g**2
         speed[row] = momentum * speed[row] - RULE[0] * g / np.sqrt(acc[row] + 1e-6)
         weight[row] += speed[row]
