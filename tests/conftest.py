@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ import pandas as pd
 import pytest
 import torch
 
-from p_rnn.settings.config import Config, TrackingConfig
-from p_rnn.settings.hydra_glue import load_config
+from p_rnn.settings.config import Config, PathsConfig, TrackingConfig
 from p_rnn.tracking import Tracker
+from tests.composed import composed
 
 # One thread: tests are small, and a fixed order of additions makes them repeatable anywhere.
 torch.set_num_threads(1)
@@ -76,8 +77,8 @@ def tiny(tmp_path: Path) -> Callable[..., Config]:
     random_log(seed=1).to_csv(raw / "tiny.csv", index=False)
 
     def make(*overrides: str) -> Config:
-        places = (f"paths.raw={raw}", f"paths.prepared={tmp_path / 'prepared'}")
-        return load_config(*TINY, *places, *overrides)
+        paths = PathsConfig(str(raw), str(tmp_path / "prepared"))
+        return replace(composed(*TINY, *overrides), paths=paths)
 
     return make
 

@@ -12,10 +12,10 @@ from p_rnn.data.features import BagFeature, DenseFeature, Feature
 from p_rnn.models.architectures import build_network, check_model
 from p_rnn.models.network import PRNN
 from p_rnn.settings.config import Config
-from p_rnn.settings.hydra_glue import load_config
 from p_rnn.settings.resolve import resolve
 from p_rnn.streams import Streams
 from p_rnn.training.trainer import Trainer
+from tests.composed import composed
 from tests.conftest import Recorder
 
 N, D, V = 12, 3, 5
@@ -63,7 +63,7 @@ def settings(*overrides: str) -> Config:
     fixed = [f"{key}={value}" for key, value in sizes.items() if key not in given]
     if "model=gru4recf" not in overrides:
         fixed += [] if "num_negatives" in given or "negatives" in given else ["num_negatives=5"]
-    config = load_config("dataset=table", "dataset.path=none", "device=cpu", *fixed, *overrides)
+    config = composed("dataset=table", "dataset.path=none", "device=cpu", *fixed, *overrides)
     resolved = resolve(config)
     check_model(resolved)
     return resolved

@@ -27,9 +27,9 @@ from p_rnn.evaluation.ranking import State
 from p_rnn.models.architectures import build_network
 from p_rnn.settings.config import EvaluationConfig
 from p_rnn.settings.errors import UserError
-from p_rnn.settings.hydra_glue import load_config
 from p_rnn.settings.resolve import resolve
 from p_rnn.streams import Streams
+from tests.composed import composed
 from tests.conftest import TINY
 
 PRIME = 10_007
@@ -269,7 +269,7 @@ def test_breakdowns_partition_the_targets(cold_items: str) -> None:
 )
 def test_a_network_equals_one_session_at_a_time(model: tuple[str, ...]) -> None:
     """Batches, padding and chunks change nothing; dropout is off outside of training."""
-    config = resolve(load_config(*TINY, *model, "dropout_hidden=0.3"))
+    config = resolve(composed(*TINY, *model, "dropout_hidden=0.3"))
     network = build_network(config, NUM_WARM, Streams(3), {}).eval()
     with torch.no_grad():
         network.merge.bias.weight.copy_(torch.linspace(-0.2, 0.2, NUM_WARM)[:, None])

@@ -20,9 +20,9 @@ from p_rnn.models.architectures import build_network
 from p_rnn.models.merges import Merge
 from p_rnn.models.network import PRNN
 from p_rnn.settings.config import EvaluationConfig
-from p_rnn.settings.hydra_glue import load_config
 from p_rnn.settings.resolve import resolve
 from p_rnn.streams import Streams
+from tests.composed import composed
 from tests.conftest import TINY
 from tests.evaluation.test_evaluator import (
     CONTEXTS,
@@ -115,7 +115,7 @@ def test_a_pool_takes_more_than_it_holds_and_gives_ranks_to_their_places() -> No
 def two_subnets() -> PRNN:
     parts: list[Any] = [
         build_network(
-            resolve(load_config(*TINY, f"hidden_size={width}")), NUM_WARM, Streams(width), {}
+            resolve(composed(*TINY, f"hidden_size={width}")), NUM_WARM, Streams(width), {}
         )
         for width in (8, 5)
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from p_rnn.training.trainer import Trainer
 from tests.worlds import sessions, settings, trainer, weights
 
 STEPS = 1000
+Run = Callable[[str, str], tuple[Trainer, list[float]]]
 DROPOUT = ("dropout_embedding=0.2", "dropout_hidden=0.1")
 JOBS = {
     "bpr_max": ("loss=bpr_max", "optimizer.momentum=0.3", "num_layers=2", *DROPOUT),
@@ -107,7 +110,14 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def run(name: str, how: str, folder: Path) -> tuple[Trainer, list[float]]:
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A function from the name of a job and how it is compiled to `trained`, which runs once."""
+    folder = tmp_path_factory.mktemp("equal")
+    return cache(lambda name, how: trained(name, how, folder))
+
+
+def trained(name: str, how: str, folder: Path) -> tuple[Trainer, list[float]]:
     """A job of STEPS updates or more, and its losses."""
     job = JOBS[name]
     rate = [] if any(x.startswith("learning_rate") for x in job) else ["learning_rate=0.03"]
@@ -124,11 +134,11 @@ def run(name: str, how: str, folder: Path) -> tuple[Trainer, list[float]]:
 
 @pytest.mark.parametrize("how", ["always", "products"])
 @pytest.mark.parametrize("name", JOBS)
-def test_a_fast_step_has_the_losses_of_the_plain_one(name: str, how: str, tmp_path: Path) -> None:
+def test_a_fast_step_has_the_losses_of_the_plain_one(name: str, how: str, run: Run) -> None:
     if how == "products" and JOBS[name] and not _compiled(name):
         pytest.skip("products is for losses that are compiled")
-    plain, losses = run(name, "never", tmp_path)
-    fast, found = run(name, how, tmp_path)
+    plain, losses = run(name, "never")
+    fast, found = run(name, how)
     assert fast.fast.route == how
     assert isinstance(fast.fast.run, FastUpdate)
     assert len(losses) == len(found)
@@ -153,17 +163,17 @@ def _compiled(name: str) -> bool:
 
 
 @pytest.mark.parametrize("name", ["bpr_max", "interleaving", "alternating", "one_hot", "scheduled"])
-def test_whole_steps_are_replayed(name: str, tmp_path: Path) -> None:
+def test_whole_steps_are_replayed(name: str, run: Run) -> None:
     """One call of C++ for a step of GRUs, merges, the two losses and Adagrad."""
-    made, _ = run(name, "always", tmp_path)
+    made, _ = run(name, "always")
     assert isinstance(made.fast.run, FastUpdate)
     kinds = {learners for plan in made.passes for learners in plan.updates}
     assert len(made.fast.run.tapes) == len(kinds)
     assert all(tape is not None for tape in made.fast.run.tapes.values())
 
 
-def test_a_replayed_step_draws_the_dropout_of_the_plain_one(tmp_path: Path) -> None:
-    a, _ = run("bpr_max", "never", tmp_path)
-    b, _ = run("bpr_max", "always", tmp_path)
+def test_a_replayed_step_draws_the_dropout_of_the_plain_one(run: Run) -> None:
+    a, _ = run("bpr_max", "never")
+    b, _ = run("bpr_max", "always")
     for name, generator in a.streams.generators.items():
         assert torch.equal(generator.get_state(), b.streams.generators[name].get_state()), name

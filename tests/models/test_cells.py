@@ -15,9 +15,9 @@ from p_rnn.models.cells.lstm import LSTM
 from p_rnn.models.dropout import Dropout
 from p_rnn.models.layers import Layers
 from p_rnn.models.parts import Parts
-from p_rnn.settings.hydra_glue import load_config
 from p_rnn.settings.resolve import resolve
 from p_rnn.streams import Streams
+from tests.composed import composed
 
 B, H, D = 5, 4, 3
 
@@ -315,7 +315,7 @@ def layers(
 ) -> Layers:
     """As a network has them, but in float64 and random."""
     config = resolve(
-        load_config(
+        composed(
             "dataset=table",
             "dataset.path=none",
             "dataset.test_days=1",

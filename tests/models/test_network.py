@@ -16,11 +16,11 @@ from p_rnn.models.architectures import build_network
 from p_rnn.models.network import PRNN
 from p_rnn.models.tables import Table
 from p_rnn.settings.config import Config, TrackingConfig
-from p_rnn.settings.hydra_glue import load_config
 from p_rnn.settings.resolve import resolve
 from p_rnn.streams import Streams
 from p_rnn.tracking import Tracker
 from p_rnn.training.trainer import Trainer
+from tests.composed import composed
 
 N, H, B = 11, 4, 5
 
@@ -33,7 +33,7 @@ def make_config(*overrides: str) -> Config:
         "device=cpu",
         f"hidden_size={H}",
     )
-    return resolve(load_config(*fixed, *overrides))
+    return resolve(composed(*fixed, *overrides))
 
 
 def build(*overrides: str, seed: int = 0, num_items: int = N) -> PRNN:

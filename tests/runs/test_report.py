@@ -5,10 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +19,8 @@ from p_rnn.runs.report.table import as_latex, as_markdown, as_text, make_table, 
 from p_rnn.runs.report.write import write_report
 from p_rnn.settings.errors import UserError
 from tests.conftest import random_log
+from tests.running import run_script as script
 
-ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = [
     "dataset=table",
     "dataset.name=tiny",
@@ -37,15 +34,6 @@ SETTINGS = [
 ]
 JOB = "learning_rate=0.05,num_layers=1,seed=1"  # a folder of the sweep
 NETWORK = ["num_epochs=2", "hidden_size=8", "batch_size=8", "num_negatives=4"]
-
-
-def script(name: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    environment.pop("P_RNN_RAW_DATA", None)
-    command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *arguments]
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
 
 
 @pytest.fixture(scope="module")
@@ -312,7 +300,7 @@ def test_refusals(sweep: Path, tmp_path: Path) -> None:
 
 def test_the_script(sweep: Path, tmp_path: Path) -> None:
     against = ["--against", "markov", "--best", "--out", str(tmp_path / "out")]
-    done = script("report", tmp_path, str(sweep), *against)
+    done = script("report", tmp_path, str(sweep), *against, fresh=True)
     assert done.returncode == 0, done.stderr
     assert "+ and -: better and worse than markov" in done.stdout
     assert {p.name for p in (tmp_path / "out").glob("table.*")} == {
@@ -354,7 +342,7 @@ def test_random_search(sweep: Path, tmp_path: Path) -> None:
         *paths,
         "model=markov",
     ]
-    done = script("search", tmp_path, "--trials", "4", *arguments)
+    done = script("search", tmp_path, "--trials", "4", *arguments, fresh=True)
     assert done.returncode == 0, done.stderr
     done = script("search", tmp_path, "--trials", "20", *arguments)
     assert done.returncode == 0, done.stderr

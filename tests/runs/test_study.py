@@ -15,7 +15,8 @@ from p_rnn.runs.study import StudyConfig, read_study, run_study
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.messages import one_line
 from tests.conftest import random_log
-from tests.runs.test_report import NETWORK, SETTINGS, script
+from tests.running import run_script as script
+from tests.runs.test_report import NETWORK, SETTINGS
 
 STUDY = """
 overrides: {overrides}
@@ -59,7 +60,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_study(study: Path) -> None:
-    done = script("study", study, "small.yaml")
+    done = script("study", study, "small.yaml", fresh=True)
     assert done.returncode == 2
     assert "2 runs of the study failed:\n  broken/seed=3: batch_size=100000 exceeds" in (
         done.stderr

@@ -22,20 +22,21 @@ from p_rnn.models.architectures import build_network
 from p_rnn.models.network import PRNN
 from p_rnn.settings.config import Config
 from p_rnn.settings.errors import UserError
-from p_rnn.settings.hydra_glue import load_config
 from p_rnn.settings.resolve import resolve
 from p_rnn.streams import Streams
 from p_rnn.training.losses import build_loss
 from p_rnn.training.optimizers import build_optimizer
 from p_rnn.training.trainer import Trainer
+from tests.composed import composed
 from tests.conftest import Recorder
+from tests.running import run_script
 
 ROOT = Path(__file__).resolve().parents[2]
 N, H, B, S, STEPS = 60, 8, 4, 20, 20
 TINY = (
     "rounds=2",
     "seconds=0.05",
-    "batch_sizes=[4]",
+    "batch_sizes=[64]",
     "num_negatives=[8]",
     "hidden_sizes=[8]",
     "num_items=[50]",
@@ -47,7 +48,7 @@ TINY = (
 def settings(loss: str, num_negatives: int) -> Config:
     sizes = (f"hidden_size={H}", f"batch_size={B}", f"num_negatives={num_negatives}")
     return resolve(
-        load_config(
+        composed(
             "dataset=table",
             "dataset.path=none",
             "device=cpu",
@@ -138,29 +139,20 @@ def test_what_is_compared_with_knows_nothing_of_p_rnn() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def run(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    script = str(ROOT / "scripts" / "benchmark")
-    return subprocess.run(
-        [sys.executable, script, f"out={place / 'out'}", *arguments],
-        cwd=place,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+def run(place: Path, *arguments: str, fresh: bool) -> subprocess.CompletedProcess[str]:
+    return run_script("benchmark", place, f"out={place / 'out'}", *arguments, fresh=fresh)
 
 
 def test_a_small_run_writes_figures_and_tables(tmp_path: Path) -> None:
     """One contender fails, because a CUDA graph needs a GPU, and is left out."""
-    done = run(tmp_path, *TINY, "losses=[cross_entropy]", "compile=[never,graph]")
+    done = run(tmp_path, *TINY, "losses=[cross_entropy]", "compile=[never,graph]", fresh=True)
     assert done.returncode == 0, done.stderr
     with (tmp_path / "out" / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     labels = {
         "part": "training",
         "loss": "cross_entropy",
-        "batch_size": "4",
+        "batch_size": "64",
         "num_negatives": "8",
         "hidden_size": "8",
         "num_items": "50",
@@ -208,7 +200,7 @@ def test_settings_that_mean_nothing_are_refused(given: dict[str, Any], message: 
 
 @pytest.mark.parametrize("argument", ["batch_size=32", "rounds=0"])
 def test_mistakes_are_one_line(argument: str, tmp_path: Path) -> None:
-    done = run(tmp_path, argument)
+    done = run(tmp_path, argument, fresh=False)
     assert done.returncode == 2
     lines = (done.stdout + done.stderr).strip().splitlines()
     assert len(lines) == 1, lines

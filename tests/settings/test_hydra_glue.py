@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from p_rnn.settings.job_names import SWEPT, job_name, run_words, swept_keys
 from tests.conftest import TINY, random_log
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.running import run_script
 
 
 @pytest.fixture(scope="module")
@@ -25,17 +22,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(place: Path, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(
+    place: Path, script: str, *arguments: str, fresh: bool = False
+) -> subprocess.CompletedProcess[str]:
     """A script in a process of its own, in an empty working directory."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *arguments],
-        cwd=place,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "P_RNN_RAW_DATA": str(place / "raw")},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    return run_script(script, place, *arguments, raw=place / "raw", fresh=fresh)
 
 
 def only(pattern: str, place: Path) -> Path:
@@ -45,7 +36,7 @@ def only(pattern: str, place: Path) -> Path:
 
 
 def test_train_then_evaluate_reproduces_the_stored_metrics(place: Path) -> None:
-    trained = run(place, "train", *TINY, "num_epochs=3")
+    trained = run(place, "train", *TINY, "num_epochs=3", fresh=True)
     assert trained.returncode == 0, trained.stderr
     folder = only("outputs/tiny/id_only-simultaneous/*", place)
     assert str(folder) in trained.stdout
@@ -57,7 +48,13 @@ def test_train_then_evaluate_reproduces_the_stored_metrics(place: Path) -> None:
     for name in ("id_only", "pop", "session_pop"):
         assert name in trained.stdout
     for split in ("valid", "test"):
-        again = run(place, "evaluate", f"checkpoint={folder}/checkpoints/best.pt", f"split={split}")
+        again = run(
+            place,
+            "evaluate",
+            f"checkpoint={folder}/checkpoints/best.pt",
+            f"split={split}",
+            fresh=split == "test",
+        )
         assert again.returncode == 0, again.stderr
         written = only("outputs/evaluate/*/evaluation.json", place)
         assert json.loads(written.read_text())["results"][split] == metrics["results"][split]

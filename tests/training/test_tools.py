@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from p_rnn.models.cells import CELLS, Cell, Initial
 from p_rnn.training.step import enter
 from p_rnn.training.trainer import Trainer
+from tests.running import start_server
 from tests.worlds import N, sessions, settings, trainer, weights
 
 PARALLEL = ("model=parallel", "dropout_prob=0.2", "compile=never")
@@ -132,7 +133,15 @@ def test_ten_steps_of_two_processes(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(ten_steps, args=(port, str(tmp_path)), nprocs=2)
+    quick = "forkserver" in torch.multiprocessing.get_all_start_methods()
+    if quick:
+        start_server()
+    torch.multiprocessing.start_processes(
+        ten_steps,
+        args=(port, str(tmp_path)),
+        nprocs=2,
+        start_method="forkserver" if quick else "spawn",
+    )
     one, other = (torch.load(tmp_path / f"{k}.pt", weights_only=False) for k in range(2))
     start = weights(trainer(settings("model=parallel", "seed=0"), tmp_path)[0].network)
     assert any(not np.array_equal(x, start[name]) for name, x in one.items())

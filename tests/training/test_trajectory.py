@@ -24,11 +24,11 @@ from p_rnn.fast import native
 from p_rnn.models.architectures import build_network
 from p_rnn.runs.experiment import train
 from p_rnn.settings.config import Config
-from p_rnn.settings.hydra_glue import load_config
 from p_rnn.settings.resolve import resolve
 from p_rnn.streams import Streams
 from p_rnn.training.checkpoint import load_checkpoint
 from p_rnn.training.trainer import Trainer
+from tests.composed import composed
 from tests.conftest import Recorder
 
 STORED = Path(__file__).with_name("trajectory.json")
@@ -72,7 +72,7 @@ def sessions() -> Sessions:
 
 def losses_of(name: str, folder: Path, *overrides: str) -> list[float]:
     """The first losses of a job, over as many passes as it takes."""
-    config = resolve(load_config(*FIXED, "tracking.log_every=1", *JOBS[name], *overrides))
+    config = resolve(composed(*FIXED, "tracking.log_every=1", *JOBS[name], *overrides))
     data, streams, tracker = sessions(), Streams(config.seed), Recorder(folder)
     network = build_network(config, N, streams, {})
     trainer = Trainer(config, network, data, data.support(N), streams, tracker)

@@ -20,10 +20,10 @@ from p_rnn.data.dataset import Sessions
 from p_rnn.models.architectures import build_network
 from p_rnn.models.network import PRNN
 from p_rnn.settings.config import Config
-from p_rnn.settings.hydra_glue import load_config
 from p_rnn.settings.resolve import resolve
 from p_rnn.streams import Streams
 from p_rnn.training.trainer import Trainer
+from tests.composed import composed
 from tests.conftest import Recorder
 
 N, H, B, S = 23, 6, 5, 7
@@ -67,7 +67,7 @@ def make_config(*overrides: str) -> Config:
         f"hidden_size={H}",
     )
     sizes = (f"batch_size={B}", f"num_negatives={S}", "sample_alpha=0.6", "learning_rate=0.1")
-    return resolve(load_config(*fixed, *sizes, "tracking.log_every=1", *overrides))
+    return resolve(composed(*fixed, *sizes, "tracking.log_every=1", *overrides))
 
 
 def by_code(
