@@ -48,7 +48,7 @@ def test_the_selected_features_come_in_their_order(tmp_path: Path) -> None:
         lambda: shop.features(x=F(columns=["z"])), "features.x", "no property 'z'", "Known: t, x"
     )
     refused(lambda: shop.features(x=F(columns=[])), "features.x.columns", "empty")
-    refused(lambda: shop.features(x=F(min_df=0)), "dataset.features.x.min_df=0", "at least 1")
+    refused(lambda: shop.features(t=F(min_df=0)), "dataset.features.t.min_df=0", "at least 1")
     refused(lambda: shop.features(x=F(kind="tag")), "dataset.features.x.kind", "tags")
 
 

@@ -125,7 +125,7 @@ def test_wrong_checksum_leaves_nothing(
         server.files["/file.bin"] = CONTENT + b"!"
     else:
         (tmp_path / "file.bin.part").write_bytes(left_over)
-    with pytest.raises(UserError, match=f"instead of {MD5} so the download was deleted") as caught:
+    with pytest.raises(UserError, match=f"instead of {MD5}, so the download was deleted") as caught:
         download(server.url + "file.bin", tmp_path / "file.bin", MD5)
     assert "\n" not in str(caught.value)
     assert names(tmp_path) == []

@@ -82,7 +82,7 @@ def test_rows_of_several_events() -> None:
     assert rows["t"].tolist() == [5, 6, 7, 8]
     with pytest.raises(UserError, match=r"line 12: 'i' has 2 values, but 't' has 1"):
         explode(chunk.assign(t=pd.Series([[5]] * 4, index=chunk.index)), "i", where)
-    with pytest.raises(UserError, match=r"line 12: the column 't' holds lists, but 'i' does not"):
+    with pytest.raises(UserError, match=r"line 12: the column 't' has lists, but 'i' does not"):
         explode(chunk.assign(i=1), "i", where)
     plain = chunk[["s"]]
     assert explode(plain, "i", where) is plain

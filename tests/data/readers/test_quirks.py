@@ -312,7 +312,7 @@ def test_parquet_of_lists(tmp_path: Path) -> None:
     lists.assign(s=[[1], [2]], i=[1, 2]).to_parquet(tmp_path / "e.parquet")
     fails(reader(tmp_path, "e.parquet"), "'s' has lists, but 'i' does not")
     lists.assign(i=[[{"a": 1}], []]).to_parquet(tmp_path / "e.parquet")
-    fails(reader(tmp_path, "e.parquet"), "the column 'i' holds list<", "struct")
+    fails(reader(tmp_path, "e.parquet"), "the column 'i' has type list<", "struct")
 
 
 @pytest.mark.parametrize(
