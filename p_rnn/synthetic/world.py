@@ -59,7 +59,7 @@ EPOCH_S = 1_577_836_800  # 2020-01-01 00:00 UTC, the start of day 0
 
 @dataclass
 class SyntheticConfig:
-    """Settings of the embedded world."""
+    """Settings of the synthetic world."""
 
     num_events: int = number(180_000, "about so many", low=1000, high=1_000_000_000)
     num_items: int = number(10_000, "in the catalogue", low=100)
