@@ -17,6 +17,7 @@ PARALLEL = (
     "subnets.tags.weight=0.5",
     "subnets.id.num_epochs=3",
     "dataset=table",
+    "dataset.path=x.csv",
     "dataset.features.x.kind=number",
     "selected_features=[x]",
     "cell=lstm",
