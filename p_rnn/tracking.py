@@ -159,7 +159,7 @@ def trial_name(varied: Mapping[str, HParam], folder: Path) -> str:
 
 
 def varied_hyperparameters(
-    keys: Sequence[str], config: Settings, given: Config
+    keys: Sequence[str], config: Settings, given: Config | Settings
 ) -> dict[str, HParam]:
     """The values of the settings that a sweep varies; a group such as `loss` by its name.
 

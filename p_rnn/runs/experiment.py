@@ -28,7 +28,9 @@ from p_rnn.tracking import Tracker, varied_hyperparameters
 log = logging.getLogger(__name__)
 
 
-def train(given: Config, folder: Path | str, varied: Sequence[str] = ()) -> dict[str, Any]:
+def train(
+    given: Config | Settings, folder: Path | str, varied: Sequence[str] = ()
+) -> dict[str, Any]:
     """Prepare the data, train, choose the best epoch, test, and write it all into `folder`.
 
     Args:
@@ -40,7 +42,8 @@ def train(given: Config, folder: Path | str, varied: Sequence[str] = ()) -> dict
     Raises:
         UserError: settings or data that a user can mend; `folder` then has no metrics.json.
     """
-    started, pooled = time.perf_counter(), given.pooling_mode is not None
+    started = time.perf_counter()
+    pooled = isinstance(given, Config) and given.pooling_mode is not None
     config = resolve(given)
     check_names(config)
     changed = differences(config)

@@ -295,7 +295,7 @@ class Settings(Hyperparameters):
         networks=True,
         role="model",
     )
-    cell: Component = chosen("gru", "recurrent cell", networks=True, role="model")
+    cell: Component = chosen(None, "recurrent cell", otherwise="gru", networks=True, role="model")
     baseline: dict[str, Any] = setting(dict, "parameters of a model that counts", role="model")
     strategy: Component = chosen(
         "simultaneous", "which subnet learns when", networks=True, role="training", column=True

@@ -6,10 +6,10 @@ import re
 from dataclasses import fields, replace
 from typing import Any
 
-from p_rnn.settings.components import check_parameters, registry
-from p_rnn.settings.config import DatasetConfig
+from p_rnn.settings.components import check_parameters, parameters_of, registry
+from p_rnn.settings.config import DatasetConfig, FeatureConfig
 from p_rnn.settings.errors import UserError
-from p_rnn.settings.registry import lookup
+from p_rnn.settings.registry import lookup, suggest
 from p_rnn.settings.tree import check_ranges
 
 
@@ -22,6 +22,8 @@ def resolve_dataset(dataset: DatasetConfig) -> DatasetConfig:
     """The rules of a data set, checked."""
     check_ranges(dataset, "dataset.")
     parameters = reader_parameters(dataset)
+    for name, feature in dataset.features.items():
+        _check_feature(f"dataset.features.{name}", feature)
     columns = parameters.get("columns")
     if dataset.split == "given":
         _check_given(dataset)
@@ -86,6 +88,21 @@ def reader_parameters(dataset: DatasetConfig) -> dict[str, Any]:
         beside=[f.name for f in fields(dataset)],
     )
     return {key: taken[key] for key, value in dataset.parameters.items() if value is not None}
+
+
+def _check_feature(key: str, feature: FeatureConfig) -> None:
+    """Refuse parameters that the kind does not take, or without a kind, that no kind takes."""
+    kinds = registry("dataset.features.*.kind")
+    own = [f.name for f in fields(feature)]
+    if feature.kind is not None:
+        kind = lookup(f"{key}.kind", kinds, feature.kind)
+        check_parameters(key, f"kind={feature.kind}", kind, feature.parameters, own)
+        return
+    known = {f.name for kind in kinds.values() for f in fields(parameters_of(kind))}
+    for name in feature.parameters:
+        if name not in known:
+            close = suggest(name, [*known, *own]).partition(" Known")[0]
+            raise UserError(f"unknown setting '{key}.{name}'{close}")
 
 
 def _check_columns(dataset: DatasetConfig, columns: Any) -> None:

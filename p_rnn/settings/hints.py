@@ -52,9 +52,9 @@ MODELS = {
     "prnn": "parallel",
 }
 COMMANDS = {
-    "space": "search.py --space {value} --trials 20 --name NAME [key=value ...] draws from a space",
-    "study": "study.py {value} runs a study",
-    "checkpoint": "evaluate.py checkpoint={value} evaluates one; resume={value} goes on from one",
+    "space": "p-rnn search --space {value} --trials 20 --name NAME [key=value ...] searches it",
+    "study": "p-rnn study {value} runs a study",
+    "checkpoint": "p-rnn evaluate checkpoint={value} evaluates it, resume={value} goes on from it",
 }
 EXTRAS = {
     "joblib": "sweep",

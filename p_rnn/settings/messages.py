@@ -77,7 +77,7 @@ def _extra(launcher: str) -> str:
     name = EXTRAS[launcher]
     return (
         f"hydra/launcher={launcher} needs the extra {name}: "
-        f"pip install -c constraints.txt -e '.[{name}]'"
+        f"pip install 'p_rnn[{name}]' (in a checkout: -c constraints.txt -e '.[{name}]')"
     )
 
 
@@ -86,7 +86,7 @@ def nearest(key: str, schema: type[Any], value: str = "...") -> str:
     last = key.split(".")[-1]
     other = ours("setting", last)
     if schema is Config and key in COMMANDS:
-        return f"; python scripts/{COMMANDS[key].format(value=value)}"
+        return f"; {COMMANDS[key].format(value=value)}"
     if schema is Config and other and other != key:
         return f"; here it is {other}"
     known = _known(key, schema)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,19 @@ LOSS_TYPES = {
 }
 
 
-def resolve(config: Config) -> Settings:
+def resolve(config: Config | Settings) -> Settings:
     """The settings of a run; the argument stays as it is.
+
+    Args:
+        config: what somebody gave, or the settings of a run, which are run again.
 
     Raises:
         UserError: a value out of range, an impossible combination, or an explicitly given setting
             that has no effect in this combination.
     """
     load_plugins(config.plugins or [])
+    if isinstance(config, Settings):
+        return replace(config, dataset=resolve_dataset(config.dataset))
     check_ranges(config)
     dataset = resolve_dataset(config.dataset)
     check_evaluation(config.evaluation)
@@ -66,7 +71,7 @@ def resolve(config: Config) -> Settings:
     rest["strategy"] = filled("strategy", config.strategy)
     rest["schedule"] = filled("schedule", config.schedule)
     if kind.recurrent:
-        rest["cell"] = filled("cell", config.cell)
+        rest["cell"] = filled("cell", _named(config.cell, {"name": "gru"}))
     rest["early_stopping"] = _early_stopping(config, own)
     return Settings(**values, **rest)
 
@@ -117,8 +122,7 @@ def _resolve_counting(config: Config, dataset: DatasetConfig) -> Settings:
 
 def _given(config: Config, key: str) -> bool:
     """Whether somebody has set it."""
-    default = Component({}, "gru") if key == "cell" else None
-    return getattr(config, key) not in (None, {}, default)
+    return getattr(config, key) not in (None, {}, Component())
 
 
 def _refuse(inert: bool, key: str, why: str) -> None:

@@ -136,7 +136,8 @@ def known_of(schema: type[Any], prefix: str = "", role: str | None = None) -> It
         if dataclasses.is_dataclass(default):
             for key, value, more in known_of(type(default), f"{prefix}{f.name}.", own):
                 if isinstance(default, Component) and key.endswith(".name"):
-                    value, more = default.name, About({**more, "help": known["help"]})
+                    value = default.name or known.get("otherwise")
+                    more = About({**more, "help": known["help"]})
                 yield key, value, About({**_marks(known), **more})
         elif dataclasses.is_dataclass(below):
             for leaf, value, more in known_of(below, f"{prefix}{f.name}.*.", own):  # type: ignore[arg-type]

@@ -568,8 +568,6 @@ def test_reading_packed_sequences_is_stepping_through_them(
         (["model=feature_only", "model.input=one_hot"], "model.input has no effect"),
         (["model=feature_only", "dropout_embedding=0.1"], "dropout_embedding has no effect"),
         (["model=feature_only", "embedding_size=3"], "embedding_size has no effect"),
-        (["model=parallel", "model.input=null"], "model.input is null, but parallel needs it"),
-        (["model=parallel", "model.feature_input=null"], "model.feature_input is null"),
         (["model=concat", "subnets.image.hidden_size=3"], "subnets.image.hidden_size has no"),
         (["model=concat", "subnets.tags.num_epochs=3"], "subnets.tags.num_epochs has no effect"),
         (["model=parallel", "embedding_size=3"], "must equal the hidden_size=4"),

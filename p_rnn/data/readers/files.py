@@ -66,7 +66,10 @@ def locate(raw: Path, path: str, source: str) -> Path:
     found = raw / path
     if not found.exists():
         where = f"get it from {source}" if source else "check the path"
-        raise UserError(f"{found} is missing: {where}, and put it under {raw} (paths.raw)")
+        raise UserError(
+            f"{found.absolute()} is missing: {where}, and put it there, or name the folder of raw "
+            "files in P_RNN_RAW_DATA (or paths.raw)"
+        )
     return found
 
 
