@@ -21,7 +21,7 @@ from p_rnn.settings.config import CONF
 from p_rnn.settings.folders import own_conf
 from p_rnn.settings.hydra_glue import register, typed
 from p_rnn.settings.job_names import SWEPT, swept_keys
-from p_rnn.settings.messages import MENDABLE, check_groups, one_line, sections_there
+from p_rnn.settings.messages import MENDABLE, check_commands, check_groups, one_line, sections_there
 
 C = TypeVar("C")
 INTERRUPTED = (
@@ -76,6 +76,8 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
             try:
                 sys.argv[1:] = in_order(sys.argv[1:])
                 check_groups(sys.argv[1:])
+                if name == "train":
+                    check_commands(sys.argv[1:])
                 with sections_there(sys.argv[1:]):
                     text = answer(sys.argv[1:], name, schema)
                     if text is None:

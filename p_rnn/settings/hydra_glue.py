@@ -16,7 +16,7 @@ from p_rnn.settings.config import CONF, Config, DatasetConfig, Open
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.folders import look_in_own_conf
 from p_rnn.settings.job_names import job_name, run_words
-from p_rnn.settings.messages import check_groups, one_line, sections_there
+from p_rnn.settings.messages import check_commands, check_groups, one_line, sections_there
 from p_rnn.settings.tree import plain, read
 
 C = TypeVar("C")
@@ -29,6 +29,7 @@ def load_config(*overrides: str) -> Config:
         UserError: an unknown setting, or a value of another type.
     """
     check_groups(overrides)
+    check_commands(overrides)
     try:
         return typed(composed("train", Config, overrides), Config)
     except (HydraException, OmegaConfBaseException) as error:

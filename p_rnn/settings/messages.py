@@ -59,8 +59,7 @@ def one_line(error: BaseException, schema: type[Any]) -> str:
     if unknown or "No match in the defaults list" in text:
         full = re.search(r"full_key: (\S+)", f"{text}\n{cause}")
         key = key or (full[1] if full else unknown[1] if unknown else "?")
-        given = re.search(r"^(\S+)'$", override[2]) if override else None
-        return f"unknown setting '{key}'{nearest(key, schema, given[1] if given else 'NAME')}"
+        return f"unknown setting '{key}'{nearest(key, schema)}"
     key = key or str(getattr(error, "full_key", None) or "")
     reason = str(cause).splitlines()[0] if cause is not None else text.splitlines()[0]
     if "ListConfig" in reason:
@@ -81,12 +80,10 @@ def _extra(launcher: str) -> str:
     )
 
 
-def nearest(key: str, schema: type[Any], value: str = "...") -> str:
+def nearest(key: str, schema: type[Any]) -> str:
     """The tail of a message about an unknown setting: what it is here, or what is close to it."""
     last = key.split(".")[-1]
     other = ours("setting", last)
-    if schema is Config and key in COMMANDS:
-        return f"; {COMMANDS[key].format(value=value)}"
     if schema is Config and other and other != key:
         return f"; here it is {other}"
     known = _known(key, schema)
@@ -134,6 +131,18 @@ def sections_there(overrides: Sequence[str]) -> Iterator[None]:
         raise UserError(
             f"{' or '.join(nested)} has no effect: this data set has no {section}; leave it out"
         ) from error
+
+
+def check_commands(overrides: Sequence[str]) -> None:
+    """Refuse what is the matter of another command, on the command line of `train`.
+
+    Raises:
+        UserError: with that command.
+    """
+    for word in overrides:
+        key, _, value = word.partition("=")
+        if key in COMMANDS and value:
+            raise UserError(f"unknown setting '{key}'; {COMMANDS[key].format(value=value)}")
 
 
 def check_groups(overrides: Sequence[str]) -> None:

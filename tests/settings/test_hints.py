@@ -1,0 +1,71 @@
+"""Names of other programs point to ours, on the command line and from Python."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from p_rnn.commands.help import answer, in_order
+from p_rnn.settings.config import Config
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.hints import SETTINGS
+from p_rnn.settings.hydra_glue import load_config
+from p_rnn.settings.resolve import resolve
+from p_rnn.settings.roles import every_setting
+
+HERE = {
+    "lr=0.1": "unknown setting 'lr'; here it is learning_rate",
+    "topk=[10]": "unknown setting 'topk'; here it is evaluation.cutoffs",
+    "MAX_ITEM_LIST_LENGTH=50": "here it is window",
+    "stopping_step=10": "here it is early_stopping.patience",
+    "space=prnn": "p-rnn search --space prnn",
+    "study=globo": "p-rnn study globo",
+    "model=GRU4Rec": "unknown model 'GRU4Rec'; here it is model=id_only",
+    "model=gru4rec": "here it is model=id_only",
+    "model=GRU4RecF": "here it is model=gru4recf",
+    "model.name=GRU4Rec": "here it is model=id_only",
+    "hydra/launcher=joblib": "needs the extra sweep",
+    "model.hyperparameters.num_layers=2": "did you mean num_layers",
+    "loss.bprge=1": "did you mean loss.bpreg?",
+    "dataset.min_item_suport=3": "did you mean dataset.min_item_support?",
+    "subnets.image.hiden_size=3": "did you mean subnets.image.hidden_size",
+    "num_layers=x": "num_layers: Value 'x' of type 'str' is not a whole number",
+}
+
+
+@pytest.mark.parametrize("word", HERE)
+def test_python_callers_get_the_line_that_helps(word: str) -> None:
+    with pytest.raises(UserError) as error:
+        resolve(load_config(word))
+    assert HERE[word] in str(error.value)
+    assert "\n" not in str(error.value)
+    assert "hyperparameters." not in str(error.value).partition(";")[2]
+
+
+def test_hints_name_settings_that_exist() -> None:
+    keys = {key for key, _, _ in every_setting()}
+    groups = {key.removesuffix(".name") for key in keys}
+    known = keys | groups | {"hydra.run.dir"}
+    assert {ours for ours in SETTINGS.values() if ours not in known} == set()
+    assert not set(SETTINGS) & keys
+
+
+def test_flags_may_stand_between_overrides() -> None:
+    assert in_order(["seed=1", "-m", "a=1,2"]) == ["-m", "seed=1", "a=1,2"]
+    assert in_order(["seed=1"]) == ["seed=1"]
+
+
+def test_help_shows_the_values_that_would_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["p-rnn train"])
+    text = answer(["--help", "model=gru4recf", "num_epochs=7"], "train", Config)
+    assert text is not None
+    assert "usage: p-rnn train" in text
+    for line in ("learning_rate: 0.001", "num_epochs: 7", "  name: cross_entropy"):
+        assert line in text, line
+    assert "passes in which each subnet learns" in text
+    assert answer(["num_epochs=7"], "train", Config) is None
+    job = answer(["--cfg", "job", "num_epochs=7"], "train", Config)
+    assert job is not None
+    assert "usage" not in job
+    assert "num_negatives: 2048" in job
