@@ -11,9 +11,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from p_rnn.runs.comparison import evaluate_checkpoint
 from p_rnn.runs.experiment import train
 from p_rnn.settings import components
-from p_rnn.settings.config import Config
+from p_rnn.settings.config import Config, EvaluateConfig
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.hydra_glue import load_config
 from p_rnn.settings.resolve import resolve
@@ -87,6 +88,10 @@ def test_examples_train(command: str, folder: Path, tiny: Callable[..., Config])
         config = tiny(*words)
     metrics = train(config, folder / "run")
     assert metrics["test"]["recall@20"] > 0
+    if plugin in ("my_loss", "my_merge", "my_baseline"):
+        checkpoint = str(folder / "run" / "checkpoints" / "best.pt")
+        again, _ = evaluate_checkpoint(EvaluateConfig(checkpoint=checkpoint))
+        assert next(iter(again["test"].values()))["metrics"] == metrics["test"]
     section, stored = ARRIVES.get(plugin, ("seed", 0))
     assert metrics["config"][section] == stored
 

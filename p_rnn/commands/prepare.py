@@ -8,6 +8,7 @@ from p_rnn.commands.script import hydra_script
 from p_rnn.data.features import has_features, prepare_features
 from p_rnn.data.prepare import prepare
 from p_rnn.settings.config import PrepareConfig
+from p_rnn.settings.resolve import load_plugins
 
 log = logging.getLogger(__name__)
 
@@ -15,6 +16,7 @@ log = logging.getLogger(__name__)
 @hydra_script("prepare", PrepareConfig)
 def main(config: PrepareConfig) -> None:
     """Print what each rule dropped, what the features hold, and where the result lies."""
+    load_plugins(config.plugins or [])
     dataset = prepare(config.dataset, config.paths)
     if has_features(config.dataset, config.paths, dataset):
         prepare_features(config.dataset, config.paths, dataset, None)

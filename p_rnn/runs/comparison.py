@@ -36,7 +36,7 @@ from p_rnn.settings.config import (
     Settings,
 )
 from p_rnn.settings.errors import UserError
-from p_rnn.settings.resolve import check_evaluation, counts
+from p_rnn.settings.resolve import check_evaluation, counts, load_plugins
 from p_rnn.settings.tree import check_ranges
 from p_rnn.streams import Streams
 from p_rnn.training.checkpoint import load_checkpoint
@@ -166,6 +166,7 @@ def evaluate_checkpoint(settings: EvaluateConfig) -> tuple[dict[str, Any], Evalu
     check_ranges(settings)
     path = Path(settings.checkpoint)
     config, content = load_checkpoint(path)
+    load_plugins(config.plugins or [])
     config.evaluation = _measured(config.evaluation, settings.evaluation)
     config.paths = PathsConfig(
         settings.raw or config.paths.raw, settings.prepared or config.paths.prepared

@@ -429,6 +429,7 @@ class PrepareConfig:
     """Settings of `prepare`."""
 
     dataset: DatasetConfig = setting(DatasetConfig, "data set", role="data")
+    plugins: Optional[list[str]] = setting(None, "modules that register readers or kinds of yours")
     paths: PathsConfig = setting(PathsConfig, "folders", role="machine")
 
 

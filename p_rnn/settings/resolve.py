@@ -52,7 +52,8 @@ def resolve(config: Config | Settings) -> Settings:
     check_evaluation(config.evaluation)
     if counts(config.model.name):
         return _resolve_counting(config, dataset)
-    kind = lookup("model", registry("model"), config.model.name)
+    known = {**registry("baseline"), **registry("model")}  # for the message
+    kind = lookup("model", known, config.model.name)
     own = kind.defaults
     loss, negatives = _loss_and_negatives(config, own)
     model = _model(config, own)
@@ -265,14 +266,17 @@ def _early_stopping(config: Config, own: Values) -> EarlyStoppingConfig:
     given = {f.name: getattr(config.early_stopping, f.name) for f in fields(EarlyStoppingConfig)}
     if not config.dataset.validation:
         why = "without a validation split (dataset.validation=false)"
-        for key in ("patience", "metric"):
+        for key in given:
             _refuse(given[key] is not None, f"early_stopping.{key}", why)
         _refuse(config.train_on_validation, "train_on_validation", why)
         return EarlyStoppingConfig()
+    keep = given.pop("keep") or "best"
+    one_stage = keep != "best" and config.strategy.name != "residual"
+    _refuse(one_stage, "early_stopping.keep", f"with strategy={config.strategy.name}")
     if not _there(given):
         given = own.get("early_stopping", {})
     metric = given.get("metric") or f"recall@{max(config.evaluation.cutoffs)}"
     known = metric_names(config.evaluation.cutoffs)
     if metric not in known:
         raise UserError(f"early_stopping.metric='{metric}' is not measured{suggest(metric, known)}")
-    return EarlyStoppingConfig(**_there(given) | {"metric": metric})
+    return EarlyStoppingConfig(**_there(given) | {"metric": metric, "keep": keep})

@@ -231,6 +231,7 @@ REFUSED: dict[tuple[str, ...], str] = {
     ("dataset.validation=false", "early_stopping.patience=3"): "early_stopping.patience has no",
     ("dataset.validation=false", "early_stopping.metric=mrr@5"): "early_stopping.metric has no",
     ("dataset.validation=false", "train_on_validation=true"): "train_on_validation has no effect",
+    ("early_stopping.keep=last_stage",): "keep has no effect with strategy=simultaneous",
     ("early_stopping.metric=recal@20",): "did you mean 'recall@20'",
     ("early_stopping.metric=recall@7",): "recall@7' is not measured",
     ("evaluation.cutoffs=[]",): "cutoffs needs at least one",
