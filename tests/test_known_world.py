@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from p_rnn.batches.session_parallel import Block, blocks_of
+from p_rnn.batches.session_parallel import StepBlock, blocks_of
 from p_rnn.runs.experiment import train
 from p_rnn.settings.hydra_glue import load_config
 
@@ -58,7 +58,7 @@ def test_a_state_that_is_never_reset_loses(
 ) -> None:
     normal = recall("normal")["id_only"]
 
-    def without_reset(*arguments: Any) -> Iterator[Block]:
+    def without_reset(*arguments: Any) -> Iterator[StepBlock]:
         for block in blocks_of(*arguments):
             yield replace(block, first=np.zeros_like(block.first))
 

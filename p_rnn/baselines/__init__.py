@@ -13,7 +13,7 @@ from p_rnn.baselines.feature_markov import FeatureMarkov
 from p_rnn.baselines.item_knn import ItemKNN
 from p_rnn.baselines.markov import Markov
 from p_rnn.baselines.popularity import Popularity, RecentlyPopular
-from p_rnn.baselines.ranker import Training
+from p_rnn.baselines.ranker import TrainingData
 from p_rnn.baselines.session_popularity import SessionPopularity
 from p_rnn.baselines.v_sknn import VSKNN
 from p_rnn.data.dataset import Dataset
@@ -43,12 +43,12 @@ def reads_features(name: str) -> bool:
     return getattr(BASELINES[name], "reads_features", False)
 
 
-def make_baseline(config: Settings, training: Training) -> Any:
+def make_baseline(config: Settings, training: TrainingData) -> Any:
     """The ranker of a resolved config, fitted."""
     return _fitted(config.model.name, config.baseline, training)
 
 
-def _fitted(name: str, given: Mapping[str, Any], training: Training) -> Any:
+def _fitted(name: str, given: Mapping[str, Any], training: TrainingData) -> Any:
     cls = lookup("model", BASELINES, name)
     return cls(training, **check_parameters("baseline", name, cls, given))
 
@@ -92,7 +92,7 @@ def beside(config: Settings) -> list[str]:
     return [name for name in config.evaluation.baselines if name != config.model.name]
 
 
-def baselines_beside(config: Settings, training: Training) -> dict[str, Any]:
+def baselines_beside(config: Settings, training: TrainingData) -> dict[str, Any]:
     """The rankers to print beside a model, with their defaults."""
     return {name: _fitted(name, {}, training) for name in beside(config)}
 

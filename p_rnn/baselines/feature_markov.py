@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from p_rnn.baselines.markov import Markov
-from p_rnn.baselines.ranker import Array, Training
+from p_rnn.baselines.ranker import Array, TrainingData
 from p_rnn.baselines.sparse import Sparse
 from p_rnn.data.features import BagFeature, DenseFeature, Feature
 from p_rnn.ragged import offsets_of, row_of_each
@@ -32,7 +32,7 @@ class FeatureMarkov(Markov):
 
     def __init__(
         self,
-        training: Training,
+        training: TrainingData,
         *,
         steps: Annotated[int, about("largest distance of a pair, in events", low=1)] = 1,
         similar_items: Annotated[int, about("most similar items to use", low=1)] = 20,
@@ -72,7 +72,7 @@ class FeatureMarkov(Markov):
             warnings.simplefilter("ignore", UserWarning)
             return matrix.to_sparse_csr()
 
-    def _similar(self, training: Training, count: int) -> Sparse:
+    def _similar(self, training: TrainingData, count: int) -> Sparse:
         count = min(count, self.num_items - 1)
         parts = [_Cosine(f, self.num_items) for f in training.features.values()]
         popularity = torch.from_numpy(self.popularity).float() * 1e3  # at most 1e-6

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import numpy as np
 
-from p_rnn.baselines.ranker import LastItem, Training
+from p_rnn.baselines.ranker import LastItem, TrainingData
 from p_rnn.baselines.sparse import Sparse, cooccurrences, distinct_items
 from p_rnn.settings.declare import about
 
@@ -20,7 +20,7 @@ class ItemKNN(LastItem):
 
     def __init__(
         self,
-        training: Training,
+        training: TrainingData,
         *,
         neighbours: Annotated[int, about("most similar items to use", low=1)] = 100,
         shrinkage: Annotated[float, about("added to the support of each item", low=0)] = 20.0,

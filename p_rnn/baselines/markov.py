@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from p_rnn.baselines.ranker import LastItem, Training
+from p_rnn.baselines.ranker import LastItem, TrainingData
 from p_rnn.baselines.sparse import transitions
 from p_rnn.settings.declare import about
 
@@ -18,7 +18,7 @@ class Markov(LastItem):
 
     def __init__(
         self,
-        training: Training,
+        training: TrainingData,
         *,
         steps: Annotated[int, about("largest distance of a pair, in events", low=1)] = 1,
     ) -> None:

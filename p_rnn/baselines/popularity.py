@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from p_rnn.baselines.ranker import Array, State, Training
+from p_rnn.baselines.ranker import Array, State, TrainingData
 from p_rnn.data.splits import DAY_S
 from p_rnn.settings.declare import about
 
@@ -16,10 +16,10 @@ from p_rnn.settings.declare import about
 class Popularity:
     """score_j = support of j; a `Ranker` whose state is the number of events seen."""
 
-    def __init__(self, training: Training) -> None:
+    def __init__(self, training: TrainingData) -> None:
         self._set(training, training.support)
 
-    def _set(self, training: Training, scores: Array) -> None:
+    def _set(self, training: TrainingData, scores: Array) -> None:
         self.fixed = torch.from_numpy(scores).to(training.device, torch.float64)
         self.num_items = training.num_items
 
@@ -41,7 +41,7 @@ class RecentlyPopular(Popularity):
 
     def __init__(
         self,
-        training: Training,
+        training: TrainingData,
         *,
         half_life_days: Annotated[
             float, about("half-life of the weight of an event", above=0)

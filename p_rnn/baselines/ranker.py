@@ -23,7 +23,7 @@ TIE_BREAK = 1e-9
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingData:
     """What a baseline is fitted to.
 
     Attributes:
@@ -45,7 +45,7 @@ class AtOnce(ABC):
 
     at_once = True  # so the evaluator requests whole rows of scores
 
-    def __init__(self, training: Training) -> None:
+    def __init__(self, training: TrainingData) -> None:
         self.num_items = training.num_items
         self.device = training.device
         popularity = training.support[: training.num_items].astype(np.float64)
@@ -95,7 +95,7 @@ class LastItem(AtOnce):
         return self.spread(seen[place], columns, values, len(state))
 
 
-class History:
+class HistoryMixin:
     """Mixin with the history as state: the items so far [B, T], -1 where a row was inactive."""
 
     device: torch.device

@@ -5,16 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from p_rnn.baselines.ranker import History, State, Training
+from p_rnn.baselines.ranker import HistoryMixin, State, TrainingData
 
 
-class SessionPopularity(History):
+class SessionPopularity(HistoryMixin):
     """score_j = events of j in this session + support_j / (largest support + 1).
 
-    A `Ranker` whose state is the history, see `History`.
+    A `Ranker` whose state is the history, see `HistoryMixin`.
     """
 
-    def __init__(self, training: Training) -> None:
+    def __init__(self, training: TrainingData) -> None:
         popularity = torch.from_numpy(training.support).to(training.device, torch.float64)
         self.popularity = popularity / (popularity.max() + 1)  # below 1, so it only breaks ties
         self.num_items, self.device = training.num_items, training.device

@@ -6,13 +6,13 @@ from typing import Annotated
 
 import numpy as np
 
-from p_rnn.baselines.ranker import Array, AtOnce, History, Training
+from p_rnn.baselines.ranker import Array, AtOnce, HistoryMixin, TrainingData
 from p_rnn.baselines.sparse import distinct_items, transposed
 from p_rnn.ragged import ranges, row_of_each
 from p_rnn.settings.declare import about
 
 
-class VSKNN(History, AtOnce):
+class VSKNN(HistoryMixin, AtOnce):
     """Vector-multiplication session-kNN with recency sampling and idf.
 
     An item i of the session s has the weight w_i = (position of its last occurrence) / |s|. Of the
@@ -25,7 +25,7 @@ class VSKNN(History, AtOnce):
 
     def __init__(
         self,
-        training: Training,
+        training: TrainingData,
         *,
         neighbours: Annotated[int, about("most similar sessions to use", low=1)] = 100,
         sample_size: Annotated[int, about("latest sessions to compare", low=1)] = 1000,

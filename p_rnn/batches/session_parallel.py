@@ -32,7 +32,7 @@ MAX_BLOCK_STEPS = 1024
 
 
 @dataclass(frozen=True)
-class Block:
+class StepBlock:
     """T consecutive steps of the schedule; row t is valid up to width[t].
 
     Attributes:
@@ -54,7 +54,7 @@ def num_pairs(offsets: Array) -> int:
     return int(np.maximum(np.diff(offsets) - 1, 0).sum())
 
 
-def blocks_of(sessions: Sessions, batch_size: int, block_steps: int) -> Iterator[Block]:
+def blocks_of(sessions: Sessions, batch_size: int, block_steps: int) -> Iterator[StepBlock]:
     """All steps of an epoch, in blocks of `block_steps` (the last one may be shorter).
 
     Python runs once per step and never per event; memory is one block and O(S) for the lengths.
@@ -93,7 +93,7 @@ def blocks_of(sessions: Sessions, batch_size: int, block_steps: int) -> Iterator
             steps += 1
         if steps:
             at, last = at[:steps], sessions.num_events - 1
-            yield Block(
+            yield StepBlock(
                 inputs=sessions.items[at].astype(np.int64),
                 targets=sessions.items[np.minimum(at + 1, last)].astype(np.int64),
                 first=first[:steps],
@@ -131,7 +131,9 @@ class SessionParallel:
                 own = None if drawn is None else drawn[part]
                 yield from self._batches(block, part, own)
 
-    def _batches(self, block: Block, part: slice, drawn: torch.Tensor | None) -> Iterator[Batch]:
+    def _batches(
+        self, block: StepBlock, part: slice, drawn: torch.Tensor | None
+    ) -> Iterator[Batch]:
         """The steps `part` of a block, which have the same number of live slots."""
         width, device = int(block.width[part.start]), self.device
         stay = block.stay.get(part.start)
@@ -155,7 +157,7 @@ class SessionParallel:
             going_on = None
 
 
-def _equally_wide(block: Block) -> Iterator[slice]:
+def _equally_wide(block: StepBlock) -> Iterator[slice]:
     """The runs of steps that have the same number of live slots."""
     cuts = np.flatnonzero(np.diff(block.width)) + 1
     for lo, hi in zip([0, *cuts.tolist()], [*cuts.tolist(), len(block.width)], strict=True):

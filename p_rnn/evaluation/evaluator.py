@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from p_rnn.data.dataset import Sessions
 from p_rnn.evaluation.metrics import POSITION_GROUPS, SUPPORT_GROUPS, breakdown, metrics
-from p_rnn.evaluation.pool import Pool
+from p_rnn.evaluation.pool import TargetPool
 from p_rnn.evaluation.ranking import Ranker
 from p_rnn.ragged import place_in_row
 from p_rnn.settings.config import EvaluationConfig
@@ -25,7 +25,7 @@ EVENTS_TOGETHER = 4 * 2**20  # 32 MiB of padded item indices
 
 
 @dataclass(frozen=True)
-class Protocol:
+class EvaluationProtocol:
     """What counts as a target; the same for all rankers in a table.
 
     Attributes:
@@ -56,7 +56,7 @@ class Ranks:
     rank: Array
 
 
-def count_targets(sessions: Sessions, protocol: Protocol) -> int:
+def count_targets(sessions: Sessions, protocol: EvaluationProtocol) -> int:
     """The number of targets that `evaluate` would rank; cheap, because it needs no ranker."""
     lengths = sessions.lengths
     position = place_in_row(lengths)
@@ -70,7 +70,7 @@ def count_targets(sessions: Sessions, protocol: Protocol) -> int:
     return int(np.count_nonzero(late & warm & (here > 0)))
 
 
-def check_targets(sessions: Sessions, protocol: Protocol, split: str) -> None:
+def check_targets(sessions: Sessions, protocol: EvaluationProtocol, split: str) -> None:
     """Refuse a split without targets.
 
     Raises:
@@ -91,7 +91,7 @@ def check_targets(sessions: Sessions, protocol: Protocol, split: str) -> None:
 def evaluate(
     ranker: Ranker,
     sessions: Sessions,
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     device: torch.device | str = "cpu",
     reads_cold: bool = False,
 ) -> Ranks:
@@ -116,7 +116,7 @@ def evaluate(
     # One entry per event, so that results need no sorting; 0 = not a target.
     position = np.zeros(len(sessions.items), dtype=np.int64)
     rank = np.zeros(len(sessions.items))
-    pool = Pool(ranker, protocol.settings, SESSIONS_TOGETHER, rank)
+    pool = TargetPool(ranker, protocol.settings, SESSIONS_TOGETHER, rank)
     for chunk, items, lengths in _chunks(sessions):
         padded = torch.from_numpy(items).to(device)
         warm = items < protocol.num_warm
@@ -169,7 +169,7 @@ def _chunks(sessions: Sessions) -> Iterator[tuple[Array, Array, Array]]:
         lo += len(chunk)
 
 
-def summarise(ranks: Ranks, protocol: Protocol) -> dict[str, Any]:
+def summarise(ranks: Ranks, protocol: EvaluationProtocol) -> dict[str, Any]:
     """{"targets", "metrics", "by_position", "by_support"} of an evaluation."""
     cutoffs = protocol.settings.cutoffs
     support = protocol.support[ranks.item]

@@ -15,7 +15,7 @@ from p_rnn.settings.config import EvaluationConfig
 Array = NDArray[Any]
 
 
-class Pool:
+class TargetPool:
     """Ranks targets `rows` at a time, regardless of their step and chunk of sessions.
 
     Late steps have few live sessions, and a matrix product with few rows takes as long as one with

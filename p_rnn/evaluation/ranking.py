@@ -55,7 +55,7 @@ class Ranker(Protocol):
 
 
 @dataclass(frozen=True)
-class _Blocks:
+class _BlockSize:
     """The block size: `rows` targets times `block` items.
 
     Attributes:
@@ -95,7 +95,7 @@ def rank_targets(
     ranked = min(ranker.num_items, most_popular or ranker.num_items)
     query = _Query(ranker, ranked, COMPARISONS[ties])
     if getattr(ranker, "at_once", False):
-        cut = _Blocks(max(1, AT_ONCE // ranked), ranked, whole=True)
+        cut = _BlockSize(max(1, AT_ONCE // ranked), ranked, whole=True)
     else:
         cut = _block_size(ranked, targets.device)
     found = [
@@ -112,21 +112,21 @@ def rank_targets(
         )
     if again:
         rows = missed.nonzero().squeeze(1)
-        cut = _Blocks(max(1, KEPT_AGAIN // ranked), cut.block, whole=True)
+        cut = _BlockSize(max(1, KEPT_AGAIN // ranked), cut.block, whole=True)
         for _, part in _parts(rows, cut.rows):
             ranks[part], _, _ = _rank_rows(query, tuple(x[part] for x in state), targets[part], cut)
     return ranks
 
 
-def _block_size(ranked: int, device: torch.device) -> _Blocks:
+def _block_size(ranked: int, device: torch.device) -> _BlockSize:
     scores, block, whole = SCORES_IN_MEMORY, BLOCK, WHOLE
     if torch.get_num_threads() > 1:  # each has its own cache; they sync per block
         scores, block = 4 * scores, 2 * block
     if device.type == "cuda":
         scores, block, whole = GPU_SCORES_IN_MEMORY, GPU_BLOCK, GPU_WHOLE
     if ranked <= whole:
-        return _Blocks(max(1, scores // ranked), block, True)
-    return _Blocks(max(1, min(scores // block, block)), block, False)
+        return _BlockSize(max(1, scores // ranked), block, True)
+    return _BlockSize(max(1, min(scores // block, block)), block, False)
 
 
 def _parts(x: Tensor, size: int) -> Iterable[tuple[int, Tensor]]:
@@ -134,7 +134,7 @@ def _parts(x: Tensor, size: int) -> Iterable[tuple[int, Tensor]]:
 
 
 def _rank_rows(
-    query: _Query, state: State, targets: Tensor, cut: _Blocks
+    query: _Query, state: State, targets: Tensor, cut: _BlockSize
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Rank the targets of some rows.
 

@@ -15,11 +15,11 @@ from p_rnn.fast.update import FastUpdate, why_not
 from p_rnn.models.cells import State
 from p_rnn.models.network import Learners
 from p_rnn.settings.errors import UserError
-from p_rnn.training.step import Done, Update
+from p_rnn.training.step import Update, UpdateResult
 
 log = logging.getLogger(__name__)
 
-Make = Callable[[Update], Callable[..., Done]]
+Make = Callable[[Update], Callable[..., UpdateResult]]
 
 # Routes are measured where a run has so many updates; measuring takes some hundred of them.
 WORTH_MEASURING = 2000
@@ -45,7 +45,7 @@ class Fast:
         self.update, self.network, self.updates = update, update.network, updates
         self.made: Mapping[str, Make] = {}
         self.route: str | None = "never"
-        self.run: Callable[..., Done] | None = None
+        self.run: Callable[..., UpdateResult] | None = None
         if how == "never":
             return
         self.made, reason = routes_of(update)
@@ -63,7 +63,7 @@ class Fast:
 
     def __call__(
         self, batch: Batch, state: State, learners: Learners, measure: bool = False
-    ) -> Done:
+    ) -> UpdateResult:
         """As `Update.__call__`."""
         if self.route is None and (batch.full or batch.repeat is not None):
             self.route = self._choose(batch, state, learners)
@@ -102,7 +102,7 @@ class Fast:
     def _measure(self, batch: Batch, state: State, learners: Learners) -> dict[str, float]:
         """Seconds of a step on each route, which take turns; the network is left as it was."""
         trial = copy.deepcopy(self.update)
-        runs: dict[str, Callable[..., Done]] = {"never": trial}
+        runs: dict[str, Callable[..., UpdateResult]] = {"never": trial}
         runs |= {name: make(trial) for name, make in self.made.items()}
         taken: dict[str, list[float]] = {name: [] for name in runs}
         for turn in range(ROUNDS + 1):

@@ -17,19 +17,19 @@ from p_rnn.batches import Batch
 from p_rnn.models.cells import State
 from p_rnn.models.dropout import Dropout
 from p_rnn.models.network import Learners
-from p_rnn.training.step import Done, Update
+from p_rnn.training.step import Update, UpdateResult
 
 WARM_UP = 3  # updates before a capture, as PyTorch's manual asks for
 
 
-def compiled_update(update: Update) -> Callable[..., Done]:
+def compiled_update(update: Update) -> Callable[..., UpdateResult]:
     """The loss, forward and backward, as kernels of PyTorch's own compiler; all else is plain.
 
     That compiler takes no sparse gradients, so tables and optimizer stay outside.
     """
     made = replace(update, loss=torch.compile(update.loss, dynamic=False))
 
-    def run(batch: Batch, state: State, learners: Learners, measure: bool = False) -> Done:
+    def run(batch: Batch, state: State, learners: Learners, measure: bool = False) -> UpdateResult:
         return (made if batch.full else update)(batch, state, learners, measure)
 
     return run
@@ -43,12 +43,12 @@ class GraphUpdate:
 
     def __init__(self, update: Update) -> None:
         self.update = update
-        self.graphs: dict[tuple[object, ...], Callable[[Batch, State], Done]] = {}
+        self.graphs: dict[tuple[object, ...], Callable[[Batch, State], UpdateResult]] = {}
         update.optimizer.register_load_state_dict_post_hook(lambda _: self.graphs.clear())
 
     def __call__(
         self, batch: Batch, state: State, learners: Learners, measure: bool = False
-    ) -> Done:
+    ) -> UpdateResult:
         """As `Update.__call__`."""
         if measure or not batch.full:
             return self.update(batch, state, learners, measure)
@@ -59,7 +59,7 @@ class GraphUpdate:
 
     def _capture(
         self, batch: Batch, state: State, learners: Learners
-    ) -> Callable[[Batch, State], Done]:
+    ) -> Callable[[Batch, State], UpdateResult]:
         names = [f.name for f in fields(Batch) if isinstance(getattr(batch, f.name), Tensor)]
         buffers = {name: getattr(batch, name).clone() for name in names}
         static, before = replace(batch, **buffers), tuple(h.clone() for h in state)
@@ -74,14 +74,14 @@ class GraphUpdate:
         with torch.cuda.graph(graph):
             done = self.update(static, before, learners)
 
-        def run(batch: Batch, state: State) -> Done:
+        def run(batch: Batch, state: State) -> UpdateResult:
             for name, buffer in buffers.items():
                 buffer.copy_(getattr(batch, name))
             for buffer, h in zip(before, state, strict=True):
                 buffer.copy_(h)
             graph.replay()
             # The next replay overwrites what this one gives.
-            return Done(done.loss.clone(), tuple(h.clone() for h in done.state))
+            return UpdateResult(done.loss.clone(), tuple(h.clone() for h in done.state))
 
         return run
 

@@ -1,7 +1,7 @@
 """Subnets of a fast step: forward, and backward by hand where that is quicker.
 
-A reader runs a subnet on a mini-batch, and takes the gradient of its output further to the
-parameters. `AutogradReader` serves any subnet, `GRUReader` those of GRUs with reset=after.
+A runner takes a subnet through a mini-batch, and takes the gradient of its output further to the
+parameters. `AutogradRunner` serves any subnet, `GRURunner` those of GRUs with reset=after.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from p_rnn.models.inputs import DenseRows, Direct, ItemRows, PooledRows, Project
 from p_rnn.models.network import Subnet
 
 
-class Reader(Protocol):
+class SubnetRunner(Protocol):
     def forward(self, batch: Batch, state: State) -> tuple[Tensor, State]:
         """The subnet's output [M, H] and its state after the mini-batch, cut off from graphs."""
 
@@ -41,7 +41,7 @@ class Reader(Protocol):
         """Of the gradient [M, H] of the output, those of the parameters."""
 
 
-class AutogradReader:
+class AutogradRunner:
     """A subnet as it stands."""
 
     def __init__(self, subnet: Subnet) -> None:
@@ -120,7 +120,7 @@ def bags_of(view: PooledRows) -> tuple[Tensor, Tensor, Tensor]:
     return view.offsets, view.tokens, view.weights
 
 
-class GRUReader:
+class GRURunner:
     """A subnet of GRUs with reset=after, its gradients by hand."""
 
     def __init__(self, subnet: Subnet) -> None:
@@ -172,6 +172,6 @@ class GRUReader:
         self.steps = []
 
 
-def reader_of(subnet: Subnet) -> Reader:
-    """The quickest reader of a subnet, of session-parallel mini-batches."""
-    return GRUReader(subnet) if GRUReader.serves(subnet) else AutogradReader(subnet)
+def runner_of(subnet: Subnet) -> SubnetRunner:
+    """The fastest runner of a subnet, of session-parallel mini-batches."""
+    return GRURunner(subnet) if GRURunner.serves(subnet) else AutogradRunner(subnet)

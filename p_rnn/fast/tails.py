@@ -38,7 +38,7 @@ class Tail(Protocol):
 
 
 @dataclass
-class _Tail:
+class _MergeTail:
     update: Update
 
     @property
@@ -62,7 +62,7 @@ class _Tail:
             found.rows(table.weight, RowsRead(batch.items, gradient))
 
 
-class NativeTail(_Tail):
+class NativeTail(_MergeTail):
     """Compiled C++."""
 
     def __init__(self, update: Update) -> None:
@@ -112,7 +112,7 @@ class NativeTail(_Tail):
         return mean, of_queries
 
 
-class ProductsTail(_Tail):
+class ProductsTail(_MergeTail):
     """Products of PyTorch, and the loss of p_rnn/training/losses.py."""
 
     def __call__(

@@ -1,4 +1,4 @@
-"""A fast update on a CPU: readers, a tail, and a mover of the weights."""
+"""A fast update on a CPU: runners, a tail, and a mover of the weights."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from p_rnn.fast.gradients import Gradients, Mover
 from p_rnn.fast.native import serves
 from p_rnn.fast.native.functions import times
 from p_rnn.fast.native.tape import Tape, off_tape, recorded
-from p_rnn.fast.subnets import AutogradReader, Reader, reader_of
+from p_rnn.fast.subnets import AutogradRunner, SubnetRunner, runner_of
 from p_rnn.fast.tails import NativeTail, ProductsTail
 from p_rnn.models.cells import State
 from p_rnn.models.merges import InteractionMerge, Merge, SharedMerge
 from p_rnn.models.network import PRNN, Learners, Subnet
-from p_rnn.training.step import Done, Update
+from p_rnn.training.step import Update, UpdateResult
 
 
 def why_not(update: Update) -> str:
@@ -45,10 +45,10 @@ class FastUpdate:
         self.update, self.network = update, update.network
         self.tail = NativeTail(update) if native else ProductsTail(update)
         subnets = [s for s in self.network.subnets if isinstance(s, Subnet)]
-        self.readers = {subnet: reader_of(subnet) for subnet in subnets}
-        self.windows: dict[Subnet, Reader] = {s: AutogradReader(s) for s in subnets}
+        self.runners = {subnet: runner_of(subnet) for subnet in subnets}
+        self.windows: dict[Subnet, SubnetRunner] = {s: AutogradRunner(s) for s in subnets}
         self.mover = Mover(update)
-        self.tapes: dict[tuple[object, ...], tuple[Tape, Done] | None] = {}
+        self.tapes: dict[tuple[object, ...], tuple[Tape, UpdateResult] | None] = {}
         self.parameters = list(self.network.parameters())
         self.where: list[int] = []
         # Other slots lie elsewhere in memory.
@@ -62,7 +62,7 @@ class FastUpdate:
     @torch.no_grad()
     def __call__(
         self, batch: Batch, state: State, learners: Learners, measure: bool = False
-    ) -> Done:
+    ) -> UpdateResult:
         """As `Update.__call__`; the state is overwritten by the next call for these learners."""
         if measure or not batch.full:
             return self._update(batch, state, learners, measure)
@@ -79,28 +79,30 @@ class FastUpdate:
         tape, done = kept
         lr = float(self.update.optimizer.param_groups[0]["lr"])
         tape.replay(_inputs(batch, state), lr)
-        return Done(done.loss.clone(), done.state)
+        return UpdateResult(done.loss.clone(), done.state)
 
     def _record(
         self, key: tuple[object, ...], batch: Batch, state: State, learners: Learners
-    ) -> Done:
+    ) -> UpdateResult:
         tape = Tape()
         with recorded(tape):
             done = self._update(batch, state, learners, measure=False)
         if tape.whole:
             tape.close(_inputs(batch, state))
         self.tapes[key] = (tape, done) if tape.whole else None
-        return Done(done.loss.clone(), done.state)
+        return UpdateResult(done.loss.clone(), done.state)
 
-    def _update(self, batch: Batch, state: State, learners: Learners, measure: bool) -> Done:
+    def _update(
+        self, batch: Batch, state: State, learners: Learners, measure: bool
+    ) -> UpdateResult:
         network = self.network
         network.learn(learners)
         active, found = network.active(), Gradients()
-        readers = self.readers if batch.repeat is None else self.windows
+        runners = self.runners if batch.repeat is None else self.windows
         hidden: list[Tensor] = []
         after: list[Tensor] = []
         for subnet, at in active:
-            own, new = readers[subnet].forward(batch, state[at] if state else ())
+            own, new = runners[subnet].forward(batch, state[at] if state else ())
             hidden.append(own)
             after += new
         assert isinstance(network.merge, Merge)
@@ -108,10 +110,10 @@ class FastUpdate:
         loss, of_queries = self.tail(merge.forward(hidden), batch, found)
         for (subnet, _), gradient in zip(active, merge.backward(of_queries), strict=True):
             if subnet.training:
-                readers[subnet].backward(gradient, found)
+                runners[subnet].backward(gradient, found)
         found.collect(network)
         norm = self.mover(found, measure)
-        return Done(loss.view(()), tuple(after), norm)
+        return UpdateResult(loss.view(()), tuple(after), norm)
 
 
 def _inputs(batch: Batch, state: State) -> list[Tensor]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from p_rnn.models.tables import Init, Items, Table
+from p_rnn.models.tables import Init, ItemIndex, Table
 from p_rnn.streams import Streams
 
 
@@ -50,7 +50,7 @@ class Merge(nn.Module):
         """q_p [B, H] for the leading tables, of the states h_k [B, H_k] of the leading subnets."""
         return [_times(w, h) for w, h in zip(self.weights, hidden, strict=False)]
 
-    def forward(self, hidden: Sequence[Tensor], items: Items) -> Tensor:
+    def forward(self, hidden: Sequence[Tensor], items: ItemIndex) -> Tensor:
         """Scores [B, C]; items: slice or [C] for all examples, or [B, C] for each its own."""
         scores: Tensor | None = None
         bias = None if self.bias is None else self.bias(items).squeeze(-1)

@@ -12,7 +12,7 @@ from p_rnn.batches import Batch
 from p_rnn.models.cells import State
 from p_rnn.models.layers import Layers
 from p_rnn.models.merges import Merge
-from p_rnn.models.tables import Items, Table
+from p_rnn.models.tables import ItemIndex, Table
 
 Learners = Collection[int] | None  # numbers of the subnets that learn; None = all
 
@@ -111,7 +111,7 @@ class PRNN(nn.Module):
         """h_k [B, H_k]: the top layer's output of each subnet."""
         return [state[at.start + subnet.layers.top] for subnet, at in self.active()]
 
-    def scores(self, state: State, items: Items) -> Tensor:
+    def scores(self, state: State, items: ItemIndex) -> Tensor:
         """Scores [B, C] of candidate items: a slice, [C], or [B, C]."""
         scores: Tensor = self.merge(self.hidden(state), items)
         return scores

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Items = Tensor | slice  # item indices, or a range of them
+ItemIndex = Tensor | slice  # item indices, or a range of them
 Init = Callable[..., Tensor]  # of (weight [rows, gates * cols], generator, gates)
 
 
@@ -49,7 +49,7 @@ class Table(nn.Embedding):
         super().__init__(num_rows, width, sparse=True, device="meta")  # no random numbers
         self.weight = nn.Parameter(torch.zeros(num_rows, width))
 
-    def forward(self, items: Items) -> Tensor:
+    def forward(self, items: ItemIndex) -> Tensor:
         """[C] -> [C, D], [M, C] -> [M, C, D]; a range of the rows is a view."""
         if isinstance(items, slice):
             return self.weight[items]

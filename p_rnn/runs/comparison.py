@@ -18,12 +18,12 @@ from p_rnn.baselines import (
     make_oracles,
     reads_features,
 )
-from p_rnn.baselines.ranker import Training
+from p_rnn.baselines.ranker import TrainingData
 from p_rnn.data.dataset import Dataset, Sessions
 from p_rnn.data.features import BagFeature, Feature, has_features, prepare_features
 from p_rnn.data.other_events import read_sessions
 from p_rnn.data.prepare import prepare, same_events
-from p_rnn.evaluation.evaluator import Protocol, Ranks, check_targets, evaluate, summarise
+from p_rnn.evaluation.evaluator import EvaluationProtocol, Ranks, check_targets, evaluate, summarise
 from p_rnn.models.architectures import build_network
 from p_rnn.models.network import PRNN
 from p_rnn.runs.fit import set_network
@@ -42,11 +42,11 @@ from p_rnn.streams import Streams
 from p_rnn.training.checkpoint import load_checkpoint
 
 
-def make_protocol(config: Settings, num_items: int, training: Training) -> Protocol:
+def make_protocol(config: Settings, num_items: int, training: TrainingData) -> EvaluationProtocol:
     """What counts as a target for models trained on these sessions."""
     support = np.zeros(num_items, dtype=np.int64)
     support[: training.num_items] = training.support
-    return Protocol(training.num_items, support, config.evaluation)
+    return EvaluationProtocol(training.num_items, support, config.evaluation)
 
 
 def check_splits(config: Settings, dataset: Dataset) -> None:
@@ -58,7 +58,7 @@ def check_splits(config: Settings, dataset: Dataset) -> None:
     tested_on = dataset.num_seen_items if config.train_on_validation else dataset.num_train_items
     for split, num_warm in (("valid", dataset.num_train_items), ("test", tested_on)):
         if split in dataset.splits:
-            protocol = Protocol(num_warm, np.zeros(0), config.evaluation)
+            protocol = EvaluationProtocol(num_warm, np.zeros(0), config.evaluation)
             check_targets(dataset.sessions(split), protocol, split)
 
 
@@ -105,11 +105,11 @@ def features_beside(
 
 def training_of(
     dataset: Dataset, features: dict[str, Feature], device: torch.device, with_validation: bool
-) -> Training:
+) -> TrainingData:
     """What a baseline learns from."""
     sessions, num_items = dataset.training_sessions(with_validation)
     support = sessions.support(num_items)
-    return Training(sessions, num_items, support, device, features)
+    return TrainingData(sessions, num_items, support, device, features)
 
 
 @dataclass(frozen=True)

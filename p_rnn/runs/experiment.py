@@ -16,7 +16,7 @@ from p_rnn.evaluation.report import describe
 from p_rnn.models.architectures import check_model
 from p_rnn.printing import wrapped
 from p_rnn.runs.comparison import check_splits, compare, load_features
-from p_rnn.runs.jobs import CountingJob, Job, TrainingJob
+from p_rnn.runs.jobs import CountingJob, ModelJob, TrainingJob
 from p_rnn.runs.resuming import check_resume
 from p_rnn.runs.runtime import environment, use_device, write_json
 from p_rnn.settings.config import Config, Settings
@@ -60,7 +60,7 @@ def train(
     prepared = time.perf_counter()
     tracker = Tracker(folder, config.tracking)
     try:
-        job: Job
+        job: ModelJob
         what = (config, dataset, features, folder, device)
         if counts(config.model.name):
             job = CountingJob(*what)

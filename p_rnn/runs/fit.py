@@ -11,14 +11,14 @@ from typing import Any
 from p_rnn.models.network import PRNN
 from p_rnn.settings.config import EarlyStoppingConfig
 from p_rnn.training.checkpoint import load_checkpoint, save_checkpoint
-from p_rnn.training.strategies import Pass
+from p_rnn.training.strategies import PassPlan
 from p_rnn.training.trainer import PassResult, Trainer
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class History:
+class FitHistory:
     """What happened so far; one row per pass over the data ("epoch", from 1).
 
     Without a validation split the last pass counts as the best.
@@ -74,8 +74,8 @@ def fit(
     validate: Callable[[], dict[str, float]] | None,
     checkpoints: Path,
     extra: dict[str, Any],
-    history: History,
-) -> History:
+    history: FitHistory,
+) -> FitHistory:
     """Run the passes that are left; write last.pt after each, best.pt after each best one.
 
     Early stopping ends a stage, and the next one starts from its best state, the optimizer's
@@ -108,7 +108,7 @@ def fit(
     return history
 
 
-def _end_stage(trainer: Trainer, history: History) -> None:
+def _end_stage(trainer: Trainer, history: FitHistory) -> None:
     """Say so where a stage has made validation worse."""
     stopping, best = trainer.config.early_stopping, history.best
     before = history.before(stopping.metric)
@@ -134,7 +134,7 @@ def stage_file(trainer: Trainer) -> str:
     return "stage.pt" if trainer.passes[-1].stage else "best.pt"
 
 
-def _next_stage(trainer: Trainer, checkpoints: Path, history: History, plan: Pass) -> None:
+def _next_stage(trainer: Trainer, checkpoints: Path, history: FitHistory, plan: PassPlan) -> None:
     best = load_network(trainer.network, checkpoints / stage_file(trainer))
     if trainer.average is not None:
         set_network(trainer.average, best)
@@ -153,7 +153,7 @@ def _next_stage(trainer: Trainer, checkpoints: Path, history: History, plan: Pas
 
 def _record(
     trainer: Trainer,
-    history: History,
+    history: FitHistory,
     index: int,
     done: PassResult,
     valid: dict[str, float] | None,
@@ -188,7 +188,7 @@ def _record(
     log.info("%s", line)
 
 
-def _choose(history: History, valid: dict[str, float], stopping: EarlyStoppingConfig) -> str:
+def _choose(history: FitHistory, valid: dict[str, float], stopping: EarlyStoppingConfig) -> str:
     """Whether the last epoch is the best one so far, in the history and in words."""
     metric, epoch = stopping.metric, history.last_epoch
     if history.best and valid[metric] <= history.best[metric]:
@@ -201,12 +201,12 @@ def _choose(history: History, valid: dict[str, float], stopping: EarlyStoppingCo
     return " (best)"
 
 
-def learners_of(trainer: Trainer, plan: Pass) -> list[list[str]]:
+def learners_of(trainer: Trainer, plan: PassPlan) -> list[list[str]]:
     """The names of the subnets that learn, update after update of a mini-batch."""
     return [[trainer.network.names[k] for k in learners] for learners in plan.updates]
 
 
-def _save(trainer: Trainer, history: History, checkpoints: Path, extra: dict[str, Any]) -> None:
+def _save(trainer: Trainer, history: FitHistory, checkpoints: Path, extra: dict[str, Any]) -> None:
     content = {**extra, **network_content(trainer.network), "history": asdict(history)}
     content.update(
         optimizer=trainer.optimizer.state_dict(),
@@ -222,7 +222,7 @@ def _save(trainer: Trainer, history: History, checkpoints: Path, extra: dict[str
 
 
 def save_best(
-    trainer: Trainer, checkpoints: Path, content: dict[str, Any], history: History
+    trainer: Trainer, checkpoints: Path, content: dict[str, Any], history: FitHistory
 ) -> list[str]:
     """best.pt and stage.pt out of the content of a last.pt, where that is the best; their names."""
     written = []

@@ -17,7 +17,7 @@ from p_rnn.evaluation.evaluator import evaluate, summarise
 from p_rnn.models.architectures import build_network
 from p_rnn.models.summary import summary
 from p_rnn.runs.comparison import make_protocol, training_of
-from p_rnn.runs.fit import History, fit, load_network, network_content
+from p_rnn.runs.fit import FitHistory, fit, load_network, network_content
 from p_rnn.runs.resuming import resume
 from p_rnn.settings.config import Settings
 from p_rnn.streams import Streams
@@ -28,7 +28,7 @@ from p_rnn.training.trainer import Trainer
 log = logging.getLogger(__name__)
 
 
-class Job(ABC):
+class ModelJob(ABC):
     """Makes a ranker.
 
     Attributes:
@@ -70,7 +70,7 @@ class Job(ABC):
         }
 
 
-class TrainingJob(Job):
+class TrainingJob(ModelJob):
     """Trains a network.
 
     Args:
@@ -80,7 +80,7 @@ class TrainingJob(Job):
     def __init__(self, *arguments: Any, tracker: Tracker) -> None:
         super().__init__(*arguments)
         self.tracker = tracker
-        self.history = History()
+        self.history = FitHistory()
         self.updates = self.parameters = 0
         self.learned: dict[str, int] = {}
         self.route = "never"
@@ -162,7 +162,7 @@ class TrainingJob(Job):
         return Trainer(config, network, sessions, sessions.support(num_items), streams, tracker)
 
 
-class CountingJob(Job):
+class CountingJob(ModelJob):
     """Fits a baseline; its checkpoint says from what, as counting again is faster than reading."""
 
     def fit(self) -> Any:

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from p_rnn.runs.fit import History, learners_of, save_best, set_network, stage_file
+from p_rnn.runs.fit import FitHistory, learners_of, save_best, set_network, stage_file
 from p_rnn.settings.config import Settings
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.stored import refuse_difference
@@ -28,7 +28,7 @@ def check_resume(path: Path, config: Settings) -> None:
     refuse_difference(f"resume={path}", stored, config, resuming=True)
 
 
-def resume(path: Path, trainer: Trainer, extra: dict[str, Any], checkpoints: Path) -> History:
+def resume(path: Path, trainer: Trainer, extra: dict[str, Any], checkpoints: Path) -> FitHistory:
     """Put a trainer where an interrupted run was; the run's best.pt is taken along.
 
     Raises:
@@ -39,7 +39,7 @@ def resume(path: Path, trainer: Trainer, extra: dict[str, Any], checkpoints: Pat
     for key, value in extra.items():
         if content[key] != value:
             raise UserError(f"resume={path} was trained on other data ({key} {content[key]})")
-    history = History(**content["history"])
+    history = FitHistory(**content["history"])
     if history.last_epoch > len(trainer.passes):
         raise UserError(
             f"resume={path} has trained {history.last_epoch} epochs already, and num_epochs="

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class RowConfig:
+class StudyRowConfig:
     """A model of a study.
 
     Attributes:
@@ -66,7 +66,7 @@ class StudyConfig:
     seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
     against: Optional[str] = None
     shared: dict[str, list[str]] = field(default_factory=dict)
-    rows: dict[str, Optional[RowConfig]] = field(default_factory=dict)
+    rows: dict[str, Optional[StudyRowConfig]] = field(default_factory=dict)
 
 
 def read_study(name: str) -> StudyConfig:
@@ -114,7 +114,7 @@ def run_study(
     if any(word.startswith("seed=") for word in overrides):
         raise UserError("seeds are part of the study, in its file; leave seed= out")
     all_rows = {
-        name: _Row(study, row or RowConfig(), name, folder / name, overrides)
+        name: _StudyRow(study, row or StudyRowConfig(), name, folder / name, overrides)
         for name, row in study.rows.items()
     }
     asked = [row for name, row in all_rows.items() if rows is None or name in rows]
@@ -139,11 +139,16 @@ def run_study(
     return failed
 
 
-class _Row:
+class _StudyRow:
     """The runs of a row."""
 
     def __init__(
-        self, study: StudyConfig, row: RowConfig, name: str, folder: Path, overrides: Sequence[str]
+        self,
+        study: StudyConfig,
+        row: StudyRowConfig,
+        name: str,
+        folder: Path,
+        overrides: Sequence[str],
     ) -> None:
         self.study, self.row, self.folder = study, row, folder
         self.trials = study.trials if row.trials is None else row.trials

@@ -34,7 +34,7 @@ WORD_FOCUS = 8.0
 
 
 @dataclass(frozen=True)
-class Block:
+class LogBlock:
     """Consecutive sessions in order of their first event, each one contiguous; E events.
 
     Attributes:
@@ -50,7 +50,7 @@ class Block:
     intent: Ints
 
 
-def draw_log(world: World) -> Iterator[Block]:
+def draw_log(world: World) -> Iterator[LogBlock]:
     """The log: exactly `num_events` events, day after day, in bounded memory."""
     first = 0
     for day in range(world.num_days):
@@ -71,7 +71,7 @@ def draw_log(world: World) -> Iterator[Block]:
             item = clicks.draw(rng, intent, length)
             time = _times(rng, EPOCH_S + day * DAY_S + start, length)
             session = first + number
-            yield Block(np.repeat(session, length), item, time, np.repeat(intent, length))
+            yield LogBlock(np.repeat(session, length), item, time, np.repeat(intent, length))
         first += S
 
 

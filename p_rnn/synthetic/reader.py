@@ -15,13 +15,13 @@ from p_rnn.settings.declare import about
 from p_rnn.synthetic.log import draw_items, draw_log
 from p_rnn.synthetic.world import SyntheticConfig, World
 
-Settings = Annotated[SyntheticConfig, about("settings of the synthetic world")]
+WorldSettings = Annotated[SyntheticConfig, about("settings of the synthetic world")]
 
 
 class SyntheticReader(Reader):
     """Draws the events and items of a `p_rnn.synthetic.world.World`."""
 
-    def __init__(self, raw: Path, source: str, *, synthetic: Settings) -> None:
+    def __init__(self, raw: Path, source: str, *, synthetic: WorldSettings) -> None:
         del raw, source  # nothing to read
         self._config = synthetic
 

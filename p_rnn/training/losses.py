@@ -19,7 +19,7 @@ from p_rnn.settings.components import bind
 from p_rnn.settings.config import Component
 from p_rnn.settings.declare import about
 
-Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+LossFunction = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 def _target(o: Tensor, target: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def build_loss(chosen: Component) -> Loss:
+def build_loss(chosen: Component) -> LossFunction:
     """The loss of that name, its parameters bound."""
     function, parameters = bind("loss", chosen)
     return partial(function, **parameters)

@@ -23,7 +23,7 @@ Decay = Annotated[float, about("of the rows that an update touches", low=0)]
 Beta = Annotated[float, about("decay of a running mean", low=0, below=1)]
 Eps = Annotated[float, about("beside the root", above=0)]
 EPS = 1e-6  # in Adagrad's root (P)
-Group = dict[str, Any]
+ParameterGroup = dict[str, Any]
 
 
 class RowOptimizer(torch.optim.Optimizer):
@@ -41,7 +41,12 @@ class RowOptimizer(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, **settings})
 
     def rule(
-        self, weight: Tensor, gradient: Tensor, slots: Sequence[Tensor], group: Group, count: Any
+        self,
+        weight: Tensor,
+        gradient: Tensor,
+        slots: Sequence[Tensor],
+        group: ParameterGroup,
+        count: Any,
     ) -> None:
         """Move `weight` and `slots` in place; `counting` rules for the count-th time (0-d)."""
         raise NotImplementedError
@@ -62,7 +67,7 @@ class RowOptimizer(torch.optim.Optimizer):
                 state[name] = torch.zeros_like(p)
         return [state[name] for name in self.slots]
 
-    def _move(self, p: nn.Parameter, group: Group) -> None:
+    def _move(self, p: nn.Parameter, group: ParameterGroup) -> None:
         slots = self.slots_of(p)
         count = self._count(p) if self.counting else None
         assert p.grad is not None
@@ -76,13 +81,18 @@ class RowOptimizer(torch.optim.Optimizer):
             x.index_copy_(0, rows, new)  # rows that come again are equal
 
     def _apply(
-        self, weight: Tensor, gradient: Tensor, slots: Sequence[Tensor], group: Group, count: Any
+        self,
+        weight: Tensor,
+        gradient: Tensor,
+        slots: Sequence[Tensor],
+        group: ParameterGroup,
+        count: Any,
     ) -> None:
         if group["weight_decay"] != 0:
             gradient = self.decay(weight, gradient, group)
         self.rule(weight, gradient, slots, group, count)
 
-    def decay(self, weight: Tensor, gradient: Tensor, group: Group) -> Tensor:
+    def decay(self, weight: Tensor, gradient: Tensor, group: ParameterGroup) -> Tensor:
         """The gradient with that of an L2 penalty, as in PyTorch's optimizers."""
         return gradient.add(weight, alpha=group["weight_decay"])
 
@@ -117,7 +127,12 @@ class Adagrad(RowOptimizer):
         super().__init__(params, lr, momentum=momentum, weight_decay=weight_decay)
 
     def rule(
-        self, weight: Tensor, gradient: Tensor, slots: Sequence[Tensor], group: Group, count: Any
+        self,
+        weight: Tensor,
+        gradient: Tensor,
+        slots: Sequence[Tensor],
+        group: ParameterGroup,
+        count: Any,
     ) -> None:
         acc, *velocity = slots
         root = acc.addcmul_(gradient, gradient).add(EPS).sqrt_()
@@ -152,7 +167,12 @@ class SGD(RowOptimizer):
         super().__init__(params, lr, momentum=momentum, weight_decay=weight_decay)
 
     def rule(
-        self, weight: Tensor, gradient: Tensor, slots: Sequence[Tensor], group: Group, count: Any
+        self,
+        weight: Tensor,
+        gradient: Tensor,
+        slots: Sequence[Tensor],
+        group: ParameterGroup,
+        count: Any,
     ) -> None:
         if slots:
             gradient = slots[0].mul_(group["momentum"]).add_(gradient)
@@ -178,7 +198,12 @@ class Adam(RowOptimizer):
         super().__init__(params, lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
 
     def rule(
-        self, weight: Tensor, gradient: Tensor, slots: Sequence[Tensor], group: Group, count: Any
+        self,
+        weight: Tensor,
+        gradient: Tensor,
+        slots: Sequence[Tensor],
+        group: ParameterGroup,
+        count: Any,
     ) -> None:
         mean, square = slots
         beta1, beta2 = group["beta1"], group["beta2"]
@@ -204,7 +229,7 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(params, lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=weight_decay)
 
-    def decay(self, weight: Tensor, gradient: Tensor, group: Group) -> Tensor:
+    def decay(self, weight: Tensor, gradient: Tensor, group: ParameterGroup) -> Tensor:
         weight.mul_(1 - group["lr"] * group["weight_decay"])
         return gradient
 

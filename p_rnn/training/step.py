@@ -16,11 +16,11 @@ from p_rnn.batches import Batch
 from p_rnn.models.cells import State
 from p_rnn.models.network import PRNN, Learners
 from p_rnn.training.gradients import clip_, gradient_norm
-from p_rnn.training.losses import Loss
+from p_rnn.training.losses import LossFunction
 
 
 @dataclass(frozen=True)
-class Done:
+class UpdateResult:
     """What an update gives back.
 
     Attributes:
@@ -44,7 +44,7 @@ class Update:
     """
 
     network: PRNN
-    loss: Loss
+    loss: LossFunction
     optimizer: torch.optim.Optimizer
     batch_size: int
     log_support: Tensor | None = None
@@ -53,7 +53,7 @@ class Update:
 
     def __call__(
         self, batch: Batch, state: State, learners: Learners, measure: bool = False
-    ) -> Done:
+    ) -> UpdateResult:
         """One update, in which the learners learn, from the state of the slots of the mini-batch.
 
         Args:
@@ -69,7 +69,7 @@ class Update:
         loss.backward()  # type: ignore[no-untyped-call]
         norm = self.clip(measure)
         self.optimizer.step()
-        return Done(loss.detach(), tuple(h.detach() for h in after), norm)
+        return UpdateResult(loss.detach(), tuple(h.detach() for h in after), norm)
 
     def clip(self, measure: bool) -> Tensor | None:
         """Clip the gradients if that is asked for; their norm before, if that or `measure` is."""
@@ -92,7 +92,7 @@ class Update:
         return torch.cat([log_q[:count], self.sample_alpha * log_q[count:]])
 
 
-class Updates(Protocol):
+class UpdateLike(Protocol):
     """An `Update`, or what replaces it."""
 
     @property
@@ -100,12 +100,16 @@ class Updates(Protocol):
 
     def __call__(
         self, batch: Batch, state: State, learners: Learners, measure: bool = False
-    ) -> Done: ...
+    ) -> UpdateResult: ...
 
 
 def train_step(
-    update: Updates, batch: Batch, state: State, updates: Sequence[Learners], measure: bool = False
-) -> tuple[list[Done], State]:
+    update: UpdateLike,
+    batch: Batch,
+    state: State,
+    updates: Sequence[Learners],
+    measure: bool = False,
+) -> tuple[list[UpdateResult], State]:
     """All updates of a mini-batch, and the state of its slots to go on from.
 
     Every update starts from the same state; the one carried on has each subnet's layers from the
@@ -118,7 +122,7 @@ def train_step(
             after = network.eval().read(batch, state)[1]  # without dropout
         network.train()
         return [], after
-    done: list[Done] = []
+    done: list[UpdateResult] = []
     carried: State = ()
     for learners in updates:
         done.append(update(batch, state, learners, measure))

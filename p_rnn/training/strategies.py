@@ -17,7 +17,7 @@ from p_rnn.settings.config import Component
 
 
 @dataclass(frozen=True)
-class Pass:
+class PassPlan:
     """One pass over the data.
 
     Attributes:
@@ -33,7 +33,7 @@ class Pass:
     ends_cycle: bool = True
 
 
-Strategy = Callable[[Sequence[int]], list[Pass]]  # of the passes in which each subnet learns
+Strategy = Callable[[Sequence[int]], list[PassPlan]]  # of the passes in which each subnet learns
 
 
 def _learning(epochs: Sequence[int], index: int) -> tuple[int, ...]:
@@ -41,32 +41,34 @@ def _learning(epochs: Sequence[int], index: int) -> tuple[int, ...]:
     return tuple(k for k, count in enumerate(epochs) if index < count)
 
 
-def simultaneous(epochs: Sequence[int]) -> list[Pass]:
+def simultaneous(epochs: Sequence[int]) -> list[PassPlan]:
     """One update of a mini-batch, and all learn in it (P)."""
-    return [Pass(len(epochs), (_learning(epochs, e),)) for e in range(max(epochs))]
+    return [PassPlan(len(epochs), (_learning(epochs, e),)) for e in range(max(epochs))]
 
 
-def alternating(epochs: Sequence[int]) -> list[Pass]:
+def alternating(epochs: Sequence[int]) -> list[PassPlan]:
     """One update, and the subnets take turns by pass (P: per epoch)."""
     passes = []
     for cycle in range(max(epochs)):
         turns = _learning(epochs, cycle)
         passes += [
-            Pass(len(epochs), ((k,),), ends_cycle=position == len(turns) - 1)
+            PassPlan(len(epochs), ((k,),), ends_cycle=position == len(turns) - 1)
             for position, k in enumerate(turns)
         ]
     return passes
 
 
-def residual(epochs: Sequence[int]) -> list[Pass]:
+def residual(epochs: Sequence[int]) -> list[PassPlan]:
     """One subnet after the other, on the score of those before and itself; then it rests (P)."""
-    return [Pass(k + 1, ((k,),), stage=k) for k, count in enumerate(epochs) for _ in range(count)]
+    return [
+        PassPlan(k + 1, ((k,),), stage=k) for k, count in enumerate(epochs) for _ in range(count)
+    ]
 
 
-def interleaving(epochs: Sequence[int]) -> list[Pass]:
+def interleaving(epochs: Sequence[int]) -> list[PassPlan]:
     """An update for each subnet on every mini-batch; each sees its predecessors updated (P)."""
     return [
-        Pass(len(epochs), tuple((k,) for k in _learning(epochs, e))) for e in range(max(epochs))
+        PassPlan(len(epochs), tuple((k,) for k in _learning(epochs, e))) for e in range(max(epochs))
     ]
 
 

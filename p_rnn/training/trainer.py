@@ -27,7 +27,7 @@ from p_rnn.training.losses import build_loss
 from p_rnn.training.optimizers import build_optimizer
 from p_rnn.training.schedules import build_schedule, set_learning_rate
 from p_rnn.training.step import Update, train_step
-from p_rnn.training.strategies import Pass, build_strategy
+from p_rnn.training.strategies import PassPlan, build_strategy
 
 COMPILING = "compiling"  # what a bar says while it does
 
@@ -158,7 +158,7 @@ class Trainer:
         result.seconds = time.perf_counter() - started
         return result
 
-    def _learn(self, batch: Batch, state: State, plan: Pass, result: PassResult) -> State:
+    def _learn(self, batch: Batch, state: State, plan: PassPlan, result: PassResult) -> State:
         """All updates of a mini-batch; the state to go on from."""
         number = self.updates // len(plan.updates) + 1  # of this mini-batch
         measure = self.tracker.settings.tensorboard and not number % self.config.tracking.log_every

@@ -22,7 +22,7 @@ from hydra.core.hydra_config import HydraConfig  # noqa: E402
 
 from benchmark.config import BenchmarkConfig, check, chosen, grid_of  # noqa: E402
 from benchmark.groups import GROUPS, Plan  # noqa: E402
-from benchmark.measure import Measured, Row, measure  # noqa: E402
+from benchmark.measure import GroupResult, Measurement, measure  # noqa: E402
 from benchmark.plain.serving import Spec  # noqa: E402
 from benchmark.report import draw, lines_of, machine, markdown, summary, write_csv  # noqa: E402
 from p_rnn.commands.script import hydra_script  # noqa: E402
@@ -39,7 +39,7 @@ def main(config: BenchmarkConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     device = use_device(config.device, config.threads).type
     base = Spec("training", config.seconds, num_items=0, device=device, threads=config.threads)
-    rows: list[Row] = []
+    rows: list[Measurement] = []
     with ExitStack() as stack:
         for part in chosen(config):
             for group in GROUPS[part](Plan(grid_of(config, part, device), base, stack)):
@@ -57,7 +57,7 @@ def main(config: BenchmarkConfig) -> None:
         log.info("written: %s", path)
 
 
-def report(measured: Measured, rows: list[Row], folder: Path) -> None:
+def report(measured: GroupResult, rows: list[Measurement], folder: Path) -> None:
     """Print what a group gave, and write all files anew."""
     for line in lines_of(list(measured.rows())):
         log.info("%s", line)

@@ -16,7 +16,7 @@ import torch
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # so that this folder is a package
 
 from benchmark.plain.serving import Spec  # noqa: E402
-from benchmark.worker import Training  # noqa: E402
+from benchmark.worker import TrainingWork  # noqa: E402
 
 MODES = {"never": "plain", "always": "compiled", "graph": "graph"}
 HEAD = (
@@ -65,7 +65,7 @@ def grid(device: str) -> Iterator[Spec]:
 
 def measure(spec: Spec) -> list[Any]:
     """A row of the table."""
-    made = Training(spec)
+    made = TrainingWork(spec)
     torch.cuda.reset_peak_memory_stats()
     busy: list[int] = []
     answer = made.measure(spec.seconds)

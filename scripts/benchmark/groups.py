@@ -27,10 +27,10 @@ BLOCK_EVENTS = 100_000  # of an event file, written at a time
 
 
 @dataclass(frozen=True)
-class Job:
+class Contender:
     """A contender: its name, and what tells its row in the tables from others."""
 
-    contender: str
+    name: str
     labels: Labels
     spec: Spec
 
@@ -44,13 +44,13 @@ class Group:
     """Contenders that take turns.
 
     Attributes:
-        baselines: name -> number of the job that the others are compared with.
+        baselines: name -> number of the contender that the others are compared with.
         work: what they do: "events" or "targets".
         rounds: where one measurement is enough; 0: as many as asked for.
     """
 
     part: str
-    jobs: list[Job]
+    contenders: list[Contender]
     baselines: dict[str, int] = field(default_factory=dict)
     work: str = "events"
     rounds: int = 0
@@ -79,12 +79,12 @@ class Plan:
     def training(self) -> Iterator[Group]:
         """The step against the floor and the textbook."""
         for labels, spec in self.cells():
-            jobs = [
-                Job("floor", labels, replace(spec, work="training floor")),
-                Job("textbook", labels, replace(spec, work="textbook")),
+            contenders = [
+                Contender("floor", labels, replace(spec, work="training floor")),
+                Contender("textbook", labels, replace(spec, work="textbook")),
             ]
-            jobs += [Job(n, labels, replace(spec, compile=m)) for n, m in self._modes()]
-            yield Group("training", jobs, {"floor": 0, "textbook": 1})
+            contenders += [Contender(n, labels, replace(spec, compile=m)) for n, m in self._modes()]
+            yield Group("training", contenders, {"floor": 0, "textbook": 1})
 
     def _modes(self) -> list[tuple[str, str]]:
         return [(f"p_rnn {MODES[mode]}", mode) for mode in self.grid["compile"]]
@@ -99,7 +99,7 @@ class Plan:
             ("parallel", "interleaving", 0),
         ]
         for (labels, spec), (name, mode) in itertools.product(self.cells(), self._modes()):
-            jobs = []
+            contenders = []
             for model, strategy, stage in variants:
                 own: Labels = {"model": model, "strategy": strategy}
                 if model == "id_only":
@@ -107,8 +107,8 @@ class Plan:
                 elif stage:
                     own["strategy"] = f"{strategy}, stage {stage + 1}"
                 made = replace(spec, model=model, strategy=strategy, stage=stage, compile=mode)
-                jobs.append(Job(name, {**own, **labels}, made))
-            yield Group("architectures", jobs, {"id_only": 0})
+                contenders.append(Contender(name, {**own, **labels}, made))
+            yield Group("architectures", contenders, {"id_only": 0})
 
     def catalogue(self) -> Iterator[Group]:
         """Each contender against itself on the first, smallest catalogue."""
@@ -116,35 +116,37 @@ class Plan:
             variants = {"textbook": replace(spec, work="textbook")}
             variants |= {name: replace(spec, compile=mode) for name, mode in self._modes()}
             for name, variant in variants.items():
-                jobs = [
-                    Job(name, {**labels, "num_items": n}, replace(variant, num_items=n))
+                contenders = [
+                    Contender(name, {**labels, "num_items": n}, replace(variant, num_items=n))
                     for n in self.grid["num_items"]
                 ]
-                yield Group("catalogue", jobs, {"first_catalogue": 0})
+                yield Group("catalogue", contenders, {"first_catalogue": 0})
 
     def denormals(self) -> Iterator[Group]:
         """A step whose softmax gradients would be denormal numbers against an ordinary one."""
         for (labels, spec), (name, mode) in itertools.product(self.cells(), self._modes()):
-            jobs = [
-                Job(name, {"scores": scores, **labels}, replace(spec, compile=mode, sharp=sharp))
+            contenders = [
+                Contender(
+                    name, {"scores": scores, **labels}, replace(spec, compile=mode, sharp=sharp)
+                )
                 for scores, sharp in (("ordinary", False), ("far apart", True))
             ]
-            yield Group("denormals", jobs, {"ordinary": 0})
+            yield Group("denormals", contenders, {"ordinary": 0})
 
     def evaluation(self) -> Iterator[Group]:
         """Ranking against its matrix product; then memory over the number of events."""
         for labels, spec in self.cells():
-            jobs = [
-                Job("floor", labels, replace(spec, work="ranking floor")),
-                Job("p_rnn", labels, replace(spec, work="evaluation")),
+            contenders = [
+                Contender("floor", labels, replace(spec, work="ranking floor")),
+                Contender("p_rnn", labels, replace(spec, work="evaluation")),
             ]
-            yield Group("evaluation", jobs, {"floor": 0}, work="targets")
+            yield Group("evaluation", contenders, {"floor": 0}, work="targets")
         first = self.grid["num_items"][0]
         hidden = self.grid["hidden_sizes"][0]
         for events in self.grid["events"]:
             labels = {"hidden_size": hidden, "num_items": first, "events": events}
             spec = replace(self.base, work="evaluation", **labels)
-            yield Group("evaluation", [Job("p_rnn", labels, spec)], work="targets", rounds=1)
+            yield Group("evaluation", [Contender("p_rnn", labels, spec)], work="targets", rounds=1)
 
     def preparation(self) -> Iterator[Group]:
         """A CSV file of events, from the reader to the prepared folder."""
@@ -153,7 +155,7 @@ class Plan:
             path = folder / "events.csv"
             labels = {**labels, "events": write_log(path, spec.num_items, events)}
             spec = replace(spec, work="preparation", path=str(path), events=labels["events"])
-            yield Group("preparation", [Job("p_rnn", labels, spec)])
+            yield Group("preparation", [Contender("p_rnn", labels, spec)])
 
 
 GROUPS: dict[str, Callable[[Plan], Iterator[Group]]] = {

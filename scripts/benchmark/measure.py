@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from benchmark.groups import Group, Job, Labels
+from benchmark.groups import Contender, Group, Labels
 from benchmark.plain.serving import Answer
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ PATIENCE_S = 5.0  # until a worker whose pipe is closed is killed
 
 
 @dataclass(frozen=True)
-class Row:
+class Measurement:
     """A figure of a contender: median and range over the rounds."""
 
     part: str
@@ -54,12 +54,12 @@ class Failed(Exception):
 
 
 class Worker:
-    """A process that measures one job."""
+    """A process that measures one contender."""
 
-    def __init__(self, job: Job, environment: Mapping[str, str]) -> None:
-        self.job = job
+    def __init__(self, contender: Contender, environment: Mapping[str, str]) -> None:
+        self.contender = contender
         env, module, place = dict(environment), "benchmark.worker", HERE.parent
-        if job.plain:
+        if contender.plain:
             module, place = "plain", HERE
         env["PYTHONPATH"] = os.pathsep.join([str(place), *filter(None, [env.get("PYTHONPATH")])])
         self.process = subprocess.Popen(
@@ -96,10 +96,10 @@ class Worker:
 
     def set_up(self) -> Answer:
         """Have it build what it measures, and warm up."""
-        return self._ask(asdict(self.job.spec))
+        return self._ask(asdict(self.contender.spec))
 
     def measure(self) -> Answer:
-        return self._ask(self.job.spec.seconds)
+        return self._ask(self.contender.spec.seconds)
 
     def _resume(self) -> None:
         if hasattr(signal, "SIGCONT"):
@@ -128,22 +128,22 @@ class Worker:
 
 
 @dataclass
-class Measured:
+class GroupResult:
     """What the workers of a group answered."""
 
     group: Group
-    answers: dict[int, list[Answer]]  # by the number of the job, those of its rounds
+    answers: dict[int, list[Answer]]  # by the number of the contender, those of its rounds
     about: Answer  # versions and threads
     traces: list[str]
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[Measurement]:
         for number, answers in self.answers.items():
             for metric, values in self._figures(number, answers).items():
-                job = self.group.jobs[number]
-                yield Row(
+                contender = self.group.contenders[number]
+                yield Measurement(
                     self.group.part,
-                    job.labels,
-                    job.contender,
+                    contender.labels,
+                    contender.name,
                     metric,
                     statistics.median(values),
                     min(values),
@@ -169,7 +169,7 @@ def _rates(answers: list[Answer]) -> list[float]:
     return [answer["work"] / answer["seconds"] for answer in answers]
 
 
-def measure(group: Group, rounds: int, environment: Mapping[str, str]) -> Measured:
+def measure(group: Group, rounds: int, environment: Mapping[str, str]) -> GroupResult:
     """Start the workers of a group, and let them take turns.
 
     A contender that fails is left out, with a warning.
@@ -177,12 +177,12 @@ def measure(group: Group, rounds: int, environment: Mapping[str, str]) -> Measur
     Args:
         environment: the variables that the processes start with.
     """
-    answers: dict[int, list[Answer]] = {number: [] for number in range(len(group.jobs))}
+    answers: dict[int, list[Answer]] = {number: [] for number in range(len(group.contenders))}
     about: Answer = {}
     traces = []
     with ExitStack() as stack:
         # All of them import at the same time; then they get ready one after the other.
-        workers = [stack.enter_context(Worker(job, environment)) for job in group.jobs]
+        workers = [stack.enter_context(Worker(each, environment)) for each in group.contenders]
 
         def each(act: Callable[[int], None]) -> None:
             for number in list(answers):
@@ -190,11 +190,11 @@ def measure(group: Group, rounds: int, environment: Mapping[str, str]) -> Measur
                     act(number)
                 except Failed as failure:
                     del answers[number]
-                    log.warning("%s is left out: %s", group.jobs[number].contender, failure)
+                    log.warning("%s is left out: %s", group.contenders[number].name, failure)
                     traces.append(failure.trace)
 
         each(lambda number: workers[number].start())
         each(lambda number: about.update(workers[number].set_up()))
         for _ in range(group.rounds or rounds):
             each(lambda number: answers[number].append(workers[number].measure()))
-    return Measured(group, answers, about, traces)
+    return GroupResult(group, answers, about, traces)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.measure import Row
+from benchmark.measure import Measurement
 from p_rnn import printing
 
 LABELS = (
@@ -75,7 +75,7 @@ def _cpu() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def write_csv(rows: Iterable[Row], path: Path) -> None:
+def write_csv(rows: Iterable[Measurement], path: Path) -> None:
     """A line per contender and metric."""
     lines = [
         {
@@ -90,7 +90,7 @@ def write_csv(rows: Iterable[Row], path: Path) -> None:
     pd.DataFrame(lines).to_csv(path, index=False)
 
 
-def markdown(rows: Sequence[Row], header: str) -> str:
+def markdown(rows: Sequence[Measurement], header: str) -> str:
     """A section per part, in it a table per metric."""
     texts = [f"{header}\n"]
     for part in dict.fromkeys(row.part for row in rows):
@@ -104,7 +104,7 @@ def markdown(rows: Sequence[Row], header: str) -> str:
     return "\n".join(texts)
 
 
-def lines_of(rows: Sequence[Row]) -> Iterator[str]:
+def lines_of(rows: Sequence[Measurement]) -> Iterator[str]:
     """Figures for a log: a line per contender."""
     for key, contender in dict.fromkeys((_key(row), row.contender) for row in rows):
         own = [row for row in rows if (_key(row), row.contender) == (key, contender)]
@@ -113,7 +113,7 @@ def lines_of(rows: Sequence[Row]) -> Iterator[str]:
         yield f"{labels} {contender}: {'; '.join(figures)}"
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[Measurement]) -> str:
     """A line per combination of labels, a column per contender."""
     names = [name for name in LABELS if any(name in row.labels for row in rows)]
     contenders = list(dict.fromkeys(row.contender for row in rows))
@@ -128,7 +128,7 @@ def table(rows: Sequence[Row]) -> str:
     return printing.as_markdown(printing.table([*names, *contenders], lines))
 
 
-def _key(row: Row) -> tuple[tuple[str, str | int], ...]:
+def _key(row: Measurement) -> tuple[tuple[str, str | int], ...]:
     return tuple(row.labels.items())
 
 
@@ -136,14 +136,14 @@ def _plain(value: str | int) -> str:
     return f"{value:,}" if isinstance(value, int) else value
 
 
-def _cell(row: Row) -> str:
+def _cell(row: Measurement) -> str:
     """Three digits and more, as many in the range as in the median."""
     digits = 0 if row.median >= 100 else 1 if row.median >= 10 else 2 if row.median >= 1 else 3
     median, low, high = (f"{x:,.{digits}f}" for x in (row.median, row.low, row.high))
     return median if row.rounds == 1 else f"{median} ({low}–{high})"
 
 
-def summary(rows: Sequence[Row]) -> list[str]:
+def summary(rows: Sequence[Measurement]) -> list[str]:
     """Of the training step: geometric means against the textbook, and times against the floor."""
     lines = []
     mine = [row for row in rows if row.part == "training" and row.contender.startswith("p_rnn")]
@@ -169,7 +169,7 @@ def summary(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
+def draw(rows: Sequence[Measurement], folder: Path) -> list[Path]:
     """A picture per part with bars of events/s; none without matplotlib (extra `report`)."""
     try:
         matplotlib = importlib.import_module("matplotlib")
@@ -202,7 +202,7 @@ def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
     return written
 
 
-def _bars(panel: Any, rows: Sequence[Row]) -> None:
+def _bars(panel: Any, rows: Sequence[Measurement]) -> None:
     """Groups by the labels that vary, a bar per contender, lines from lowest to highest."""
     keys = list(dict.fromkeys(_key(row) for row in rows))
     contenders = list(dict.fromkeys(row.contender for row in rows))

@@ -17,8 +17,8 @@ from torch import Tensor
 from benchmark.plain.serving import (
     LEARNED,
     Answer,
-    Contender,
     Spec,
+    Work,
     draw_sessions,
     serve,
     synchronise,
@@ -26,7 +26,7 @@ from benchmark.plain.serving import (
 from p_rnn.data.dataset import Sessions
 from p_rnn.data.features import DenseFeature, Feature
 from p_rnn.data.prepare import prepare
-from p_rnn.evaluation.evaluator import Protocol, evaluate
+from p_rnn.evaluation.evaluator import EvaluationProtocol, evaluate
 from p_rnn.evaluation.ranking import Ranker
 from p_rnn.models.architectures import build_network
 from p_rnn.models.cells import State
@@ -70,7 +70,7 @@ def network_of(spec: Spec, config: Settings) -> tuple[PRNN, Streams]:
     return build_network(config, spec.num_items, streams, features), streams
 
 
-class Training:
+class TrainingWork:
     """Passes of the trainer over as many sessions as a measurement has time for."""
 
     def __init__(self, spec: Spec) -> None:
@@ -130,7 +130,7 @@ class SteppingOnly:
         return state[0].new_zeros(len(state[0]), width)
 
 
-class Evaluation:
+class EvaluationWork:
     """Evaluates a network as it is initialised, whole and without the scores."""
 
     def __init__(self, spec: Spec) -> None:
@@ -148,7 +148,7 @@ class Evaluation:
     def _run(self, ranker: Ranker, most_popular: int | None = None) -> tuple[int, float]:
         """Targets and seconds."""
         asked = EvaluationConfig(most_popular=most_popular)
-        protocol = Protocol(self.spec.num_items, self.support, asked)
+        protocol = EvaluationProtocol(self.spec.num_items, self.support, asked)
         started = time.perf_counter()
         ranks = evaluate(ranker, self.sessions, protocol, self.spec.device)
         synchronise()
@@ -170,7 +170,7 @@ class Evaluation:
         return answer | ({"grown_mib": peak - held} if self.spec.events else {})
 
 
-class Preparation:
+class PreparationWork:
     """Prepares an event file again and again, each time in a new folder."""
 
     def __init__(self, spec: Spec) -> None:
@@ -207,14 +207,14 @@ def forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-WORK: dict[str, type[Training] | type[Evaluation] | type[Preparation]] = {
-    "training": Training,
-    "evaluation": Evaluation,
-    "preparation": Preparation,
+WORK: dict[str, type[TrainingWork] | type[EvaluationWork] | type[PreparationWork]] = {
+    "training": TrainingWork,
+    "evaluation": EvaluationWork,
+    "preparation": PreparationWork,
 }
 
 
-def make(spec: Spec) -> Contender:
+def make(spec: Spec) -> Work:
     use_device(spec.device, spec.threads)
     return WORK[spec.work](spec)
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from p_rnn.baselines import BASELINES
-from p_rnn.baselines.ranker import TIE_BREAK, Training
+from p_rnn.baselines.ranker import TIE_BREAK, TrainingData
 from p_rnn.baselines.sparse import Sums, cooccurrences, distinct_items
 from p_rnn.data.dataset import Sessions
 from p_rnn.data.features import BagFeature, DenseFeature
-from p_rnn.evaluation.evaluator import Protocol, evaluate
+from p_rnn.evaluation.evaluator import EvaluationProtocol, evaluate
 from p_rnn.settings.config import EvaluationConfig
 
 N = 15
@@ -31,12 +31,12 @@ def log(seed: int) -> Rows:
     ]
 
 
-def training(rows: Rows, features: Any = None) -> Training:
+def training(rows: Rows, features: Any = None) -> TrainingData:
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
     items = np.array([item for row in rows for item in row], dtype=np.int32)
     times = np.arange(len(items), dtype=np.int64) * 3600
     sessions = Sessions(items, offsets, times)
-    return Training(sessions, N, sessions.support(N), features=features or {})
+    return TrainingData(sessions, N, sessions.support(N), features=features or {})
 
 
 # -1: an event that is passed over.
@@ -204,7 +204,7 @@ def test_feature_markov_without_similar_items_is_the_plain_chain(kind: str) -> N
     offsets = np.array([0, 3, 5, 8])
     items = np.array([0, 1, 2, 0, 1, 1, 0, 3], dtype=np.int32)  # 012 01 103
     sessions = Sessions(items, offsets, np.arange(8))
-    data = Training(sessions, 4, sessions.support(4), features={"f": of_all[kind]})
+    data = TrainingData(sessions, 4, sessions.support(4), features={"f": of_all[kind]})
     ranker = BASELINES["feature_markov"](data, steps=1, similar_items=20, backoff=1.0)
     state = ranker.step(torch.arange(4), ranker.begin(4), torch.ones(4, dtype=torch.bool))
     follows = np.array([[0, 2, 0, 1], [1, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
@@ -250,7 +250,7 @@ def test_ranks_do_not_depend_on_how_they_are_cut(
     ranker = BASELINES[name](data, **parameters)
     for ties in ("conservative", "median"):
         settings = EvaluationConfig(ties=ties)
-        protocol = Protocol(N, data.support, settings)
+        protocol = EvaluationProtocol(N, data.support, settings)
         ranks = evaluate(ranker, data.sessions, protocol).rank
         monkeypatch.setattr("p_rnn.evaluation.ranking.AT_ONCE", 2 * N)
         np.testing.assert_array_equal(evaluate(ranker, data.sessions, protocol).rank, ranks)

@@ -13,11 +13,11 @@ import torch
 
 from p_rnn.baselines import BASELINES
 from p_rnn.baselines.popularity import Popularity
-from p_rnn.baselines.ranker import Training
+from p_rnn.baselines.ranker import TrainingData
 from p_rnn.baselines.session_popularity import SessionPopularity
 from p_rnn.data.dataset import Sessions
 from p_rnn.evaluation import evaluator, ranking
-from p_rnn.evaluation.evaluator import Protocol, evaluate
+from p_rnn.evaluation.evaluator import EvaluationProtocol, evaluate
 from p_rnn.settings.config import EvaluationConfig
 
 NUM_ITEMS, NUM_WARM = 25, 20
@@ -31,8 +31,8 @@ def make_sessions(rows: list[list[int]]) -> Sessions:
     return Sessions(items, offsets, np.arange(len(items)))
 
 
-def counted(support: Any) -> Training:
-    return Training(make_sessions([[0]]), len(support), support)
+def counted(support: Any) -> TrainingData:
+    return TrainingData(make_sessions([[0]]), len(support), support)
 
 
 def random_rows(seed: int) -> list[list[int]]:
@@ -78,7 +78,7 @@ def test_ranks_equal_counters(
 ) -> None:
     monkeypatch.setattr(ranking, "BLOCK", 6)
     monkeypatch.setattr(evaluator, "SESSIONS_TOGETHER", 9)
-    protocol = Protocol(
+    protocol = EvaluationProtocol(
         num_warm=NUM_WARM,
         support=np.append(SUPPORT, np.zeros(NUM_ITEMS - NUM_WARM, dtype=int)),
         settings=EvaluationConfig(ties=ties, cold_items=cold),

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from p_rnn.batches.session_parallel import Block, blocks_of, num_pairs
+from p_rnn.batches.session_parallel import StepBlock, blocks_of, num_pairs
 from p_rnn.data.dataset import Sessions
 
-Row = tuple[int, int, int]  # session, position of the input in it, position in the log
+Example = tuple[int, int, int]  # session, position of the input in it, position in the log
 
 
 def make_log(lengths: list[int]) -> Sessions:
@@ -29,7 +29,7 @@ class Slot:
     position: int = 0
 
 
-def replay(lengths: list[int], batch_size: int) -> list[list[Row]]:
+def replay(lengths: list[int], batch_size: int) -> list[list[Example]]:
     """The live slots of every step: each slot is an object, sessions are handed out in order."""
     waiting = [s for s, length in enumerate(lengths) if length >= 2]
     starts = np.concatenate([[0], np.cumsum(lengths)]).tolist()
@@ -49,7 +49,7 @@ def replay(lengths: list[int], batch_size: int) -> list[list[Row]]:
     return steps
 
 
-def walk(log: Sessions, blocks: list[Block], batch_size: int) -> list[list[tuple[int, int]]]:
+def walk(log: Sessions, blocks: list[StepBlock], batch_size: int) -> list[list[tuple[int, int]]]:
     """(input item, target item) per step; carries a state through as the trainer does.
 
     The fake state of a slot is [session number + 1, events read]; it is zeroed by `first`.

@@ -16,13 +16,13 @@ from p_rnn.settings.errors import UserError
 from p_rnn.settings.hydra_glue import load_config
 
 START_S, DAY_S = 1_709_251_200, 86_400  # 2024-03-01
-Row = tuple[int, int, float]
+Event = tuple[int, int, float]
 
 
-def log(num_sessions: int = 300, days: float = 10) -> list[Row]:
+def log(num_sessions: int = 300, days: float = 10) -> list[Event]:
     """About 1,200 clicks on 20 items, evenly over the days."""
     rng = random.Random(1)
-    rows: list[Row] = []
+    rows: list[Event] = []
     for s in range(num_sessions):
         time = START_S + s * days * DAY_S / num_sessions
         for _ in range(rng.randint(2, 6)):

@@ -15,7 +15,7 @@ from torch import Tensor
 from p_rnn.data.dataset import Sessions
 from p_rnn.evaluation import evaluator, ranking
 from p_rnn.evaluation.evaluator import (
-    Protocol,
+    EvaluationProtocol,
     Ranks,
     check_targets,
     count_targets,
@@ -87,16 +87,18 @@ def with_context(rows: list[list[int]], context: str) -> Sessions:
     return replace(make_sessions(rows), context=start)
 
 
-def protocol(**settings: Any) -> Protocol:
+def protocol(**settings: Any) -> EvaluationProtocol:
     support = np.arange(NUM_ITEMS, 0, -1) * 3
     support[NUM_WARM:] = 0
-    return Protocol(NUM_WARM, support, EvaluationConfig(**settings))
+    return EvaluationProtocol(NUM_WARM, support, EvaluationConfig(**settings))
 
 
-Row = tuple[int, int, int, float]
+RankedTarget = tuple[int, int, int, float]
 
 
-def naive(rows: list[list[int]], num_scored: int, how: Protocol, context: Any = None) -> list[Row]:
+def naive(
+    rows: list[list[int]], num_scored: int, how: EvaluationProtocol, context: Any = None
+) -> list[RankedTarget]:
     """(session, position, item, rank) of every target.
 
     Cold items are left out, unless they are kept; `context` counts the events of the session as it
@@ -120,7 +122,7 @@ def naive(rows: list[list[int]], num_scored: int, how: Protocol, context: Any = 
     return result
 
 
-def listed(ranks: Ranks) -> list[Row]:
+def listed(ranks: Ranks) -> list[RankedTarget]:
     columns = (ranks.session, ranks.position, ranks.item, ranks.rank)
     return list(zip(*(column.tolist() for column in columns), strict=True))
 

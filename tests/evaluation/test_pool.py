@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from p_rnn.baselines.ranker import Training
+from p_rnn.baselines.ranker import TrainingData
 from p_rnn.baselines.session_popularity import SessionPopularity
 from p_rnn.evaluation import evaluator, ranking
 from p_rnn.evaluation.evaluator import evaluate
-from p_rnn.evaluation.pool import Pool
+from p_rnn.evaluation.pool import TargetPool
 from p_rnn.evaluation.ranking import State, rank_targets
 from p_rnn.models.architectures import build_network
 from p_rnn.models.merges import Merge
@@ -86,7 +86,7 @@ def test_late_steps_and_chunks_share_products(monkeypatch: pytest.MonkeyPatch) -
 def test_states_that_grow_with_the_history_are_not_mixed(monkeypatch: pytest.MonkeyPatch) -> None:
     sessions = make_sessions(random_rows(21, 40, NUM_WARM))
     support = np.arange(NUM_WARM, 0, -1)
-    ranker = SessionPopularity(Training(sessions, NUM_WARM, support))
+    ranker = SessionPopularity(TrainingData(sessions, NUM_WARM, support))
     whole = listed(evaluate(ranker, sessions, protocol()))
     monkeypatch.setattr(evaluator, "SESSIONS_TOGETHER", 1)
     assert listed(evaluate(ranker, sessions, protocol())) == whole
@@ -96,7 +96,7 @@ def test_a_pool_takes_more_than_it_holds_and_gives_ranks_to_their_places() -> No
     ranker, settings = Spy(NUM_ITEMS), EvaluationConfig()
     generator = np.random.default_rng(0)
     ranks = np.zeros(500)
-    pool = Pool(ranker, settings, 8, ranks)
+    pool = TargetPool(ranker, settings, 8, ranks)
     places, lo = generator.permutation(500), 0
     expected = np.zeros(500)
     for count in (3, 30, 1, 8, 5, 100):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from p_rnn.runs.report.pictures import _together
-from p_rnn.runs.report.rows import Row, best_rows, rows_of
+from p_rnn.runs.report.rows import ReportRow, best_rows, rows_of
 from p_rnn.runs.report.runs import Run, find_runs
 from p_rnn.runs.report.table import as_latex, as_markdown, as_text, make_table, metrics_of
 from p_rnn.runs.report.write import write_report
@@ -247,7 +247,9 @@ def test_trials_are_no_runs(sweep: Path, tmp_path: Path) -> None:
 def test_settings_that_change_together_are_one(sweep: Path) -> None:
     """Two axes of a heat map must tell two things."""
     rows = [
-        Row(rows_of(find_runs([sweep / "first"]))[0].runs, {"a": k, "twice a": 2 * k, "b": k % 2})
+        ReportRow(
+            rows_of(find_runs([sweep / "first"]))[0].runs, {"a": k, "twice a": 2 * k, "b": k % 2}
+        )
         for k in range(4)
     ]
     assert _together(rows, "a", "twice a")

@@ -11,7 +11,7 @@ import pytest
 from p_rnn.evaluation.evaluator import Ranks
 from p_rnn.evaluation.metrics import metrics
 from p_rnn.evaluation.ranks_file import write_ranks
-from p_rnn.runs.report.rows import Row
+from p_rnn.runs.report.rows import ReportRow
 from p_rnn.runs.report.runs import Run
 from p_rnn.runs.report.significance import bootstrap, differences, gains, holm
 from p_rnn.settings.errors import UserError
@@ -47,7 +47,7 @@ def test_bootstrap_of_sessions() -> None:
     np.testing.assert_allclose(ratio, np.tile([3.0, 4.0], (50, 1)))
 
 
-def row(folder: Path, names: list[str], ranks: list[Any]) -> Row:
+def row(folder: Path, names: list[str], ranks: list[Any]) -> ReportRow:
     runs = []
     for name, rank in zip(names, ranks, strict=True):
         (folder / name).mkdir()
@@ -56,7 +56,7 @@ def row(folder: Path, names: list[str], ranks: list[Any]) -> Row:
         found = Ranks(session, np.arange(count) % 2 + 1, np.arange(count), np.asarray(rank, float))
         write_ranks(folder / name / "test_ranks.npz", found)
         runs.append(Run(folder / name, {}))
-    return Row(tuple(runs), {})
+    return ReportRow(tuple(runs), {})
 
 
 def test_a_difference(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from p_rnn.batches.windows import cut_windows
 from p_rnn.models.cells import gru as gru_module
 from p_rnn.models.network import PRNN
 from p_rnn.training.losses import LOSSES
-from p_rnn.training.strategies import STRATEGIES, Pass
+from p_rnn.training.strategies import STRATEGIES, PassPlan
 from p_rnn.training.trainer import Trainer
 from tests.worlds import FEATURES, MODELS, ONE_SUBNET, N, bag, settings, trainer, weights
 
@@ -46,7 +46,7 @@ def test_every_subnet_learns_in_exactly_its_epochs(name: str, epochs: list[int])
     assert counts == epochs
     assert all(max(each) < p.in_score for p in passes for each in p.updates)
     if len(epochs) == 1:
-        assert passes == [Pass(1, ((0,),))] * 3
+        assert passes == [PassPlan(1, ((0,),))] * 3
 
 
 @pytest.mark.parametrize("model", ONE_SUBNET)

@@ -127,7 +127,7 @@ def weights_of(network: PRNN) -> Weights:
 
 
 @dataclass
-class Job:
+class Case:
     """One combination of settings: overrides for the code, numbers for the equations."""
 
     name: str
@@ -142,18 +142,20 @@ def sigma(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
-def loss_and_gradient(job: Job, scores: np.ndarray, log_q: np.ndarray) -> tuple[float, np.ndarray]:
+def loss_and_gradient(
+    case: Case, scores: np.ndarray, log_q: np.ndarray
+) -> tuple[float, np.ndarray]:
     """Sum over the live examples, divided by the configured B; target of row b in column b."""
     total, gradient = 0.0, np.zeros_like(scores)
     for t, x in enumerate(scores):
         c = len(x)
         not_t = np.arange(c) != t
-        if job.loss == "cross_entropy":  # logq = 1
+        if case.loss == "cross_entropy":  # logq = 1
             e = np.exp(x - log_q)
             p = e / e.sum()
             total -= np.log(p[t])
             gradient[t] = p - ~not_t
-        elif job.loss == "bpr_max":  # elu_param 0.5, bpreg 1
+        elif case.loss == "bpr_max":  # elu_param 0.5, bpreg 1
             o = np.where(x > 0, x, 0.5 * (np.exp(x) - 1))
             slope = np.where(x > 0, 1, 0.5 * np.exp(x))
             s = np.exp(o) * not_t
@@ -214,8 +216,8 @@ def backward(
 class Transcription:
     """The weights, their Adagrad slots, and one step at a time."""
 
-    def __init__(self, job: Job, weights: Weights, log_support: np.ndarray) -> None:
-        self.job, self.p, self.log_support = job, weights, log_support
+    def __init__(self, case: Case, weights: Weights, log_support: np.ndarray) -> None:
+        self.case, self.p, self.log_support = case, weights, log_support
         self.acc = {name: np.zeros_like(x) for name, x in weights.items()}
         self.v = {name: np.zeros_like(x) for name, x in weights.items()}
 
@@ -223,30 +225,30 @@ class Transcription:
         self, inputs: list[int], targets: list[int], negatives: list[int], state: np.ndarray
     ) -> tuple[float, np.ndarray]:
         """The loss before the update, and the new state [L, B, H]."""
-        job, p = self.job, self.p
+        case, p = self.case, self.p
         source = "in" if "in" in p else "out"
         x = p[source][inputs]
         a = x @ p["W0"] if "W0" in p else x
         below, gates = [x], []
-        for k in range(job.layers):
+        for k in range(case.layers):
             if k > 0:
                 a = below[k] @ p[f"W{k}"]
             a = a + p.get(f"d{k}", 0)
-            gates.append(forward(a, state[k], p[f"U{k}"], p[f"c{k}"], job.reset))
+            gates.append(forward(a, state[k], p[f"U{k}"], p[f"c{k}"], case.reset))
             below.append(gates[k][3])
         candidates = targets + negatives
         scores = below[-1] @ p["out"][candidates].T + p["b"][candidates]
         log_q = np.append(self.log_support[targets], 0.6 * self.log_support[negatives])
-        loss, ds = loss_and_gradient(job, scores, log_q)
+        loss, ds = loss_and_gradient(case, scores, log_q)
 
         g = {name: np.zeros_like(value) for name, value in p.items()}
         for j, item in enumerate(candidates):
             g["out"][item] += ds[:, j] @ below[-1]
             g["b"][item] += ds[:, j].sum()
         d = ds @ p["out"][candidates]
-        for k in reversed(range(job.layers)):
+        for k in reversed(range(case.layers)):
             u, c = p[f"U{k}"], p[f"c{k}"]
-            da, g[f"U{k}"], g[f"c{k}"] = backward(d, state[k], u, c, gates[k], job.reset)
+            da, g[f"U{k}"], g[f"c{k}"] = backward(d, state[k], u, c, gates[k], case.reset)
             if f"d{k}" in p:
                 g[f"d{k}"] = da.sum(axis=0)
             if f"W{k}" in p:
@@ -266,26 +268,26 @@ class Transcription:
     def adagrad(self, name: str, g: np.ndarray, rows: list[int]) -> None:
         for i in rows:
             self.acc[name][i] += g[i] ** 2
-            self.v[name][i] *= self.job.momentum
+            self.v[name][i] *= self.case.momentum
             self.v[name][i] -= 0.1 * g[i] / np.sqrt(self.acc[name][i] + 1e-6)
             self.p[name][i] += self.v[name][i]
 
 
 def by_hand(
-    job: Job,
+    case: Case,
     sessions: list[list[int]],
     support: np.ndarray,
     weights: Weights,
     negatives: np.ndarray,
 ) -> tuple[list[float], Weights, list[int]]:
     """Losses, weights after, and the live slots of every step."""
-    model = Transcription(job, weights, np.log(support))
+    model = Transcription(case, weights, np.log(support))
     losses: list[float] = []
     widths: list[int] = []
     for _ in range(PASSES):
         waiting = [s for s in sessions if len(s) > 1]
         slots = [(waiting.pop(0), 0) for _ in range(B)]  # session, position of the input
-        state = np.zeros((job.layers, B, H))
+        state = np.zeros((case.layers, B, H))
         while slots:
             inputs = [session[at] for session, at in slots]
             targets = [session[at + 1] for session, at in slots]
@@ -299,23 +301,23 @@ def by_hand(
                     kept.append(state[:, b])
                 elif waiting:
                     still.append((waiting.pop(0), 0))
-                    kept.append(np.zeros((job.layers, H)))
+                    kept.append(np.zeros((case.layers, H)))
             slots = still
             state = np.stack(kept, axis=1) if kept else state
     return losses, model.p, widths
 
 
-JOBS = [
-    Job("bpr_max-shared", ("loss=bpr_max", "optimizer=adagrad"), "bpr_max", 0.3),
-    Job("cross_entropy-shared", ("loss=cross_entropy", "loss.logq=1"), "cross_entropy", 0.2),
-    Job(
+CASES = [
+    Case("bpr_max-shared", ("loss=bpr_max", "optimizer=adagrad"), "bpr_max", 0.3),
+    Case("cross_entropy-shared", ("loss=cross_entropy", "loss.logq=1"), "cross_entropy", 0.2),
+    Case(
         "top1-one_hot-before",
         ("loss=top1", "model.input=one_hot", "cell.reset=before"),
         "top1",
         0.0,
         reset="before",
     ),
-    Job(
+    Case(
         "bpr_max-embedding-2-layers",
         ("loss=bpr_max", "model.input=embedding", "embedding_size=4", "num_layers=2"),
         "bpr_max",
@@ -325,17 +327,17 @@ JOBS = [
 ]
 
 
-@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_training_is_its_equations(
-    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Blocks end in the middle of sessions.
     monkeypatch.setattr(session_parallel, "MAX_BLOCK_STEPS", 17)
     sessions, support = make_sessions()
     negatives = np.random.default_rng(13).integers(0, N, (10 * STEPS, S))  # targets among them
-    config = make_config(*job.overrides, f"optimizer.momentum={job.momentum}")
+    config = make_config(*case.overrides, f"optimizer.momentum={case.momentum}")
     losses, before, network = by_code(config, sessions, support, negatives, tmp_path)
-    wanted, after, widths = by_hand(job, sessions, support, before, negatives)
+    wanted, after, widths = by_hand(case, sessions, support, before, negatives)
     # Enough of it happened: many steps, a tail that shrinks to one session, sessions of one event.
     assert len(widths) >= STEPS
     assert sorted(set(widths)) != [B]

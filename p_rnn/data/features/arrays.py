@@ -11,7 +11,7 @@ import numpy as np
 from p_rnn.data.features.values import Array, Column, Items, Matrix, Rows, align
 from p_rnn.data.readers.files import Member, explained, locate, one_line, opened
 from p_rnn.data.readers.properties import read_properties
-from p_rnn.data.readers.tabular import TABLE_SUFFIXES, Table
+from p_rnn.data.readers.tabular import TABLE_SUFFIXES, RawTable
 from p_rnn.data.readers.text import TextFormat
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.registry import suggest
@@ -144,7 +144,7 @@ def _read_ids(raw: Path, ids: str) -> Array:
             )
         return array
     if suffix in TABLE_SUFFIXES:
-        table = Table([Member(path)], TextFormat(setting="dataset.features"))
+        table = RawTable([Member(path)], TextFormat(setting="dataset.features"))
         if "item" not in table.columns():
             raise UserError(f"{path} has no column 'item'; name the column of ids 'item'")
         return read_properties(table, "item", [])["item"].to_numpy()

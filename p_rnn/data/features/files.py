@@ -17,7 +17,7 @@ from p_rnn.data.features.arrays import Found, is_id_file, read_npy, read_safeten
 from p_rnn.data.features.values import Array, Column, Items, Rows, align, objects
 from p_rnn.data.readers.files import Member, locate
 from p_rnn.data.readers.properties import exact_floats, read_properties
-from p_rnn.data.readers.tabular import TABLE_SUFFIXES, Table
+from p_rnn.data.readers.tabular import TABLE_SUFFIXES, RawTable
 from p_rnn.data.readers.text import TextFormat, tidy
 
 
@@ -62,7 +62,7 @@ def _read(
     text: TextFormat,
 ) -> Found:
     columns = columns or [feature]
-    table = Table([Member(path)], text)
+    table = RawTable([Member(path)], text)
     frame = read_properties(table, item, columns)
     index = align(frame["item"].to_numpy(), items, str(path))
     values = [_column(f"{path}, column '{c}'", frame[c], index, items) for c in columns]

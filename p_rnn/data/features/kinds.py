@@ -43,7 +43,9 @@ Log = Annotated[bool, about("log(1 + x) before scaling")]
 MinDf = Annotated[int, about("drop tokens of fewer items", low=1)]
 MaxDf = Annotated[float, about("drop tokens of a larger share of items", above=0, high=1)]
 MaxTokens = Annotated[int | None, about("keep only the most frequent tokens", low=1)]
-Separator = Annotated[str | None, about("separator of values in a text column; null: whitespace")]
+ValueSeparator = Annotated[
+    str | None, about("separator of values in a text column; null: whitespace")
+]
 Ngrams = Annotated[int, about("longest n-gram, in words", low=1, high=3)]
 StopWords = Annotated[bool, about("leave out common English words")]
 NumBuckets = Annotated[int, about("number of hash buckets", low=2)]
@@ -141,7 +143,7 @@ def tags(
     items: Items,
     folder: Path,
     *,
-    separator: Separator = None,
+    separator: ValueSeparator = None,
     min_df: MinDf = 1,
     max_tokens: MaxTokens = None,
 ) -> Counts:
@@ -160,7 +162,7 @@ def hashed(
     folder: Path,
     *,
     num_buckets: NumBuckets,
-    separator: Separator = None,
+    separator: ValueSeparator = None,
 ) -> Counts:
     """A bag of the distinct tokens numbered by crc32(token) mod `num_buckets`; weights add up."""
     tokens = distinct_tokens(columns, items, separator)

@@ -18,7 +18,7 @@ from p_rnn.data.readers.event_table import EventTable
 from p_rnn.data.readers.files import Member, locate
 from p_rnn.data.readers.options import ColumnsConfig
 from p_rnn.data.readers.properties import match_ids, read_properties, split_lists, unique_items
-from p_rnn.data.readers.tabular import Table
+from p_rnn.data.readers.tabular import RawTable
 from p_rnn.data.readers.text import TextFormat
 from p_rnn.settings.declare import about
 from p_rnn.settings.errors import UserError
@@ -148,11 +148,11 @@ class AtomicReader(Reader):
         return self._path if suffix == ".inter" else str(path.parent / f"{path.parent.name}.item")
 
 
-def _atomic(path: Path) -> Table:
-    return Table([Member(path)], TextFormat(separator="\t", quoting="none", fixed=True))
+def _atomic(path: Path) -> RawTable:
+    return RawTable([Member(path)], TextFormat(separator="\t", quoting="none", fixed=True))
 
 
-def _fields(table: Table, path: Path) -> dict[str, str]:
+def _fields(table: RawTable, path: Path) -> dict[str, str]:
     """{name: type} of the columns."""
     kinds = {}
     for column in table.columns():

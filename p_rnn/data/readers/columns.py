@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from p_rnn.data.readers.files import Member
-from p_rnn.data.readers.lists import Where
+from p_rnn.data.readers.lists import RowName
 from p_rnn.data.readers.tabular import JSON_SUFFIXES
 from p_rnn.settings.errors import UserError
 
@@ -87,7 +87,7 @@ def seconds(column: pd.Series, unit: str) -> np.ndarray[Any, np.dtype[np.float64
 
 
 def require_integers(
-    column: pd.Series, where: Where, remedy: str = "get a new copy of the file"
+    column: pd.Series, where: RowName, remedy: str = "get a new copy of the file"
 ) -> None:
     """Refuse a column in which a value is missing or not a 64-bit integer.
 
@@ -110,7 +110,7 @@ def require_integers(
 def refuse_where(
     column: pd.Series,
     bad: NDArray[np.bool_],
-    where: Where,
+    where: RowName,
     kind: str,
     remedy: str = "get a new copy of the file",
 ) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from p_rnn.data.readers.lists import Where
+from p_rnn.data.readers.lists import RowName
 from p_rnn.settings.errors import UserError
 
 OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
@@ -42,7 +42,7 @@ class Condition:
     def is_text(self) -> bool:
         return isinstance(self.value, str)
 
-    def holds(self, column: pd.Series, where: Where) -> NDArray[np.bool_]:
+    def holds(self, column: pd.Series, where: RowName) -> NDArray[np.bool_]:
         """bool [rows]; a missing value satisfies no condition.
 
         Raises:

@@ -14,7 +14,7 @@ from p_rnn.data.readers.base import Reader
 from p_rnn.data.readers.columns import refuse_where, require_integers, seconds
 from p_rnn.data.readers.files import Member, locate
 from p_rnn.data.readers.properties import match_ids, read_properties, split_lists, unique_items
-from p_rnn.data.readers.tabular import Table
+from p_rnn.data.readers.tabular import RawTable
 from p_rnn.data.readers.text import TextFormat
 from p_rnn.settings.errors import UserError
 
@@ -80,8 +80,8 @@ class DigineticaReader(Reader):
         frame = frame[["item", "name", "price_log2", "category"]]
         return match_ids(frame, integer=True, label=str(path))
 
-    def _table(self, name: str) -> Table:
-        return Table([Member(self._file(name))], TextFormat(";", fixed=True))
+    def _table(self, name: str) -> RawTable:
+        return RawTable([Member(self._file(name))], TextFormat(";", fixed=True))
 
     def _file(self, name: str) -> Path:
         return locate(self._raw, f"{self._path}/{name}", self._source)

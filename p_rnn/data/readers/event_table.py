@@ -15,7 +15,7 @@ from p_rnn.data.readers.columns import TYPED, as_ids, is_integer, seconds
 from p_rnn.data.readers.conditions import Condition
 from p_rnn.data.readers.files import Member
 from p_rnn.data.readers.lists import (
-    Where,
+    RowName,
     explode,
     is_list,
     looks_like_list,
@@ -23,7 +23,7 @@ from p_rnn.data.readers.lists import (
     split_history,
 )
 from p_rnn.data.readers.options import ColumnsConfig
-from p_rnn.data.readers.tabular import Table
+from p_rnn.data.readers.tabular import RawTable
 from p_rnn.settings.errors import UserError
 
 LATEST_S = 2**63 / 1e9  # 2262: the end of 64-bit nanoseconds; later times are in another unit
@@ -32,7 +32,7 @@ FIRST_ROWS = 10_000  # enough to recognise most columns of text
 
 
 class EventTable:
-    """Sessions, items, times (and event types) in a `Table`.
+    """Sessions, items, times (and event types) in a `RawTable`.
 
     **Type of ids.** A column of ids is int64 if every value in every file is an integer in
     canonical form (`columns.INTEGER`), and str otherwise. A single "A7" in the last file makes all
@@ -54,7 +54,7 @@ class EventTable:
 
     def __init__(
         self,
-        table: Table,
+        table: RawTable,
         columns: ColumnsConfig,
         time_unit: str = "s",
         *,
@@ -171,7 +171,7 @@ class EventTable:
     def _rows(
         self, columns: list[str], dtypes: dict[str, Any], **options: Any
     ) -> Iterator[tuple[Member, pd.DataFrame]]:
-        """Chunks of `Table.chunks` with one row per event, without the rows that are left out."""
+        """`RawTable.chunks`, one row per event, without the rows that are left out."""
         item, history = self.names.item, self.names.history
         asked = [condition.column for condition in self._conditions]
         extra = asked if history is None else [item, history, *asked]
@@ -190,7 +190,7 @@ class EventTable:
                 chunk = self._left(chunk, condition.holds(chunk[condition.column], where), "where")
             yield member, self._with_ids(chunk, columns, member)
 
-    def _exploded(self, chunk: pd.DataFrame, member: Member, where: Where) -> pd.DataFrame:
+    def _exploded(self, chunk: pd.DataFrame, member: Member, where: RowName) -> pd.DataFrame:
         item = self.names.item
         is_text = member.suffix not in TYPED and len(chunk) > 0
         if is_text and looks_like_list(chunk[item].iloc[0]):
@@ -203,7 +203,7 @@ class EventTable:
             self._as_text.update(chunk.columns)
         return explode(chunk, item, where)
 
-    def _with_history(self, chunk: pd.DataFrame, first: int, where: Where) -> pd.DataFrame:
+    def _with_history(self, chunk: pd.DataFrame, first: int, where: RowName) -> pd.DataFrame:
         """One row per event: each row's history, then its item; `ROW` numbers the original rows."""
         item, history = self.names.item, str(self.names.history)
         chunk = chunk.assign(**{ROW: np.arange(first, first + len(chunk))})

@@ -12,7 +12,7 @@ from p_rnn.data.readers.base import Reader
 from p_rnn.data.readers.columns import require_integers
 from p_rnn.data.readers.files import Member, files_of, find_members, locate
 from p_rnn.data.readers.properties import match_ids, read_properties, unique_items
-from p_rnn.data.readers.tabular import Table
+from p_rnn.data.readers.tabular import RawTable
 from p_rnn.data.readers.text import TextFormat
 from p_rnn.settings.errors import UserError
 
@@ -58,7 +58,7 @@ class GloboReader(Reader):
         """`category_id` (str), `created_at` (s), `words_count`; NaN if a field is empty."""
         path = self.item_sources()[0]
         columns = ["category_id", "created_at_ts", "words_count"]
-        table = Table([Member(path)], TextFormat(fixed=True))
+        table = RawTable([Member(path)], TextFormat(fixed=True))
         frame = read_properties(
             table, "article_id", columns, columns[:1], number_columns=columns[1:]
         )
@@ -66,9 +66,9 @@ class GloboReader(Reader):
         frame = frame.rename(columns={"created_at_ts": "created_at"})
         return match_ids(unique_items(frame, str(path)), integer=True, label=str(path))
 
-    def _clicks(self) -> Table:
+    def _clicks(self) -> RawTable:
         folder = locate(self._raw, self._path, self._source)
         unpacked = folder / "clicks"
         name = "clicks" if unpacked.is_dir() else "clicks.zip"
         members = find_members(self._raw, f"{self._path}/{name}", self._source, (".csv",))
-        return Table(members, TextFormat(fixed=True))
+        return RawTable(members, TextFormat(fixed=True))

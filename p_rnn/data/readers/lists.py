@@ -18,7 +18,7 @@ QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 PART = re.compile(rf"\s*({QUOTED}|[^\s,'\"]+)\s*,?\s*", re.DOTALL)
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(inf|infinity)", re.I)
 NOTHING = ("", "None", "null", "nan", "NaN")  # missing elements of a list
-Where = Callable[[Any], str]  # from an index to the name of that row in messages
+RowName = Callable[[Any], str]  # from an index to the name of that row in messages
 
 
 def is_list(value: object) -> bool:
@@ -83,7 +83,7 @@ def _quoted_parts(inside: str) -> list[str] | None:
     return [part for part in parts if part]
 
 
-def parse_lists(column: pd.Series, where: Where) -> pd.Series:
+def parse_lists(column: pd.Series, where: RowName) -> pd.Series:
     """A column of lists written as text, as lists of strings; any other column unchanged.
 
     Raises:
@@ -114,7 +114,7 @@ def split_history(text: object) -> list[str]:
     return [part for part in re.split(r"[\s,]+", text) if part] if parts is None else parts
 
 
-def explode(chunk: pd.DataFrame, item: str, where: Where) -> pd.DataFrame:
+def explode(chunk: pd.DataFrame, item: str, where: RowName) -> pd.DataFrame:
     """Turn rows in which `item`, and possibly other columns, are lists into one row per event.
 
     The index is repeated. An empty list has no events; a missing list stays one row.

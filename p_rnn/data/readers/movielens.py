@@ -16,7 +16,7 @@ from p_rnn.data.readers.base import Reader
 from p_rnn.data.readers.columns import require_integers
 from p_rnn.data.readers.download import fetch_folder
 from p_rnn.data.readers.files import Member, explained, locate
-from p_rnn.data.readers.tabular import Table
+from p_rnn.data.readers.tabular import RawTable
 from p_rnn.data.readers.text import TextFormat
 from p_rnn.settings.declare import about
 from p_rnn.settings.errors import UserError
@@ -104,7 +104,7 @@ class MovieLensReader(Reader):
         path = folder / layout.ratings
         used = ["session", "item", "time"]
         text = TextFormat(layout.separator, "none", names=layout.fields, fixed=True)
-        ratings = Table([Member(path)], text)
+        ratings = RawTable([Member(path)], text)
         for member, chunk in ratings.chunks(used, {}):
             for name in used:
                 require_integers(chunk[name], ratings.where(member))

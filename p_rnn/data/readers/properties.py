@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from p_rnn.data.readers.columns import INTEGER, TYPED, is_integer, refuse_where, seconds
 from p_rnn.data.readers.files import Member
-from p_rnn.data.readers.lists import Where, parse_lists
-from p_rnn.data.readers.tabular import JSON_SUFFIXES, MISSING, Table
+from p_rnn.data.readers.lists import RowName, parse_lists
+from p_rnn.data.readers.tabular import JSON_SUFFIXES, MISSING, RawTable
 from p_rnn.settings.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ TRUTH = {"True": 1, "TRUE": 1, "true": 1, "False": 0, "FALSE": 0, "false": 0}
 
 
 def read_properties(
-    table: Table,
+    table: RawTable,
     item: str,
     columns: list[str] | None,
     text_columns: Sequence[str] = (),
@@ -87,7 +87,7 @@ def read_properties(
     return frame
 
 
-def _item_ids(ids: pd.Series, name: str, member: Member, where: Where) -> pd.Series:
+def _item_ids(ids: pd.Series, name: str, member: Member, where: RowName) -> pd.Series:
     """Ids as text."""
     if ids.isna().any():
         row = ids.index[int(np.argmax(ids.isna().to_numpy()))]
@@ -149,7 +149,7 @@ def looks_numeric(texts: pd.Series) -> bool:
     return bool((whole.str.len() < EXACT_CHARACTERS).all())
 
 
-def _as_numbers(column: pd.Series, where: Where) -> pd.Series:
+def _as_numbers(column: pd.Series, where: RowName) -> pd.Series:
     """A property as float64; NaN = missing."""
     numbers = pd.to_numeric(column, errors="coerce")
     refuse_where(column, (numbers.isna() & column.notna()).to_numpy(), where, "a number", "fix it")
@@ -246,7 +246,7 @@ def split_lists(column: pd.Series, separator: str | None) -> pd.Series:
     return pd.Series([split(v) for v in column], index=column.index, dtype=object, name=column.name)
 
 
-def _plain(column: pd.Series, member: Member, where: Where) -> pd.Series:
+def _plain(column: pd.Series, member: Member, where: RowName) -> pd.Series:
     """A property as one of the types of `Reader.items`; numbers may still be text."""
     if pd.api.types.is_datetime64_any_dtype(column):
         return pd.Series(seconds(column, "iso"), index=column.index)
@@ -264,7 +264,7 @@ def _plain(column: pd.Series, member: Member, where: Where) -> pd.Series:
     return column
 
 
-def _json_values(column: pd.Series, where: Where) -> pd.Series:
+def _json_values(column: pd.Series, where: RowName) -> pd.Series:
     """Values of mixed types, or lists of plain ones; an empty list is missing."""
     values = []
     for index, value in column.items():

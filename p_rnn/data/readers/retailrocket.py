@@ -16,7 +16,7 @@ from p_rnn.data.readers.columns import refuse_where, seconds
 from p_rnn.data.readers.event_table import EventTable
 from p_rnn.data.readers.files import Member, locate
 from p_rnn.data.readers.options import ColumnsConfig
-from p_rnn.data.readers.tabular import Table
+from p_rnn.data.readers.tabular import RawTable
 from p_rnn.data.readers.text import TextFormat
 from p_rnn.settings.declare import about
 from p_rnn.settings.errors import UserError
@@ -72,7 +72,7 @@ class RetailRocketReader(Reader):
         """
         wanted = [CATEGORY, *self._properties]
         tree, parts, found = self._tree(), [], set[str]()
-        table = Table([Member(self._file(name)) for name in PROPERTIES], LAYOUT)
+        table = RawTable([Member(self._file(name)) for name in PROPERTIES], LAYOUT)
         texts: dict[str, Any] = {"property": str, "value": str}
         for member, chunk in table.chunks(["timestamp", "itemid", "property", "value"], texts):
             chosen = chunk[chunk["property"].isin(wanted)]
@@ -96,11 +96,11 @@ class RetailRocketReader(Reader):
 
     @cached_property
     def _events(self) -> EventTable:
-        return EventTable(Table([Member(self._file("events.csv"))], LAYOUT), COLUMNS, "ms")
+        return EventTable(RawTable([Member(self._file("events.csv"))], LAYOUT), COLUMNS, "ms")
 
     def _tree(self) -> dict[str, str]:
         """{category: its parent}, without the roots."""
-        table = Table([Member(self._file("category_tree.csv"))], LAYOUT)
+        table = RawTable([Member(self._file("category_tree.csv"))], LAYOUT)
         texts: dict[str, Any] = {"categoryid": str, "parentid": str}
         tree: dict[str, str] = {}
         for _, chunk in table.chunks(list(texts), texts):
@@ -108,13 +108,13 @@ class RetailRocketReader(Reader):
             tree.update(zip(below["categoryid"], below["parentid"], strict=True))
         return tree
 
-    def _ids(self, member: Member, table: Table, ids: pd.Series) -> pd.Series:
+    def _ids(self, member: Member, table: RawTable, ids: pd.Series) -> pd.Series:
         if self._events.integer_ids[COLUMNS.item] is not pd.api.types.is_integer_dtype(ids):
             bad = pd.to_numeric(ids, errors="coerce").isna().to_numpy()
             refuse_where(ids, bad, table.where(member), "an integer as in events.csv")
         return ids
 
-    def _times(self, member: Member, table: Table, column: pd.Series) -> pd.Series:
+    def _times(self, member: Member, table: RawTable, column: pd.Series) -> pd.Series:
         times = seconds(column, "ms")
         refuse_where(column, np.isnan(times), table.where(member), "a number")
         return pd.Series(times, index=column.index)

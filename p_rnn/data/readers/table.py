@@ -18,7 +18,7 @@ from p_rnn.data.readers.event_table import EventTable
 from p_rnn.data.readers.files import Member, files_of, find_members
 from p_rnn.data.readers.options import ItemTableConfig
 from p_rnn.data.readers.properties import match_ids, read_properties, split_lists, unique_items
-from p_rnn.data.readers.tabular import TABLE_SUFFIXES, Table
+from p_rnn.data.readers.tabular import TABLE_SUFFIXES, RawTable
 from p_rnn.data.readers.text import TextFormat, tidy
 from p_rnn.settings.errors import UserError
 
@@ -163,7 +163,7 @@ class TableReader(Reader):
         return find_members(self._raw, path, self._source, TABLE_SUFFIXES, setting)
 
 
-def _table(members: list[Member], text: TextFormat, used: list[str]) -> Table:
+def _table(members: list[Member], text: TextFormat, used: list[str]) -> RawTable:
     """The table in `members`; `used` are the columns to be read.
 
     If all of these are numbers, there is no header and columns are counted from 0.
@@ -182,7 +182,7 @@ def _table(members: list[Member], text: TextFormat, used: list[str]) -> Table:
                 f"dataset.{name} has no effect: {members[0].path} is {members[0].suffix[1:]}; "
                 "leave it out"
             )
-    table = Table(members, text)
+    table = RawTable(members, text)
     counted = text.names is None and all(name.isdecimal() for name in used)
     if not counted or members[0].suffix in TYPED:
         return table
@@ -193,4 +193,4 @@ def _table(members: list[Member], text: TextFormat, used: list[str]) -> Table:
             "names=[...]; if it names the columns, rename them to something else than numbers"
         )
     log.info("%s has no header: the columns are counted from 0", members[0])
-    return Table(members, replace(text, names=()))
+    return RawTable(members, replace(text, names=()))

@@ -36,7 +36,7 @@ Chunks = Generator[pd.DataFrame, None, None]
 
 
 @dataclass(frozen=True)
-class Table:
+class RawTable:
     """One table in `members`, all with the same columns."""
 
     members: Sequence[Member]

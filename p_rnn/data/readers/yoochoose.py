@@ -12,7 +12,7 @@ from p_rnn.data.readers import options
 from p_rnn.data.readers.base import Reader
 from p_rnn.data.readers.columns import refuse_where, require_integers, seconds
 from p_rnn.data.readers.files import Member, locate
-from p_rnn.data.readers.tabular import Table
+from p_rnn.data.readers.tabular import RawTable
 from p_rnn.data.readers.text import TextFormat
 
 NAMES = ("session", "time", "item", "category")
@@ -45,7 +45,7 @@ class YoochooseReader(Reader):
             UserError: a missing or unreadable value; the message names file and line.
         """
         (path,) = self.sources()
-        clicks = Table([Member(path)], TextFormat(",", "none", names=NAMES, fixed=True))
+        clicks = RawTable([Member(path)], TextFormat(",", "none", names=NAMES, fixed=True))
         for member, chunk in clicks.chunks(NAMES[:3], {"time": str}):
             where = clicks.where(member)
             times = seconds(chunk["time"], "iso")

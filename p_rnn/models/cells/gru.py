@@ -54,7 +54,7 @@ class GRU(Cell):
         """With reset=after, forward and backward of all steps at once."""
         if not self.reset_after:
             return super().scan(a, widths, mask)
-        outputs: Tensor = _Scan.apply(  # type: ignore[no-untyped-call]
+        outputs: Tensor = _ResetAfterScan.apply(  # type: ignore[no-untyped-call]
             a, self.recurrent, self.input_bias, self.bias, mask, widths
         )
         return outputs
@@ -95,7 +95,7 @@ class _ResetAfter(torch.autograd.Function):
         return da, back, h.t() @ du, dd, dc
 
 
-class _Scan(torch.autograd.Function):
+class _ResetAfterScan(torch.autograd.Function):
     """All steps of packed sequences with reset=after, by back-propagation through time.
 
     What a step computes stays in the cache until it has been used; dU comes at the end, of all

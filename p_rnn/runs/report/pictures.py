@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from p_rnn.runs.report.rows import Row
+from p_rnn.runs.report.rows import ReportRow
 from p_rnn.settings.errors import UserError
 
 # Okabe and Ito's colours, which colour-blind readers tell apart; lines and markers do it in print.
@@ -24,7 +24,7 @@ WIDTH, HEIGHT = 8.4, 4.2  # inches
 BESIDE = 0.06  # of the distance of two groups, between the error bars of two rows
 
 
-def draw_all(rows: Sequence[Row], metric: str, folder: Path) -> list[Path]:
+def draw_all(rows: Sequence[ReportRow], metric: str, folder: Path) -> list[Path]:
     """All pictures that the rows have content for, as PNG; a set for each data set.
 
     Raises:
@@ -51,9 +51,9 @@ def draw_all(rows: Sequence[Row], metric: str, folder: Path) -> list[Path]:
     return written
 
 
-def _by_data(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
+def _by_data(rows: Sequence[ReportRow]) -> Iterator[tuple[str, list[ReportRow]]]:
     """Rows of one protocol together, under a name of its own."""
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[ReportRow]] = {}
     for row in rows:
         groups.setdefault(row.first.data, []).append(row)
     names: dict[str, int] = {}
@@ -63,10 +63,10 @@ def _by_data(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
         yield (name if names[name] == 1 else f"{name}-{names[name]}"), group
 
 
-def _best(rows: Sequence[Row], metric: str) -> list[Row]:
+def _best(rows: Sequence[ReportRow], metric: str) -> list[ReportRow]:
     """The best MOST rows, in their order."""
 
-    def quality(row: Row) -> float:
+    def quality(row: ReportRow) -> float:
         valid = row.mean(metric, "valid")
         return row.mean(metric) if np.isnan(valid) else valid
 
@@ -74,7 +74,7 @@ def _best(rows: Sequence[Row], metric: str) -> list[Row]:
     return [row for row in rows if row in chosen]
 
 
-def _labels(rows: Sequence[Row]) -> list[str]:
+def _labels(rows: Sequence[ReportRow]) -> list[str]:
     """What tells rows apart, in lines that fit a legend; settings by the last words of their names.
 
     What all of them have in common says nothing, and is left out.
@@ -99,7 +99,7 @@ def _style(k: int) -> dict[str, Any]:
     }
 
 
-def _legend(axes: Any, rows: Sequence[Row]) -> None:
+def _legend(axes: Any, rows: Sequence[ReportRow]) -> None:
     """Beside the picture; says where some of the rows are not in it."""
     axes.grid(alpha=0.3)
     title = f"the best {MOST} of {len(rows)}" if len(rows) > MOST else None
@@ -113,7 +113,7 @@ def _legend(axes: Any, rows: Sequence[Row]) -> None:
     )
 
 
-def learning_curves(axes: Any, rows: Sequence[Row], metric: str) -> bool:
+def learning_curves(axes: Any, rows: Sequence[ReportRow], metric: str) -> bool:
     """The metric on validation by epoch; bands: lowest and highest seed."""
     drawn = [row for row in rows if len(_curve(row, metric)[0]) > 1]
     chosen = _best(drawn, metric)
@@ -129,7 +129,7 @@ def learning_curves(axes: Any, rows: Sequence[Row], metric: str) -> bool:
     return bool(drawn)
 
 
-def _curve(row: Row, metric: str) -> tuple[Any, Any, Any, Any]:
+def _curve(row: ReportRow, metric: str) -> tuple[Any, Any, Any, Any]:
     """Epochs that all seeds have; mean, lowest and highest value."""
     curves = [
         {e["epoch"]: e["valid"][metric] for e in run.metrics["history"] if "valid" in e}
@@ -143,7 +143,7 @@ def _curve(row: Row, metric: str) -> tuple[Any, Any, Any, Any]:
     return epochs, values.mean(axis=0), values.min(axis=0), values.max(axis=0)
 
 
-def heat_map(axes: Any, rows: Sequence[Row], metric: str) -> bool:
+def heat_map(axes: Any, rows: Sequence[ReportRow], metric: str) -> bool:
     """The metric over the two settings that vary most; each cell the best of the others."""
     values: dict[str, set[Any]] = {}
     for row in rows:
@@ -177,14 +177,14 @@ def heat_map(axes: Any, rows: Sequence[Row], metric: str) -> bool:
     return True
 
 
-def _together(rows: Sequence[Row], a: str, b: str) -> bool:
+def _together(rows: Sequence[ReportRow], a: str, b: str) -> bool:
     """Whether each value of a setting comes with one of the other, and the other way round."""
     pairs = {(row.varied.get(a), row.varied.get(b)) for row in rows}
     return len(pairs) == len({x for x, _ in pairs}) == len({y for _, y in pairs})
 
 
-def _breakdown(kind: str, what: str) -> Callable[[Any, Sequence[Row], str], bool]:
-    def draw(axes: Any, rows: Sequence[Row], metric: str) -> bool:
+def _breakdown(kind: str, what: str) -> Callable[[Any, Sequence[ReportRow], str], bool]:
+    def draw(axes: Any, rows: Sequence[ReportRow], metric: str) -> bool:
         chosen = _best(rows, metric)
         groups = {group["from"]: group for group in chosen[0].first.result("test")[kind]}
         if len(groups) < 2:
@@ -236,7 +236,7 @@ def _span(group: dict[str, Any]) -> str:
     return f"{group['from']}" if group["to"] == group["from"] else f"{group['from']}–{group['to']}"
 
 
-def against_time(axes: Any, rows: Sequence[Row], metric: str) -> bool:
+def against_time(axes: Any, rows: Sequence[ReportRow], metric: str) -> bool:
     """Quality and what it takes to get it."""
     chosen = _best(rows, metric)
     for k, (row, label) in enumerate(zip(chosen, _labels(chosen), strict=True)):
@@ -251,7 +251,7 @@ def against_time(axes: Any, rows: Sequence[Row], metric: str) -> bool:
     return len(chosen) > 1
 
 
-PICTURES: dict[str, Callable[[Any, Sequence[Row], str], bool]] = {
+PICTURES: dict[str, Callable[[Any, Sequence[ReportRow], str], bool]] = {
     "learning_curves": learning_curves,
     "heat_map": heat_map,
     "by_support": _breakdown("by_support", "support of the target"),

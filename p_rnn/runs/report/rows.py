@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Row:
+class ReportRow:
     """Runs that differ by their seed alone.
 
     Attributes:
@@ -71,7 +71,7 @@ class Row:
         return float(self.values(name, split).mean())
 
 
-def rows_of(runs: Sequence[Run]) -> list[Row]:
+def rows_of(runs: Sequence[Run]) -> list[ReportRow]:
     """Rows in the order of their first runs.
 
     Raises:
@@ -91,11 +91,11 @@ def rows_of(runs: Sequence[Run]) -> list[Row]:
             groups.setdefault(json.dumps(varied), []).append(run)
         for text, members in groups.items():
             _refuse_twins(members)
-            rows.append(Row(tuple(members), json.loads(text)))
+            rows.append(ReportRow(tuple(members), json.loads(text)))
     return _with_protocols(_with_losses(rows))
 
 
-def _with_protocols(rows: Sequence[Row]) -> list[Row]:
+def _with_protocols(rows: Sequence[ReportRow]) -> list[ReportRow]:
     """With what tells data apart that have the same name, but other targets."""
     told = {}
     for name in dict.fromkeys(row.first.dataset for row in rows):
@@ -114,7 +114,7 @@ def _with_protocols(rows: Sequence[Row]) -> list[Row]:
     return [replace(row, protocol=told[row.first.dataset, row.first.data]) for row in rows]
 
 
-def _with_losses(rows: Sequence[Row]) -> list[Row]:
+def _with_losses(rows: Sequence[ReportRow]) -> list[ReportRow]:
     """The loss among what varies, where that is all that rows differ by."""
     losses: dict[tuple[str, ...], set[str]] = {}
     for row in rows:
@@ -131,13 +131,13 @@ def _kind(run: Run) -> tuple[str, ...]:
     return run.data, run.dataset, run.model, run.strategy
 
 
-def best_rows(rows: Sequence[Row], metric: str) -> list[Row]:
+def best_rows(rows: Sequence[ReportRow], metric: str) -> list[ReportRow]:
     """Of rows that differ by their settings alone, the one that is best on validation.
 
     Raises:
         UserError: runs without a validation split.
     """
-    best: dict[tuple[str, ...], Row] = {}
+    best: dict[tuple[str, ...], ReportRow] = {}
     for row in rows:
         key = _kind(row.first)
         value = row.mean(metric, "valid")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p_rnn.runs.report.rows import Row
+from p_rnn.runs.report.rows import ReportRow
 from p_rnn.settings.errors import UserError
 
 Array = NDArray[Any]
@@ -49,7 +49,7 @@ def gains(metric: str) -> Callable[[Array], Array]:
     return lambda rank: np.where(rank <= int(cutoff), value[kind](rank), 0.0)
 
 
-def of_row(row: Row, metric: str) -> Array:
+def of_row(row: ReportRow, metric: str) -> Array:
     """Gain [M] of each target, the mean over the runs of a row.
 
     Raises:
@@ -66,7 +66,7 @@ def of_row(row: Row, metric: str) -> Array:
 
 
 def differences(
-    rows: Sequence[Row], against: Row, metrics: Sequence[str], seed: int = 0
+    rows: Sequence[ReportRow], against: ReportRow, metrics: Sequence[str], seed: int = 0
 ) -> dict[tuple[int, str], Difference]:
     """{(number of the row, metric): how much better it is than `against`}.
 

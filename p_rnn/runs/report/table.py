@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from p_rnn import printing
-from p_rnn.runs.report.rows import Row
+from p_rnn.runs.report.rows import ReportRow
 from p_rnn.runs.report.significance import LEVEL, Difference, differences, holm
 
 
@@ -29,7 +29,7 @@ class ReportTable:
     notes: list[str] = field(default_factory=list)
 
 
-def metrics_of(rows: Sequence[Row], cutoffs: Sequence[int] | None) -> list[str]:
+def metrics_of(rows: Sequence[ReportRow], cutoffs: Sequence[int] | None) -> list[str]:
     """The metrics of a report: recall and MRR at the cutoffs, by default the largest common one."""
     if cutoffs is None:
         common = set.intersection(
@@ -39,7 +39,9 @@ def metrics_of(rows: Sequence[Row], cutoffs: Sequence[int] | None) -> list[str]:
     return [f"{kind}@{k}" for k in cutoffs for kind in ("recall", "mrr")]
 
 
-def make_table(rows: Sequence[Row], metrics: Sequence[str], against: Row | None) -> ReportTable:
+def make_table(
+    rows: Sequence[ReportRow], metrics: Sequence[str], against: ReportRow | None
+) -> ReportTable:
     """A line per row; marks say which rows differ from `against` in the tests of its data set."""
     marks, legend, notes = _marks(rows, metrics, against)
     lines = []
@@ -72,7 +74,7 @@ def make_table(rows: Sequence[Row], metrics: Sequence[str], against: Row | None)
 
 
 def _marks(
-    rows: Sequence[Row], metrics: Sequence[str], against: Row | None
+    rows: Sequence[ReportRow], metrics: Sequence[str], against: ReportRow | None
 ) -> tuple[dict[tuple[int, str], str], str, list[str]]:
     """{(number of the row, metric): mark}, what they mean, and a note on each comparison."""
     if against is None:
@@ -100,14 +102,14 @@ def _marks(
     return marks, legend, notes
 
 
-def _note(row: Row, against: Row, metric: str, test: Difference, p: float) -> str:
+def _note(row: ReportRow, against: ReportRow, metric: str, test: Difference, p: float) -> str:
     return (
         f"{row.name} - {against.name}, {metric}: {test.mean:+.4f} "
         f"[{test.low:+.4f}, {test.high:+.4f}], p {p:.3f}"
     )
 
 
-def _cell(row: Row, metric: str, split: str) -> str:
+def _cell(row: ReportRow, metric: str, split: str) -> str:
     values = row.values(metric, split)
     if np.isnan(values).any():
         return ""
@@ -160,7 +162,7 @@ def _varying(table: ReportTable) -> tuple[pd.DataFrame, str]:
     return frame.drop(columns=same), ", ".join(words)
 
 
-def as_csv(rows: Sequence[Row], metrics: Sequence[str]) -> str:
+def as_csv(rows: Sequence[ReportRow], metrics: Sequence[str]) -> str:
     """The figures of each run, not rounded."""
     lines = []
     for row in rows:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from p_rnn.runs.report.pictures import draw_all
-from p_rnn.runs.report.rows import Row, best_rows, rows_of
+from p_rnn.runs.report.rows import ReportRow, best_rows, rows_of
 from p_rnn.runs.report.runs import find_runs
 from p_rnn.runs.report.table import as_csv, as_latex, as_markdown, as_text, make_table, metrics_of
 from p_rnn.settings.errors import UserError
@@ -64,11 +64,11 @@ def write_report(
     return text
 
 
-def _row(rows: Sequence[Row], words: str) -> dict[str, Row]:
+def _row(rows: Sequence[ReportRow], words: str) -> dict[str, ReportRow]:
     """{data: the row of it whose label has these words}."""
     wanted = words.split()
     labels = ", ".join(f"'{row.label}'" for row in rows)
-    fitting: dict[str, list[Row]] = {}
+    fitting: dict[str, list[ReportRow]] = {}
     for row in rows:
         if set(wanted) <= set(row.label.split()):
             fitting.setdefault(row.first.data, []).append(row)

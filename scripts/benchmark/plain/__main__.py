@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from .serving import LEARNED, Contender, Repeated, Spec, serve, timed
+from .serving import LEARNED, Repeated, Spec, Work, serve, timed
 from .textbook import STEPS, Textbook, draw_steps
 
 
@@ -43,7 +43,7 @@ def ranking_floor(B: int, N: int, H: int, block: int, device: str) -> Callable[[
     return product
 
 
-def make(spec: Spec) -> Contender:
+def make(spec: Spec) -> Work:
     if spec.threads is not None:
         torch.set_num_threads(spec.threads)
     B, H, N, device = spec.batch_size, spec.hidden_size, spec.num_items, spec.device
@@ -63,7 +63,7 @@ def make(spec: Spec) -> Contender:
     return Repeated(step, B, spec.seconds)
 
 
-def fastest_ranking_floor(spec: Spec) -> Contender:
+def fastest_ranking_floor(spec: Spec) -> Work:
     """With the best of a few sizes of blocks, tried on a part of the catalogue."""
     few = min(spec.num_items, 2**15)
     sizes = [(b, n) for b in (512, 1024) for n in (512, 4096, 2**15)]

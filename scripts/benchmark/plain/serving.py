@@ -44,12 +44,12 @@ class Spec:
 LEARNED = 50_000  # events that a network learns from before it is measured
 
 
-class Contender(Protocol):
+class Work(Protocol):
     def measure(self, seconds: float) -> Answer:
         """{"work": ..., "seconds": ...}, and further figures by name."""
 
 
-def serve(make: Callable[[Spec], Contender]) -> None:
+def serve(make: Callable[[Spec], Work]) -> None:
     """Be a worker: make a contender of the first line, and measure at every further one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent closes the pipe
     with os.fdopen(os.dup(1), "w", buffering=1) as answers:
