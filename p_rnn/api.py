@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from p_rnn.runs.experiment import train
-from p_rnn.settings.config import Config, component
+from p_rnn.settings.config import Config
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.hydra_glue import load_config
 from p_rnn.settings.resolve import resolve
+from p_rnn.settings.sections import component
 from p_rnn.training.checkpoint import load_checkpoint
 
 __all__ = [

@@ -18,7 +18,8 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from p_rnn.settings.config import Config, Settings, TrackingConfig
+from p_rnn.settings.config import Config, Settings
+from p_rnn.settings.sections import TrackingConfig
 from p_rnn.settings.tree import leaves
 
 # Seconds between redraws of a bar: in a terminal, and in a log file, where each is a line.

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 import torch
 
-from p_rnn.settings.config import Config, PathsConfig, TrackingConfig
+from p_rnn.settings.config import Config
+from p_rnn.settings.sections import PathsConfig, TrackingConfig
 from p_rnn.tracking import Tracker
 from tests.composed import composed
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from p_rnn.settings.config import PathsConfig
 from p_rnn.settings.hydra_glue import load_config
+from p_rnn.settings.sections import PathsConfig
 from tests.composed import composed
 from tests.conftest import TINY
 from tests.training.test_trajectory import FIXED, JOBS

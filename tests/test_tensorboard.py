@@ -18,8 +18,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from p_rnn.settings.config import Config, TrackingConfig
+from p_rnn.settings.config import Config
 from p_rnn.settings.resolve import resolve
+from p_rnn.settings.sections import TrackingConfig
 from p_rnn.tracking import SHOWN, Tracker, varied_hyperparameters
 from tests.conftest import TINY, random_log
 from tests.settings.test_hydra_glue import run

@@ -18,9 +18,10 @@ from p_rnn.baselines.session_popularity import SessionPopularity
 from p_rnn.baselines.v_sknn import VSKNN
 from p_rnn.data.dataset import Dataset
 from p_rnn.settings.components import check_parameters, parameters_of, registry
-from p_rnn.settings.config import DatasetConfig, Settings
+from p_rnn.settings.config import Settings
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.registry import lookup
+from p_rnn.settings.sections import DatasetConfig
 from p_rnn.synthetic.best_possible import BayesRanker, FirstOrderRanker
 from p_rnn.synthetic.world import DAY_S, EPOCH_S, World
 

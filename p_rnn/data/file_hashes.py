@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from p_rnn.files import written_whole
-from p_rnn.settings.config import PathsConfig
+from p_rnn.settings.sections import PathsConfig
 
 NAME = "file_hashes.json"  # in the folder of prepared data: {path: [size, mtime_ns, SHA-256]}
 SMALL_BYTES = 2**17  # smaller files are hashed as quickly as they are looked up

@@ -14,8 +14,8 @@ from p_rnn.data.readers import at_path, make_reader
 from p_rnn.data.rules import apply_rules
 from p_rnn.data.splits import Part
 from p_rnn.ragged import offsets_of
-from p_rnn.settings.config import DatasetConfig, PathsConfig
 from p_rnn.settings.errors import UserError
+from p_rnn.settings.sections import DatasetConfig, PathsConfig
 
 log = logging.getLogger(__name__)
 

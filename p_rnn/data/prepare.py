@@ -32,9 +32,9 @@ from p_rnn.data.splits import Part, day, split
 from p_rnn.files import folder_written_whole
 from p_rnn.ragged import offsets_of
 from p_rnn.settings.components import parameters_of
-from p_rnn.settings.config import DatasetConfig, PathsConfig
 from p_rnn.settings.dataset_rules import reader_parameters, resolve_dataset
 from p_rnn.settings.errors import UserError
+from p_rnn.settings.sections import DatasetConfig, PathsConfig
 
 Array = NDArray[Any]
 log = logging.getLogger(__name__)

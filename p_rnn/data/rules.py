@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from p_rnn.data.events import EventLog
 from p_rnn.ragged import place_in_row
-from p_rnn.settings.config import DatasetConfig
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.registry import suggest
+from p_rnn.settings.sections import DatasetConfig
 
 Array = NDArray[Any]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from p_rnn.data.events import EventLog
 from p_rnn.data.splits import DAY_S, Part, day
-from p_rnn.settings.config import DatasetConfig
+from p_rnn.settings.sections import DatasetConfig
 
 Array = NDArray[Any]
 EARLIEST_S = 315_532_800  # 1980: an earlier time is probably in another unit

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from p_rnn.data.events import EventLog
 from p_rnn.ragged import offsets_of, ranges
-from p_rnn.settings.config import DatasetConfig
 from p_rnn.settings.errors import UserError
+from p_rnn.settings.sections import DatasetConfig
 
 Array = NDArray[Any]
 DAY_S = 86_400

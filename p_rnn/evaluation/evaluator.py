@@ -15,8 +15,8 @@ from p_rnn.evaluation.metrics import POSITION_GROUPS, SUPPORT_GROUPS, breakdown,
 from p_rnn.evaluation.pool import TargetPool
 from p_rnn.evaluation.ranking import Ranker
 from p_rnn.ragged import place_in_row
-from p_rnn.settings.config import EvaluationConfig
 from p_rnn.settings.errors import UserError
+from p_rnn.settings.sections import EvaluationConfig
 
 Array = NDArray[Any]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from p_rnn.evaluation.ranking import Ranker, State, rank_targets
-from p_rnn.settings.config import EvaluationConfig
+from p_rnn.settings.sections import EvaluationConfig
 
 Array = NDArray[Any]
 

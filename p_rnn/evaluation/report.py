@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from p_rnn import printing
-from p_rnn.settings.config import EvaluationConfig
+from p_rnn.settings.sections import EvaluationConfig
 
 
 def describe(results: dict[str, dict[str, Any]], settings: EvaluationConfig) -> str:

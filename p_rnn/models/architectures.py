@@ -17,9 +17,10 @@ from p_rnn.models.merges import InteractionMerge, Merge, ProjectedMerge, SharedM
 from p_rnn.models.network import PRNN, Subnet
 from p_rnn.models.parts import ID, Features, Parts
 from p_rnn.models.tables import torch_gru_, xavier_normal_
-from p_rnn.settings.config import Settings, SubnetConfig
+from p_rnn.settings.config import Settings
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.registry import lookup, suggest
+from p_rnn.settings.sections import SubnetConfig
 from p_rnn.streams import Streams
 
 

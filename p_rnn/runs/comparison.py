@@ -28,15 +28,10 @@ from p_rnn.models.architectures import build_network
 from p_rnn.models.network import PRNN
 from p_rnn.runs.fit import set_network
 from p_rnn.runs.runtime import use_device
-from p_rnn.settings.config import (
-    EvaluateConfig,
-    EvaluationConfig,
-    EvaluationOverrides,
-    PathsConfig,
-    Settings,
-)
+from p_rnn.settings.config import EvaluateConfig, EvaluationOverrides, Settings
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.resolve import check_evaluation, counts, load_plugins
+from p_rnn.settings.sections import EvaluationConfig, PathsConfig
 from p_rnn.settings.tree import check_ranges
 from p_rnn.streams import Streams
 from p_rnn.training.checkpoint import load_checkpoint

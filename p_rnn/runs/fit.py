@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from p_rnn.models.network import PRNN
-from p_rnn.settings.config import EarlyStoppingConfig
+from p_rnn.settings.sections import EarlyStoppingConfig
 from p_rnn.training.checkpoint import load_checkpoint, save_checkpoint
 from p_rnn.training.strategies import PassPlan
 from p_rnn.training.trainer import PassResult, Trainer

@@ -20,9 +20,9 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from p_rnn.settings.config import Component
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.registry import lookup
+from p_rnn.settings.sections import Component
 from p_rnn.settings.tree import check_ranges, plain
 
 # Where the registries lie. They are above this room, so they are imported when first asked for.

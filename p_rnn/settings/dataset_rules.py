@@ -7,9 +7,9 @@ from dataclasses import fields, replace
 from typing import Any
 
 from p_rnn.settings.components import check_parameters, parameters_of, registry
-from p_rnn.settings.config import DatasetConfig, FeatureConfig
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.registry import lookup, suggest
+from p_rnn.settings.sections import DatasetConfig, FeatureConfig
 from p_rnn.settings.tree import check_ranges
 
 

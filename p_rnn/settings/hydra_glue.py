@@ -12,11 +12,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from p_rnn.settings.config import CONF, Config, DatasetConfig, Open
+from p_rnn.settings.config import CONF, Config
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.folders import look_in_own_conf
 from p_rnn.settings.job_names import job_name, run_words
 from p_rnn.settings.messages import check_commands, check_groups, one_line, sections_there
+from p_rnn.settings.sections import DatasetConfig, Open
 from p_rnn.settings.tree import plain, read
 
 C = TypeVar("C")

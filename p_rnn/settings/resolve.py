@@ -9,20 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from p_rnn.settings.components import check_parameters, filled, registry
-from p_rnn.settings.config import (
+from p_rnn.settings.config import Config, Settings
+from p_rnn.settings.dataset_rules import resolve_dataset
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.registry import lookup, suggest
+from p_rnn.settings.sections import (
     Component,
-    Config,
     DatasetConfig,
     EarlyStoppingConfig,
     EvaluationConfig,
     Hyperparameters,
     ModelConfig,
     ScheduleConfig,
-    Settings,
 )
-from p_rnn.settings.dataset_rules import resolve_dataset
-from p_rnn.settings.errors import UserError
-from p_rnn.settings.registry import lookup, suggest
 from p_rnn.settings.tree import check_ranges, leaves
 
 Values = dict[str, Any]

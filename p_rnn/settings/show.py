@@ -10,10 +10,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from p_rnn.settings.components import check_parameters, registry
-from p_rnn.settings.config import Config, Hyperparameters, ModelConfig, Settings
+from p_rnn.settings.config import Config, Settings
 from p_rnn.settings.declare import About
 from p_rnn.settings.resolve import counts, resolve, unused_keys
 from p_rnn.settings.roles import about_key, every_setting
+from p_rnn.settings.sections import Hyperparameters, ModelConfig
 from p_rnn.settings.tree import known_of, leaves, plain
 
 WIDTH = 80

@@ -10,10 +10,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from p_rnn.settings.config import Component, Open
 from p_rnn.settings.declare import About
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.registry import suggest
+from p_rnn.settings.sections import Component, Open
 
 Leaf = tuple[str, Any, About]
 

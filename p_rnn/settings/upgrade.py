@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
-from p_rnn.settings.config import (
+from p_rnn.settings.sections import (
     Component,
     DatasetConfig,
     FeatureConfig,

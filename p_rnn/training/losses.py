@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from p_rnn.settings.components import bind
-from p_rnn.settings.config import Component
 from p_rnn.settings.declare import about
+from p_rnn.settings.sections import Component
 
 LossFunction = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from p_rnn.settings.components import bind
-from p_rnn.settings.config import Component
 from p_rnn.settings.declare import about
+from p_rnn.settings.sections import Component
 from p_rnn.training.gradients import summed_rows
 
 Momentum = Annotated[float, about("of the touched rows", low=0, below=1)]

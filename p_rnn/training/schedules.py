@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 
 from p_rnn.settings.components import bind
-from p_rnn.settings.config import ScheduleConfig
+from p_rnn.settings.sections import ScheduleConfig
 
 # Of (progress, *, parameters).
 Schedule = Callable[..., float]

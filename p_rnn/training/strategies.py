@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from p_rnn.settings.components import bind
-from p_rnn.settings.config import Component
+from p_rnn.settings.sections import Component
 
 
 @dataclass(frozen=True)

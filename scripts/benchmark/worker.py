@@ -33,9 +33,10 @@ from p_rnn.models.cells import State
 from p_rnn.models.merges import Merge
 from p_rnn.models.network import PRNN
 from p_rnn.runs.runtime import use_device
-from p_rnn.settings.config import EvaluationConfig, PathsConfig, Settings, TrackingConfig
+from p_rnn.settings.config import Settings
 from p_rnn.settings.hydra_glue import load_config
 from p_rnn.settings.resolve import resolve
+from p_rnn.settings.sections import EvaluationConfig, PathsConfig, TrackingConfig
 from p_rnn.streams import Streams
 from p_rnn.tracking import Tracker
 from p_rnn.training.trainer import Trainer

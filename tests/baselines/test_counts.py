@@ -16,7 +16,7 @@ from p_rnn.baselines.sparse import Sums, cooccurrences, distinct_items
 from p_rnn.data.dataset import Sessions
 from p_rnn.data.features import BagFeature, DenseFeature
 from p_rnn.evaluation.evaluator import EvaluationProtocol, evaluate
-from p_rnn.settings.config import EvaluationConfig
+from p_rnn.settings.sections import EvaluationConfig
 
 N = 15
 Rows = list[list[int]]

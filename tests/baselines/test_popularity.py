@@ -18,7 +18,7 @@ from p_rnn.baselines.session_popularity import SessionPopularity
 from p_rnn.data.dataset import Sessions
 from p_rnn.evaluation import evaluator, ranking
 from p_rnn.evaluation.evaluator import EvaluationProtocol, evaluate
-from p_rnn.settings.config import EvaluationConfig
+from p_rnn.settings.sections import EvaluationConfig
 
 NUM_ITEMS, NUM_WARM = 25, 20
 # Decreasing, as item indices are ordered, and with ties.

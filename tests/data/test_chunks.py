@@ -13,8 +13,8 @@ from p_rnn.data import events
 from p_rnn.data.prepare import prepare
 from p_rnn.data.readers import tabular
 from p_rnn.data.readers.options import ColumnsConfig
-from p_rnn.settings.config import DatasetConfig, PathsConfig
 from p_rnn.settings.errors import UserError
+from p_rnn.settings.sections import DatasetConfig, PathsConfig
 from tests.conftest import random_log
 
 RULES = DatasetConfig.of(

@@ -12,7 +12,7 @@ import pytest
 
 from p_rnn.data import file_hashes as module
 from p_rnn.data.file_hashes import NAME, SMALL_BYTES, file_hashes
-from p_rnn.settings.config import PathsConfig
+from p_rnn.settings.sections import PathsConfig
 
 BIG = b"a" * SMALL_BYTES
 LONG_AGO_NS = 1_500_000_000_000_000_000

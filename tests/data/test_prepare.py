@@ -20,9 +20,9 @@ from p_rnn.data import prepare as module
 from p_rnn.data.dataset import Dataset, Sessions, open_dataset
 from p_rnn.data.prepare import describe, prepare
 from p_rnn.data.readers.options import ColumnsConfig, ItemTableConfig
-from p_rnn.settings.config import DatasetConfig, PathsConfig
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.hydra_glue import load_config
+from p_rnn.settings.sections import DatasetConfig, PathsConfig
 from tests.conftest import random_log
 
 RULES = DatasetConfig.of(

@@ -13,8 +13,8 @@ import pytest
 from p_rnn.data.events import EventLog, collect
 from p_rnn.data.readers.base import Reader
 from p_rnn.data.rules import apply_rules
-from p_rnn.settings.config import DatasetConfig
 from p_rnn.settings.errors import UserError
+from p_rnn.settings.sections import DatasetConfig
 
 Event = tuple[Any, Any, float, str]  # session, item, time, type
 OFF: dict[str, Any] = {"min_session_length": None, "min_item_support": None, "duplicates": "keep"}

@@ -11,8 +11,8 @@ import pytest
 from p_rnn.data.events import EventLog
 from p_rnn.data.prepare import _write_events
 from p_rnn.data.splits import DAY_S, Part, split
-from p_rnn.settings.config import DatasetConfig
 from p_rnn.settings.errors import UserError
+from p_rnn.settings.sections import DatasetConfig
 
 Session = list[tuple[int, float]]  # (item, time), in order of time
 

@@ -32,7 +32,7 @@ PROGRAM = """
 from p_rnn.data.features import prepare_features
 from p_rnn.data.prepare import prepare
 from p_rnn.data.readers.options import ColumnsConfig
-from p_rnn.settings.config import DatasetConfig, FeatureConfig, PathsConfig
+from p_rnn.settings.sections import DatasetConfig, FeatureConfig, PathsConfig
 from p_rnn.settings.errors import UserError
 
 assert False, "python -O leaves this out"

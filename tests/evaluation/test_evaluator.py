@@ -25,9 +25,9 @@ from p_rnn.evaluation.evaluator import (
 from p_rnn.evaluation.metrics import breakdown, metrics
 from p_rnn.evaluation.ranking import State
 from p_rnn.models.architectures import build_network
-from p_rnn.settings.config import EvaluationConfig
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.resolve import resolve
+from p_rnn.settings.sections import EvaluationConfig
 from p_rnn.streams import Streams
 from tests.composed import composed
 from tests.conftest import TINY

@@ -19,8 +19,8 @@ from p_rnn.evaluation.ranking import State, rank_targets
 from p_rnn.models.architectures import build_network
 from p_rnn.models.merges import Merge
 from p_rnn.models.network import PRNN
-from p_rnn.settings.config import EvaluationConfig
 from p_rnn.settings.resolve import resolve
+from p_rnn.settings.sections import EvaluationConfig
 from p_rnn.streams import Streams
 from tests.composed import composed
 from tests.conftest import TINY

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from p_rnn.fast import native
 from p_rnn.fast.native import functions
-from p_rnn.settings.config import component
+from p_rnn.settings.sections import component
 from p_rnn.training.losses import build_loss
 from tests.fast.test_native import build, threads
 from tests.training.test_losses import CASES, expected

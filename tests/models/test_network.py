@@ -15,8 +15,9 @@ from p_rnn.data.dataset import Sessions
 from p_rnn.models.architectures import build_network
 from p_rnn.models.network import PRNN
 from p_rnn.models.tables import Table
-from p_rnn.settings.config import Config, TrackingConfig
+from p_rnn.settings.config import Config
 from p_rnn.settings.resolve import resolve
+from p_rnn.settings.sections import TrackingConfig
 from p_rnn.streams import Streams
 from p_rnn.tracking import Tracker
 from p_rnn.training.trainer import Trainer

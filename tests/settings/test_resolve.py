@@ -11,17 +11,12 @@ import pytest
 from omegaconf import OmegaConf
 
 from p_rnn.models.architectures import check_model
-from p_rnn.settings.config import (
-    Config,
-    EarlyStoppingConfig,
-    EvaluationConfig,
-    Hyperparameters,
-    Settings,
-)
+from p_rnn.settings.config import Config, Settings
 from p_rnn.settings.dataset_rules import resolve_dataset
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.hydra_glue import load_config, typed
 from p_rnn.settings.resolve import check_evaluation, resolve
+from p_rnn.settings.sections import EarlyStoppingConfig, EvaluationConfig, Hyperparameters
 from p_rnn.settings.stored import from_dict
 from p_rnn.settings.tree import leaves, plain
 
@@ -238,6 +233,7 @@ REFUSED: dict[tuple[str, ...], str] = {
     ("evaluation.cutoffs=[0,5]",): "cutoffs needs at least one",
     ("evaluation.cutoffs=[5,10,5]",): "names a cutoff twice",
     ("dataset.test_days=null",): "needs dataset.test_days",
+    ("dataset.path=null",): "dataset.path is null, but reader=table needs it",
     (*LEAVE_ONE_OUT, "dataset.straddling=null"): "test_days has no effect",
     (*LEAVE_ONE_OUT, "dataset.test_days=null"): "straddling has no effect",
     ("dataset.min_session_length=5", "dataset.max_session_length=4"): "exceeds",

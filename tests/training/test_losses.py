@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from p_rnn.settings.config import component
 from p_rnn.settings.errors import UserError
+from p_rnn.settings.sections import Component, component
 from p_rnn.training.losses import LOSSES, build_loss
 
 CASES = [
@@ -206,12 +206,10 @@ def test_large_scores_stay_finite(case: dict[str, Any], dtype: torch.dtype) -> N
         component("bpr", output="tanh", logq=1.0),
         component("cross_entropy", logq=0.0, output="tanh"),
         component("bpr_max", elu_param=0.5, bpreg=1.0, logq=0.0),
-        component("bpr_max", elu_param=0.5),
-        component("bpr_max", bpreg=1.0),
-        component("cross_entropy"),
-        component("bpr"),
+        component("bpr", output="relu"),
+        component("bpr_max", bpreg=-1.0),
         component("hinge"),
-        component(),
+        Component(),
     ],
 )
 def test_inert_missing_and_unknown_settings_are_refused(config: component) -> None:

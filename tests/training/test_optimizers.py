@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from p_rnn.models.tables import Table
-from p_rnn.settings.config import component
 from p_rnn.settings.errors import UserError
+from p_rnn.settings.sections import Component, component
 from p_rnn.training.gradients import gradient_norm
 from p_rnn.training.optimizers import build_optimizer as build
 from p_rnn.training.step import train_step
@@ -248,14 +248,14 @@ def test_a_restored_optimizer_goes_on_bit_for_bit(config: component, tmp_path: P
     "config",
     [
         component("adagrad", momentum=0.1, eps=1e-8),
-        component("adagrad"),
-        component("adam", beta1=0.9, beta2=0.999),
+        component("adagrad", momentum=1.0),
+        component("adam", beta1=0.9, beta2=0.999, eps=0.0),
         component("adam", beta1=0.9, beta2=0.999, eps=1e-8, momentum=0.1),
         component("sgd", beta1=0.9),
         component("adamw", momentum=0.1),
-        component("adamw", beta1=0.9, beta2=0.999, weight_decay=0.1),
+        component("adamw", weight_decay=-0.1),
         component("rmsprop"),
-        component(),
+        Component(),
     ],
 )
 def test_inert_missing_and_unknown_settings_are_refused(config: component) -> None:

@@ -89,7 +89,7 @@ def by_code(
     before = weights_of(network)
     tracker = Recorder(folder)
     trainer = Trainer(config, network, data, support, streams, tracker)
-    assert (trainer.update.log_support is not None) == bool(config.loss.logq)
+    assert (trainer.update.log_support is not None) == bool(config.loss.parameters.get("logq"))
     if trainer.update.log_support is not None:
         # Whatever precision the code keeps log q in, this comparison is about float64.
         np.testing.assert_allclose(trainer.update.log_support, np.log(support), rtol=1e-6)

@@ -32,9 +32,9 @@ from p_rnn.data.features.values import Items
 from p_rnn.data.prepare import fingerprint_of, item_table_folder, new_folder
 from p_rnn.data.readers.files import one_line
 from p_rnn.settings.components import check_parameters
-from p_rnn.settings.config import DatasetConfig, FeatureConfig, PathsConfig
 from p_rnn.settings.errors import Uninformative, UserError
 from p_rnn.settings.registry import lookup, suggest
+from p_rnn.settings.sections import DatasetConfig, FeatureConfig, PathsConfig
 from p_rnn.settings.tree import check_ranges
 
 Array = NDArray[Any]

@@ -21,9 +21,9 @@ from p_rnn.data.file_hashes import file_hashes
 from p_rnn.data.item_table import property_hash, read_property
 from p_rnn.data.readers.files import Member, one_line
 from p_rnn.settings.components import check_parameters
-from p_rnn.settings.config import FeatureConfig, PathsConfig
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.registry import lookup, suggest
+from p_rnn.settings.sections import FeatureConfig, PathsConfig
 
 log = logging.getLogger(__name__)
 # Settings that select the values of a table or file, and describe its format.

@@ -19,8 +19,8 @@ from p_rnn.data.readers.sequences import SequencesReader
 from p_rnn.data.readers.table import TableReader
 from p_rnn.data.readers.yoochoose import YoochooseReader
 from p_rnn.settings.components import check_parameters
-from p_rnn.settings.config import DatasetConfig, PathsConfig
 from p_rnn.settings.registry import lookup
+from p_rnn.settings.sections import DatasetConfig, PathsConfig
 from p_rnn.synthetic.reader import SyntheticReader
 
 READERS: dict[str, Any] = {

@@ -7,7 +7,7 @@ from p_rnn.models.cells.gru import GRU
 from p_rnn.models.cells.lstm import LSTM
 from p_rnn.models.cells.mean import Mean
 from p_rnn.settings.components import bind
-from p_rnn.settings.config import Component
+from p_rnn.settings.sections import Component
 
 __all__ = ["CELLS", "Cell", "Initial", "Mean", "State", "build_cell"]
 

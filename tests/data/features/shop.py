@@ -16,8 +16,8 @@ from p_rnn.data.dataset import Dataset
 from p_rnn.data.features import BagFeature, DenseFeature, Feature, prepare_features
 from p_rnn.data.prepare import prepare
 from p_rnn.data.readers.options import ColumnsConfig, ItemTableConfig
-from p_rnn.settings.config import DatasetConfig, FeatureConfig, PathsConfig
 from p_rnn.settings.errors import UserError
+from p_rnn.settings.sections import DatasetConfig, FeatureConfig, PathsConfig
 
 DAY_S = 86_400
 TRAIN = [(0, "abcde"), (100, "abcd"), (200, "abc"), (300, "ab")]

@@ -228,7 +228,8 @@ def test_the_fingerprint_and_the_content_are_the_same_in_another_process(tmp_pat
     here = {p.relative_to(place): p.read_bytes() for p in place.rglob("*.*")}
     shutil.rmtree(place)
     code = (
-        "from p_rnn.settings.config import *; from p_rnn.data.prepare import prepare\n"
+        "from p_rnn.settings.config import *\n"
+        "from p_rnn.settings.sections import *; from p_rnn.data.prepare import prepare\n"
         "from p_rnn.data.readers.options import *\n"
         "from p_rnn.data.features import prepare_features\n"
         f"config = {shop.config!r}; paths = {shop.paths!r}\n"

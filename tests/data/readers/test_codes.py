@@ -14,8 +14,8 @@ import pytest
 from p_rnn.data.item_table import write_item_table
 from p_rnn.data.readers.options import ItemTableConfig
 from p_rnn.data.readers.table import TableReader
-from p_rnn.settings.config import FeatureConfig
 from p_rnn.settings.errors import UserError
+from p_rnn.settings.sections import FeatureConfig
 from tests.data.features.shop import Shop
 from tests.data.readers.test_table import CSV, fails, reader, write
 
