@@ -149,7 +149,7 @@ def test_adagrad_by_hand_with_numbers() -> None:
 
 
 @every_optimizer
-def test_rows_that_were_not_read_rest_with_their_slots(config: component) -> None:
+def test_rows_that_were_not_read_rest_with_their_slots(config: Component) -> None:
     stub = Stub()
     optimizer = build_optimizer(config, stub, 0.05)
     run(stub, optimizer, STEPS)
@@ -170,7 +170,7 @@ def test_rows_that_were_not_read_rest_with_their_slots(config: component) -> Non
 
 
 @every_optimizer
-def test_nothing_is_left_for_the_next_step(config: component) -> None:
+def test_nothing_is_left_for_the_next_step(config: Component) -> None:
     """A step without a backward pass moves nothing, also not by momentum or decay."""
     stub = Stub()
     optimizer = build_optimizer(config, stub, 0.05)
@@ -258,7 +258,7 @@ def test_a_restored_optimizer_goes_on_bit_for_bit(config: component, tmp_path: P
         Component(),
     ],
 )
-def test_inert_missing_and_unknown_settings_are_refused(config: component) -> None:
+def test_inert_missing_and_unknown_settings_are_refused(config: Component) -> None:
     with pytest.raises(UserError):
         build_optimizer(config, Stub(), 0.05)
 
@@ -287,7 +287,7 @@ def test_inert_missing_and_unknown_settings_are_refused(config: component) -> No
             lambda p: torch.optim.Adagrad([p], lr=0.02, weight_decay=0.1),
         ),
     ],
-    ids=lambda x: x.name if isinstance(x, component) else "",
+    ids=lambda x: x.name if isinstance(x, Component) else "",
 )
 def test_dense_parameters_move_as_in_pytorch(config: component, reference: Any) -> None:
     stub = Stub()
@@ -371,7 +371,7 @@ def test_adamw_row_by_row() -> None:
 
 
 @every_optimizer
-def test_a_learning_rate_may_be_a_tensor(config: component) -> None:
+def test_a_learning_rate_may_be_a_tensor(config: Component) -> None:
     number, tensor = Stub(), Stub()
     run(number, build_optimizer(config, number, 0.05), STEPS)
     run(tensor, build_optimizer(config, tensor, torch.tensor(0.05, dtype=torch.float64)), STEPS)
