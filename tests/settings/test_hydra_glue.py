@@ -270,7 +270,7 @@ def test_evaluate_mistakes(place: Path) -> None:
 def test_cutoffs_of_a_report_are_a_list(place: Path) -> None:
     refused = run(place, "report", str(place), "--cutoffs", "5,x")
     assert refused.returncode == 2
-    assert "'5,x' is no list such as 5,20" in refused.stderr
+    assert "'5,x' is not a list such as 5,20" in refused.stderr
     run(place, "train", *TINY, "hydra.run.dir=reported")
     written = run(place, "report", "reported", "--cutoffs", "5,1", "--out", "report")
     assert {"recall@5", "mrr@1"} <= set(written.stdout.split()), written.stderr
