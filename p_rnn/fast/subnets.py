@@ -1,8 +1,8 @@
 """Subnets of a fast step: forward, and a hand-written backward where that is faster.
 
 A runner computes the output of a subnet on a mini-batch, and from the gradient of that output the
-gradients of the subnet's parameters. `AutogradRunner` serves any subnet, `GRURunner` subnets of GRUs
-with reset=after.
+gradients of the subnet's parameters. `AutogradRunner` serves any subnet, `GRURunner` subnets of
+GRUs with reset=after.
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ def test_interrupted_job_of_a_sweep_goes_on(place: Path) -> None:
     (folder / "metrics.json").unlink()
     again = run(place, "train", *sweep)
     assert again.stdout.count("finished before") == 1
-    assert again.stdout.count("going on from") == 1
+    assert again.stdout.count("resuming from") == 1
     resumed = json.loads((folder / "metrics.json").read_text())
     assert resumed["results"] == whole["results"]
     # It trained both epochs, although this process had none left.

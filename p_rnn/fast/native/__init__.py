@@ -123,7 +123,7 @@ def compiler() -> str | None:
 
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL | None:
-    """The compiled functions, or None if they cannot be compiled; takes seconds once per machine."""
+    """The compiled functions, or None if they cannot be compiled (seconds, once per machine)."""
     found = compiler()
     if found is None:
         return None
