@@ -93,11 +93,11 @@ class Fast:
             log.info("compile=%s: the fastest step when it was measured on this machine", known)
             return str(known)
         taken = self._measure(batch, state, learners)
-        quickest = min(taken, key=lambda name: taken[name])
+        fastest = min(taken, key=lambda name: taken[name])
         times = ", ".join(f"{name} {1e3 * s:.2f} ms" for name, s in taken.items())
-        log.info("compile=%s: the fastest step (%s)", quickest, times)
-        routes.keep(key, quickest)
-        return quickest
+        log.info("compile=%s: the fastest step (%s)", fastest, times)
+        routes.keep(key, fastest)
+        return fastest
 
     def _measure(self, batch: Batch, state: State, learners: Learners) -> dict[str, float]:
         """Seconds per step of each route, measured in turns; does not change the network."""

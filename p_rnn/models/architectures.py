@@ -213,7 +213,7 @@ def _check_subnets(config: Settings, kind: Architecture, features: Features) -> 
             sizes = ", ".join(f"{n} {size}" for n, size in own.items())
             raise UserError(
                 f"{config.model.name} needs subnets of equal hidden_size, not {sizes}; "
-                "take model=parallel for sizes of their own"
+                "use model=parallel for different sizes"
             )
 
 

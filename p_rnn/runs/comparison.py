@@ -208,8 +208,8 @@ def _check_trained_on(dataset: Dataset, fingerprint: str, path: Path) -> None:
             "files differently, or cannot compare because the folder is gone; train again"
         )
     raise UserError(
-        f"{path} was trained on {stored}, but the raw files now give {dataset.folder.name}: they "
-        "have changed since"
+        f"{path} was trained on {stored}, but the raw files have changed since: they now give "
+        f"{dataset.folder.name}"
     )
 
 

@@ -110,7 +110,7 @@ def fit(
 
 
 def _end_stage(trainer: Trainer, history: FitHistory) -> None:
-    """Log a warning if a stage has not improved validation."""
+    """Log a message if the stage has not improved validation."""
     stopping, best = trainer.config.early_stopping, history.best
     before = history.before(stopping.metric)
     if before is None or not best:

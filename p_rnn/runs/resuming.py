@@ -49,9 +49,8 @@ def resume(path: Path, trainer: Trainer, extra: dict[str, Any], checkpoints: Pat
         plan = trainer.passes[row["epoch"] - 1]
         if (plan.stage, learners_of(trainer, plan)) != (row["stage"], row["learners"]):
             raise UserError(
-                f"resume={path}: with another num_epochs, strategy="
-                f"{trainer.config.strategy.name} would have trained otherwise in epoch "
-                f"{row['epoch']}; keep num_epochs"
+                f"resume={path}: with this num_epochs, strategy={trainer.config.strategy.name} "
+                f"trains other subnets in epoch {row['epoch']}; keep num_epochs"
             )
     if not history.kept_epoch:  # written by a version whose best.pt was that of the last stage
         history.kept_epoch, history.kept = history.best_epoch, history.best

@@ -90,7 +90,7 @@ def bpr(
     target: Tensor,
     log_q: Tensor | None,
     *,
-    output: Annotated[str, about("of scores", options=("linear", "tanh"))] = "tanh",
+    output: Annotated[str, about("output function", options=("linear", "tanh"))] = "tanh",
 ) -> Tensor:
     """-mean over the negatives of log sigma(o_t - o_j); o = tanh (GRU4Rec) or linear (RecBole)."""
     o = torch.tanh(scores) if output == "tanh" else scores

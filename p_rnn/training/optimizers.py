@@ -18,10 +18,10 @@ from p_rnn.settings.declare import about
 from p_rnn.settings.sections import Component
 from p_rnn.training.gradients import summed_rows
 
-Momentum = Annotated[float, about("of the touched rows", low=0, below=1)]
-Decay = Annotated[float, about("of the rows that an update touches", low=0)]
+Momentum = Annotated[float, about("momentum, of the touched rows only", low=0, below=1)]
+Decay = Annotated[float, about("weight decay, of the touched rows only", low=0)]
 Beta = Annotated[float, about("decay of a running mean", low=0, below=1)]
-Eps = Annotated[float, about("beside the root", above=0)]
+Eps = Annotated[float, about("added to the root", above=0)]
 EPS = 1e-6  # in Adagrad's root (P)
 ParameterGroup = dict[str, Any]
 

@@ -13,7 +13,8 @@ from p_rnn.models.cells.base import Cell, Initial, State, places
 from p_rnn.settings.declare import about
 
 Reset = Annotated[
-    str, about("before: the reset gate acts on h ahead of U_n", options=("after", "before"))
+    str,
+    about("the reset gate multiplies h (before) or U_n h (after)", options=("after", "before")),
 ]
 
 

@@ -142,7 +142,7 @@ def best_rows(rows: Sequence[ReportRow], metric: str) -> list[ReportRow]:
         key = _kind(row.first)
         value = row.mean(metric, "valid")
         if np.isnan(value):
-            raise UserError(f"{row.first.folder} has no {metric} on validation to choose by")
+            raise UserError(f"{row.first.folder} has no validation {metric} to choose by")
         if key not in best or value > best[key].mean(metric, "valid"):
             best[key] = row
     return list(best.values())
@@ -164,8 +164,8 @@ def _refuse_twins(runs: Sequence[Run]) -> None:
         seed = run.settings["seed"]
         if seed in seen:
             raise UserError(
-                f"{run.folder} and {seen[seed].folder} are runs of the same settings and seed; "
-                "give one of them"
+                f"{run.folder} and {seen[seed].folder} are runs with the same settings and seed; "
+                "pass only one of them"
             )
         seen[seed] = run
 

@@ -141,5 +141,5 @@ def _same_targets(a: Any, b: Any, folder: Any, other: Any) -> None:
     if not same:
         raise UserError(
             f"{folder} and {other} were tested on different targets, so they cannot be compared "
-            "target by target; compare runs of one protocol"
+            "target by target; compare runs of the same protocol"
         )

@@ -41,7 +41,7 @@ def write_report(
                     f"{', '.join(row.first.metrics['test'])} (--cutoffs)"
                 )
     if not metrics:
-        raise UserError("the runs have no cutoff in common; report them apart")
+        raise UserError("the runs have no cutoff in common; report them separately")
     if best:
         chooses = rows[0].first.settings["early_stopping.metric"]  # as in training and search
         rows = best_rows(rows, chooses or metrics[0])
