@@ -1,7 +1,7 @@
-"""Tables of text for people: for a terminal, in Markdown and in LaTeX.
+"""Tables as text: for a terminal, in Markdown and in LaTeX.
 
-A table is a DataFrame of text; columns of numbers stand on the right. Markdown and LaTeX are
-written by hand, as pandas needs packages for them that are not ours; CSV is `DataFrame.to_csv`.
+A table is a DataFrame of strings; columns of numbers are right-aligned. Markdown and LaTeX are
+written here, because pandas needs further packages for them; CSV is `DataFrame.to_csv`.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from collections.abc import Collection, Sequence
 
 import pandas as pd
 
-COLUMNS = 80  # characters in a line of a terminal
-LONGEST_CELL = 40  # characters of a cell of text in a line, where the table is too wide
+COLUMNS = 80  # width of a terminal, in characters
+LONGEST_CELL = 40  # characters in a line of a text cell, if the table is too wide
 NUMBER = re.compile(r"[-+−]?[\d.,]+( |%|/|$)")
 
 
 def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> pd.DataFrame:
-    """Cells [rows, columns] under a header."""
+    """A table of cells [rows, columns] under a header."""
     return pd.DataFrame([list(line) for line in lines], columns=list(header), dtype=str)
 
 
 def is_number(column: pd.Series[str]) -> bool:
-    """Whether a column holds numbers, with or without a mark behind them, and gaps."""
+    """Whether all cells of a column are numbers, optionally followed by a mark, or empty."""
     given = [cell for cell in column if cell]
     return bool(given) and all(NUMBER.match(cell) for cell in given)
 
 
 def as_text(frame: pd.DataFrame, width: int = COLUMNS) -> str:
-    """For a terminal: columns closer together, or in blocks below each other, where it is narrow.
+    """The table for a terminal: too wide for it, it is split into blocks below each other.
 
-    Each block begins with the columns of text before the first numbers, if they leave room for
-    others, or with the number of the row.
+    Each block begins with the text columns before the first column of numbers, if they leave room
+    for others, or else with the row number.
     """
     names = list(frame.columns)
     numbers = [is_number(frame[name]) for name in names]
@@ -88,14 +88,14 @@ def _lines(frame: pd.DataFrame, numbers: Sequence[bool], gap: int) -> list[str]:
 
 
 def wrapped(text: str, width: int = COLUMNS) -> str:
-    """A sentence in lines that fit a terminal; those after the first are indented."""
+    """Wrap a text to the width of a terminal; lines after the first are indented."""
     return textwrap.fill(
         text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
     )
 
 
 class Formatter(logging.Formatter):
-    """Log messages in lines that fit a terminal; an error stays one line, to be searched for."""
+    """Wraps log messages to the width of a terminal; errors stay on one line, to be searchable."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
@@ -106,25 +106,25 @@ class Formatter(logging.Formatter):
 
 
 def log_to_terminal() -> None:
-    """Have messages printed on standard error as they are."""
+    """Print log messages to standard error without a prefix."""
     handler = logging.StreamHandler()
     handler.setFormatter(Formatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def as_markdown(frame: pd.DataFrame) -> str:
-    """A table of GitHub's Markdown."""
+    """The table in GitHub's Markdown."""
     names = [str(name) for name in frame.columns]
     rule = ["---:" if is_number(frame[name]) else "---" for name in frame.columns]
     return "\n".join(f"| {' | '.join(line)} |" for line in (names, rule, *frame.to_numpy()))
 
 
 def as_latex(frame: pd.DataFrame, caption: str, best: Collection[str] = ()) -> str:
-    """A table for the package booktabs.
+    """The table in LaTeX, for the package booktabs.
 
     Args:
-        caption: plain text; "^+" and "^-" in it and in cells stand for raised marks.
-        best: columns whose highest number is set in bold, also where several rows have it.
+        caption: plain text; "^+" and "^-" in it and in cells become superscripts.
+        best: columns whose highest number is set in bold, in all rows that have it.
     """
     names = [str(name) for name in frame.columns]
     shown = frame.map(latex_text)
@@ -156,12 +156,12 @@ def as_latex(frame: pd.DataFrame, caption: str, best: Collection[str] = ()) -> s
 
 
 def _leading(cell: str) -> float | None:
-    """The number that a cell begins with."""
+    """The number at the start of a cell, or None."""
     found = re.match(r"[-+]?\d[\d,]*\.?\d*|[-+]?\.\d+", cell)
     return float(found.group().replace(",", "")) if found else None
 
 
 def latex_text(text: str) -> str:
-    """Plain text in LaTeX."""
+    """Escape plain text for LaTeX."""
     escaped = re.sub(r"([_%&#$])", r"\\\1", text).replace("±", "$\\pm$").replace("<", "$<$")
     return re.sub(r"\^([+-])", r"$^{\1}$", escaped)

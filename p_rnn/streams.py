@@ -1,7 +1,7 @@
 """Random numbers from streams keyed by (seed, component, epoch).
 
-Adding a component changes nobody else's numbers, and a resumed run draws what the uninterrupted
-one would have drawn.
+Adding a component does not change the numbers of the others, and a resumed run draws what the
+uninterrupted run would have drawn.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ class Streams:
         self.epoch = 0
 
     def initial(self, name: str) -> torch.Generator:
-        """For initial weights: always on the CPU, so that every device starts from the same."""
+        """For initial weights: always on the CPU, so that all devices start from the same."""
         return torch.Generator().manual_seed(_key(self.seed, f"init/{name}", 0))
 
     def running(self, name: str) -> torch.Generator:
-        """For dropout and negatives: on the device, started anew by `start_epoch`."""
+        """For dropout and negatives: on the device, reseeded by `start_epoch`."""
         if name not in self.generators:
             generator = torch.Generator(device=self.device)
             self.generators[name] = generator.manual_seed(_key(self.seed, name, 0))
         return self.generators[name]
 
     def seed_torch(self, name: str) -> None:
-        """Seed PyTorch's own generators, for modules that draw from nothing else."""
+        """Seed PyTorch's global generators, for modules that take no generator."""
         torch.manual_seed(_key(self.seed, f"torch/{name}", self.epoch))
 
     def order(self, name: str) -> np.random.Generator:
@@ -46,7 +46,7 @@ class Streams:
         return np.random.default_rng(_key(self.seed, name, self.epoch))
 
     def start_epoch(self, epoch: int) -> None:
-        """Put every running generator at the start of this epoch's numbers."""
+        """Seed every running generator for this epoch."""
         self.epoch = epoch
         for name, generator in self.generators.items():
             generator.manual_seed(_key(self.seed, name, epoch))

@@ -1,4 +1,4 @@
-"""What a run leaves behind besides its result: TensorBoard events and progress bars."""
+"""TensorBoard event files and progress bars of a run."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from p_rnn.settings.config import Config, Settings
 from p_rnn.settings.sections import TrackingConfig
 from p_rnn.settings.tree import leaves
 
-# Seconds between redraws of a bar: in a terminal, and in a log file, where each is a line.
+# Seconds between redraws of a bar: in a terminal, and in a log file, where each adds a line.
 REDRAW_S = {True: 0.5, False: 30.0}
 HParam = bool | str | float | int
-# Settings that HParams shows of single runs, which no sweep has varied: as many as it has room for.
+# Settings that HParams shows of a single run, which varies none: as many as there is room for.
 SHOWN = ("model", "strategy", "loss", "learning_rate", "num_layers")
 
 
 class Tracker:
-    """Writes into the folder of one run, from the first point on.
+    """Writes TensorBoard events into the folder of one run.
 
-    A job that is refused before it learns anything leaves no events file.
+    The file is created with the first point, so a job that is refused earlier leaves none.
     """
 
     def __init__(self, folder: Path, settings: TrackingConfig) -> None:
@@ -42,13 +42,13 @@ class Tracker:
 
     @property
     def writer(self) -> SummaryWriter | None:
-        """None with tracking.tensorboard=false."""
+        """The event writer, created on first use; None with tracking.tensorboard=false."""
         if self._writer is None and self.settings.tensorboard:
             self._writer = SummaryWriter(str(self.folder))
         return self._writer
 
     def scalar(self, name: str, value: float, step: int) -> None:
-        """One point of a curve."""
+        """Add a point to a curve."""
         if self.writer is not None:
             self.writer.add_scalar(name, value, step)
 
@@ -59,21 +59,21 @@ class Tracker:
         epochs: int,
         varied: Mapping[str, HParam] | None = None,
     ) -> None:
-        """Settings and final metrics for TensorBoard's HParams page.
+        """Write settings and final metrics for TensorBoard's HParams page.
 
-        The page opens on the first five settings, those marked as different before the others, and
-        on the first five metrics. What a job writes about the columns is taken from any one job
-        below --logdir, so all jobs of a sweep write the same.
+        The page initially shows five settings, those marked as differing first, and the first five
+        metrics. It takes the definition of the columns from any one job below --logdir, so all jobs
+        of a sweep write the same definition.
 
-        HParams reads a metric from the last point of a curve. The final figures are written as
-        level lines over the epochs of the run: drawn across the learning curves they say where it
-        ended, while a single point would be a chart without a curve.
+        HParams reads a metric from the last point of a curve. The final metrics are therefore
+        written as horizontal lines over the epochs of the run, which also shows in the learning
+        curves where it ended; a single point would be an empty chart.
 
         Args:
             metrics: {"test/recall@20": value}, in the order of the columns.
             epochs: the last epoch of the run; 0 for models that only count.
-            varied: what the sweep varies, which are the only columns then; of a single run all
-                settings can be chosen, and those that say most are shown.
+            varied: the settings that the sweep varies, which become the only columns; for a single
+                run all settings are columns, of which the most informative are shown.
         """
         if self.writer is None:
             return
@@ -97,7 +97,7 @@ class Tracker:
         for name, value in {**flat, **columns}.items():
             kind = {bool: "bool_value", str: "string_value"}.get(type(value), "number_value")
             setattr(start.hparams[name], kind, value)
-        # Through the run's own writer, as add_hparams would start a second run.
+        # Through the run's own writer, because add_hparams would create a second run.
         writer = self.writer._get_file_writer()  # type: ignore[no-untyped-call]
         for tag, content in (
             (metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=experiment)),
@@ -129,7 +129,7 @@ class Tracker:
 
     @contextlib.contextmanager
     def saying(self, text: str) -> Iterator[None]:
-        """A word in a terminal, instead of a bar, while something takes its time."""
+        """Show a text in the terminal, instead of a bar, during a long operation."""
         off = not self.settings.progress or not sys.stderr.isatty()
         with tqdm(total=0, desc=text, bar_format="{desc}", disable=off, leave=False):
             yield
@@ -140,7 +140,7 @@ class Tracker:
 
 
 def flat_hyperparameters(config: Settings) -> dict[str, HParam]:
-    """The settings that runs are compared by; a null is written as the word."""
+    """The settings that runs are compared by; null becomes the string "null"."""
     flat: dict[str, Any] = {"dataset": config.dataset.name, "model": config.model.name}
     for key, value, known in leaves(config):
         if known["role"] in ("model", "training") and key not in ("model.name", "strategy.name"):
@@ -150,10 +150,10 @@ def flat_hyperparameters(config: Settings) -> dict[str, HParam]:
 
 
 def trial_name(varied: Mapping[str, HParam], folder: Path) -> str:
-    """What HParams calls a run: the varied values, then its folder, as the column cuts names off.
+    """The name of a run in HParams: the varied values first, because the column truncates names.
 
-    Empty where nothing is varied, which stands for the path of the run. Runs of one name would be
-    averaged.
+    The folder makes names unique; runs of equal names would be averaged. Empty if nothing is
+    varied, for which HParams shows the path of the run.
     """
     values = ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in varied.values())
     return f"{values} ({folder.parent.name}/{folder.name})" if varied else ""
@@ -165,9 +165,9 @@ def varied_hyperparameters(
     """The values of the settings that a sweep varies; a group such as `loss` by its name.
 
     Args:
-        keys: as on the command line. Those that are no settings, such as an experiment, are left
-            out: what they set is not known.
-        config: what runs; `given`: as it was given, for settings that only set others.
+        keys: as on the command line. Keys that are not settings, such as experiment, are left out,
+            because it is not known what they set.
+        config: the resolved settings; `given`: as given, for settings that only set others.
     """
     runs, before = ({key: value for key, value, _ in leaves(node)} for node in (config, given))
     found = {}
@@ -187,7 +187,7 @@ def _plain(value: Any) -> HParam:
 
 
 def _type_of(value: HParam) -> Any:
-    """HParams' name for the type of a column."""
+    """HParams' data type of a column."""
     if isinstance(value, bool):
         return api_pb2.DATA_TYPE_BOOL
     return api_pb2.DATA_TYPE_STRING if isinstance(value, str) else api_pb2.DATA_TYPE_FLOAT64

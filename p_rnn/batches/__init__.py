@@ -1,4 +1,4 @@
-"""From sessions to the mini-batches of an epoch, on the device."""
+"""Makes the mini-batches of an epoch from the sessions, on the device."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["BATCHINGS", "Batch", "Batches", "build_batches"]
 
 
 class Batches(Protocol):
-    """The mini-batches of an epoch, in order; a new iteration is the next epoch."""
+    """The mini-batches of an epoch, in order; each iteration is another epoch."""
 
     def __iter__(self) -> Iterator[Batch]: ...
 
@@ -35,7 +35,7 @@ BATCHINGS: dict[str, Callable[[Settings, Sessions, Negatives, Streams], Batches]
 def build_batches(
     config: Settings, sessions: Sessions, support: NDArray[np.int64], streams: Streams
 ) -> Batches:
-    """The mini-batches of a resolved config; `support`: int64 [N] events per item in training."""
+    """The mini-batches that a resolved config asks for; `support`: int64 [N] training events."""
     kind: Any = lookup("batching", BATCHINGS, config.batching)
     made: Batches = kind(config, sessions, Negatives(config, support, streams), streams)
     return made

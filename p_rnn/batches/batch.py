@@ -1,4 +1,4 @@
-"""The mini-batch: what a step of training reads, and what it is to predict."""
+"""The mini-batch: input items, target items and candidates of one training step."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """M examples: a target each, and the items read before it.
+    """M examples: a target item each, with the input items before it.
 
     Attributes:
-        inputs: int64 [B], the item that each slot reads; of windows [U], each distinct item once.
-        targets: int64 [M], the item after each (M = B, but for windows).
-        items: int64 candidates. [C]: the same for all examples, their targets first; [M, C]: each
-            its own, the target first; None: the whole catalogue.
-        column: int64 [M], where the target of each example stands among its candidates.
-        keep: [B, 1], 0 where a session begins and the state before it is forgotten, else 1.
-        stay: int64 [B], which slots of the mini-batch before go on; None: all.
-        repeat: of windows, int64 [P]: which of `inputs` stands at each place, step after step.
-        widths: of windows, how many have a step t; the longest come first.
-        picks: of windows, int64 [M]: the places from which the targets are predicted.
-        full: no slot is empty, so that shapes are those of all such mini-batches.
+        inputs: int64 [B], the input item of each slot; for windows [U], the distinct input items.
+        targets: int64 [M], the target items (M = B except for windows).
+        items: int64 candidates. [C]: shared by all examples, their targets first; [M, C]: per
+            example, the target first; None: the whole catalogue.
+        column: int64 [M], the index of each example's target among its candidates.
+        keep: [B, 1], 0 where a session begins, so that the state is reset, else 1.
+        stay: int64 [B], the slots of the previous mini-batch that are still live; None: all.
+        repeat: for windows, int64 [P]: the index into `inputs` at each packed position.
+        widths: for windows, the number that have a step t; windows are sorted longest first.
+        picks: for windows, int64 [M]: the positions whose outputs predict the targets.
+        full: all B slots are live, so that all such mini-batches have the same shapes.
     """
 
     inputs: Tensor
@@ -43,5 +43,5 @@ class Batch:
 
     @property
     def has_negatives(self) -> bool:
-        """Whether there is anything to tell the targets from."""
+        """Whether there is any candidate other than the target."""
         return self.items is None or self.items.numel() > 1

@@ -1,4 +1,4 @@
-"""Candidates of a step: its targets, and negatives that all its examples share."""
+"""The candidates of a mini-batch: its targets, and sampled negatives."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from p_rnn.streams import Streams
 
 
 class Negatives:
-    """The candidates of mini-batches, as `negatives` and its settings say."""
+    """Makes the candidates of mini-batches as configured by `negatives` and its settings."""
 
     def __init__(self, config: Settings, support: NDArray[np.int64], streams: Streams) -> None:
         self.full = config.negatives == "full"
         self.one_each = config.negatives == "uniform_one"
-        self.shared = config.num_negatives  # samples that a mini-batch shares
+        self.shared = config.num_negatives  # samples shared by the examples of a mini-batch
         self.sampler: NegativeSampler | None = None
         if self.one_each or self.shared:
             alpha = 0.0 if self.one_each else config.sample_alpha
             self.sampler = NegativeSampler(support, alpha, streams.running("negatives"))
 
     def draw(self, steps: int, batch: int) -> Tensor | None:
-        """Of some steps: [T, S] shared by the batch, or [T, B] one for each example."""
+        """Samples of T steps: [T, S] shared by the mini-batch, or [T, B] one per example."""
         if self.sampler is None:
             return None
         return self.sampler.sample(steps, batch if self.one_each else self.shared)
 
     def candidates(self, targets: Tensor, drawn: Tensor | None) -> Tensor | None:
-        """[T, C], or [T, M, 2] with uniform_one, of targets [T, M]; None: all items."""
+        """Candidates of targets [T, M]: [T, C], or [T, M, 2] with uniform_one; None: all items."""
         if self.full:
             return None
         if drawn is None:
@@ -40,7 +40,7 @@ class Negatives:
         return torch.cat([targets, drawn], dim=1)
 
     def columns(self, targets: Tensor) -> Tensor:
-        """Where each target [T, M] stands among its candidates."""
+        """[T, M]: the index of each target among its candidates."""
         if self.full:
             return targets
         if self.one_each:
@@ -51,8 +51,8 @@ class Negatives:
 class NegativeSampler:
     """Draws item indices with P(i) ~ support_i^alpha, with replacement (Walker's alias method).
 
-    A draw costs one uniform number and three reads whatever the number of items, where a search
-    in the cumulative distribution would cost log2(N) reads that miss the cache.
+    A draw costs one uniform number and three reads for any number of items; a binary search in the
+    cumulative distribution would take log2(N) reads that miss the cache.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class NegativeSampler:
         keep, other = alias_table(support.astype(np.float64) ** alpha)
         self.generator = generator
         self.keep = torch.from_numpy(keep).to(generator.device)  # float64 [N]
-        # int64 [N]: from a column to the other item in it.
+        # int64 [N]: the other item of each column, minus the column.
         self.step = torch.from_numpy(other - np.arange(len(other))).to(generator.device)
 
     def sample(self, *shape: int) -> Tensor:
@@ -82,7 +82,7 @@ def alias_table(weight: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArr
     """Vose's table: N columns of equal mass, each shared by at most two items.
 
     Returns:
-        keep: [N], the part of column i that belongs to item i; other: [N], who owns the rest.
+        keep: [N], the share of column i that belongs to item i; other: [N], the item of the rest.
     """
     share = weight / weight.sum() * len(weight)
     other = np.arange(len(weight))
@@ -96,5 +96,5 @@ def alias_table(weight: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArr
         if rest[j] < 1:
             small.append(large.pop())
     keep = np.array(rest)
-    keep[small + large] = 1.0  # what is left differs from 1 by rounding only
+    keep[small + large] = 1.0  # these differ from 1 only by rounding
     return keep, other

@@ -25,21 +25,22 @@ from p_rnn.streams import Streams
 
 Array = NDArray[Any]
 
-# Item indices that are made at a time: on a CPU so few that they stay in the cache, on a GPU so
-# many that the launches of the operations do not count.
+# Item indices prepared at a time: on a CPU few enough to stay in the cache, on a GPU enough to make
+# the cost of kernel launches negligible.
 NUMBERS_PER_BLOCK = {"cpu": 2**17, "cuda": 2**22}
 MAX_BLOCK_STEPS = 1024
 
 
 @dataclass(frozen=True)
 class StepBlock:
-    """T consecutive steps of the schedule; row t is valid up to width[t].
+    """T consecutive steps of the schedule; row t is valid up to column width[t].
 
     Attributes:
-        inputs: int64 [T, B] item index of the input event; `targets`: of the one after it.
-        first: bool [T, B], the input is the first event of its session, so its state is zero.
-        width: int64 [T], live slots; they stand at the front.
-        stay: where a step has fewer slots than the one before, which of those go on (int64).
+        inputs: int64 [T, B], the input items; `targets`: int64 [T, B], the target items.
+        first: bool [T, B], whether the input is the first event of its session (state is reset).
+        width: int64 [T], number of live slots, which come first.
+        stay: step -> int64 indices of the slots of the previous step that are still live, for the
+            steps that have fewer slots than the previous one.
     """
 
     inputs: Array
@@ -50,14 +51,14 @@ class StepBlock:
 
 
 def num_pairs(offsets: Array) -> int:
-    """Pairs of consecutive events, which is the number of examples of an epoch."""
+    """The number of pairs of consecutive events, which are the examples of an epoch."""
     return int(np.maximum(np.diff(offsets) - 1, 0).sum())
 
 
 def blocks_of(sessions: Sessions, batch_size: int, block_steps: int) -> Iterator[StepBlock]:
     """All steps of an epoch, in blocks of `block_steps` (the last one may be shorter).
 
-    Python runs once per step and never per event; memory is one block and O(S) for the lengths.
+    The Python loop runs once per step, not per event; memory is one block plus O(S) for lengths.
     """
     usable = np.flatnonzero(sessions.lengths >= 2)
     starts = sessions.offsets[:-1][usable]
@@ -103,10 +104,10 @@ def blocks_of(sessions: Sessions, batch_size: int, block_steps: int) -> Iterator
 
 
 class SessionParallel:
-    """Mini-batches of B slots; the state of a slot is carried from one to the next (P).
+    """Mini-batches of B slots; the hidden state of a slot is carried to the next mini-batch (P).
 
     Raises:
-        UserError: fewer sessions than slots.
+        UserError: fewer sessions of two or more events than slots.
     """
 
     def __init__(
@@ -134,7 +135,7 @@ class SessionParallel:
     def _batches(
         self, block: StepBlock, part: slice, drawn: torch.Tensor | None
     ) -> Iterator[Batch]:
-        """The steps `part` of a block, which have the same number of live slots."""
+        """The mini-batches of the steps `part` of a block, which have equally many live slots."""
         width, device = int(block.width[part.start]), self.device
         stay = block.stay.get(part.start)
         going_on = None if stay is None else torch.from_numpy(stay).to(device)
@@ -158,7 +159,7 @@ class SessionParallel:
 
 
 def _equally_wide(block: StepBlock) -> Iterator[slice]:
-    """The runs of steps that have the same number of live slots."""
+    """Runs of consecutive steps with the same number of live slots."""
     cuts = np.flatnonzero(np.diff(block.width)) + 1
     for lo, hi in zip([0, *cuts.tolist()], [*cuts.tolist(), len(block.width)], strict=True):
         yield slice(lo, hi)

@@ -1,9 +1,10 @@
-"""Sequence mini-batches: windows of the sessions, read from a zero state.
+"""Sequence mini-batches: windows of the sessions, each read from a zero state.
 
 Every event after the first of its session is a target once per epoch. The targets of a session are
-cut into runs of `stride`; a window ends before the last target of its run and reaches back over at
-most `window` events, so that each target has at least window - stride + 1 events of context where
-the session has them. stride=1 makes the rows of RecBole: each prefix, cut to its last events.
+cut into runs of `stride`. A window ends with the event before the last target of its run and has at
+most `window` input events, so each target has at least window - stride + 1 events of context, or
+all that the session has. stride=1 gives RecBole's training rows: every prefix, truncated to its
+last `window` events.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Windows:
-    """A mini-batch of windows, packed without padding: step 0 of all, step 1 of all, and so on.
+    """A mini-batch of windows, packed without padding: step 0 of all windows, then step 1, ...
 
     Attributes:
-        inputs: int64 [P] item indices; `widths`: windows that have a step t (longest come first).
-        picks: int64 [M], the places of the last inputs before each target; `targets`: int64 [M].
+        inputs: int64 [P] item indices; `widths`: number of windows with a step t (longest first).
+        picks: int64 [M], the packed position before each target; `targets`: int64 [M].
     """
 
     inputs: Array
@@ -45,13 +46,13 @@ def cut_windows(offsets: Array, window: int, stride: int) -> tuple[Array, Array,
     """All windows of an epoch, in the order of the sessions.
 
     Returns:
-        start: int64 [R], the position of the first input among the events; `length`: inputs;
-        `count`: targets, which are the events after the last `count` inputs.
+        start: int64 [R], the position of the first input in the log; `length`: number of inputs;
+        `count`: number of targets, which are the events after each of the last `count` inputs.
     """
     pairs = np.maximum(np.diff(offsets) - 1, 0)  # targets of each session
     runs = -(-pairs // stride)
     session = row_of_each(runs)
-    first = place_in_row(runs) * stride  # targets of the session before this run
+    first = place_in_row(runs) * stride  # targets of the session in earlier runs
     count = np.minimum(stride, pairs[session] - first)
     length = np.minimum(first + count, window)
     return offsets[:-1][session] + first + count - length, length, count
@@ -60,13 +61,13 @@ def cut_windows(offsets: Array, window: int, stride: int) -> tuple[Array, Array,
 def sequence_batches(
     sessions: Sessions, window: int, stride: int, batch_size: int, rng: np.random.Generator
 ) -> Iterator[Windows]:
-    """The windows of an epoch in random order, as many in a batch as have `batch_size` targets.
+    """The windows of an epoch in random order, in batches of at most `batch_size` targets.
 
-    Whole windows only: a batch may hold up to stride - 1 targets less.
+    Windows are not split, so a batch may have up to stride - 1 targets fewer.
     """
     start, length, count = cut_windows(sessions.offsets, window, stride)
     order = rng.permutation(len(start))
-    done = np.cumsum(count[order])  # targets up to and with each window
+    done = np.cumsum(count[order])  # targets up to and including each window
     lo, before = 0, 0
     while lo < len(order):
         hi = int(np.searchsorted(done, before + batch_size, side="right"))
@@ -107,7 +108,7 @@ class WindowBatches:
             yield self._batch(windows)
 
     def _batch(self, windows: Windows) -> Batch:
-        # On the CPU, where the number of distinct items is known without a wait for the GPU.
+        # On the CPU, because the number of distinct items would be a sync point on a GPU.
         distinct, repeat = np.unique(windows.inputs, return_inverse=True)
         inputs, places, targets, picks = (
             torch.from_numpy(x).to(self.streams.device)

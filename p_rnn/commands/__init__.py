@@ -1,4 +1,4 @@
-"""The commands of `p-rnn`, which p_rnn/__main__.py lists: a module with a `main` each.
+"""The commands of `p-rnn`, listed in p_rnn/__main__.py: one module with a `main` for each.
 
-They read `sys.argv`, of which the first word is the command as it was typed ("p-rnn train").
+They read `sys.argv`, whose first word is the command as it was typed ("p-rnn train").
 """

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @hydra_script("evaluate", EvaluateConfig)
 def main(config: EvaluateConfig) -> None:
-    """Measure a split with the protocol of the training run, or with the one given here."""
+    """Evaluate a split with the protocol of the training run, or with the one given here."""
     results, settings = evaluate_checkpoint(config)
     stored = Path(HydraConfig.get().runtime.output_dir) / "evaluation.json"
     write_json(stored, {"checkpoint": config.checkpoint, "results": results})

@@ -1,4 +1,4 @@
-"""What --help and `--cfg job` print: the settings that would run, with a word on each."""
+"""What --help and `--cfg job` print: the settings that would run, with a short description."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from p_rnn.settings.show import as_yaml, listing
 
 
 def in_order(words: Sequence[str]) -> list[str]:
-    """Hydra's flags ahead of the overrides: it does not read overrides on both sides of a flag."""
+    """Move Hydra's flags ahead of the overrides: it rejects overrides on both sides of a flag."""
     flags = [word for word in words if word in ("-m", "--multirun")]
     return [*flags, *(word for word in words if word not in flags)]
 
 
 def answer(words: Sequence[str], name: str, schema: type[Any]) -> str | None:
-    """What --help and `--cfg job` print, or None where the script is to run.
+    """The text that --help or `--cfg job` prints; None if neither is among `words`.
 
     Raises:
         UserError: settings that cannot run.
@@ -62,6 +62,6 @@ def answer(words: Sequence[str], name: str, schema: type[Any]) -> str | None:
             "",
             *lines,
             "",
-            "--hydra-help tells about Hydra's own flags.",
+            "--hydra-help describes Hydra's own flags.",
         ]
     )

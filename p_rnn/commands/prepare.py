@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 @hydra_script("prepare", PrepareConfig)
 def main(config: PrepareConfig) -> None:
-    """Print what each rule dropped, what the features hold, and where the result lies."""
+    """Print what each rule dropped, what the features contain, and where the result is."""
     load_plugins(config.plugins or [])
     dataset = prepare(config.dataset, config.paths)
     if has_features(config.dataset, config.paths, dataset):

@@ -1,4 +1,4 @@
-"""One table and pictures of many runs: text, Markdown, CSV, LaTeX, tests of significance."""
+"""A table and pictures of many runs: text, Markdown, CSV, LaTeX, tests of significance."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from p_rnn.settings.config import Config
 
 
 def numbers(text: str) -> list[int]:
-    """5,20 as a list."""
+    """Parse a list such as 5,20."""
     try:
         return [int(word) for word in text.split(",")]
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is no list such as 5,20") from error
+        raise argparse.ArgumentTypeError(f"'{text}' is not a list such as 5,20") from error
 
 
 def main() -> None:
-    """Print the table, and write it with the pictures into a folder."""
+    """Print the table, and write it and the pictures into a folder."""
     now = f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}"
     parser = argparse.ArgumentParser(prog=sys.argv[0], description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="run folders, or folders above them")
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument(
         "--cutoffs", type=numbers, metavar="K,K", help="of the metrics, as 5,20 (the largest)"
     )
-    choose = "of each model and strategy, the settings best on validation"
+    choose = "for each model and strategy, the settings that are best on validation"
     parser.add_argument("--best", action="store_true", help=choose)
     parser.add_argument("--out", type=Path, default=Path("outputs/report") / now)
     given = parser.parse_args()

@@ -1,4 +1,4 @@
-"""A command as a process: composed settings, one line for each mistake, the right exit status."""
+"""Run a command as a process: compose its settings, report errors in one line, set exit status."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from p_rnn.settings.messages import MENDABLE, check_commands, check_groups, one_
 
 C = TypeVar("C")
 INTERRUPTED = (
-    "interrupted; the same command with resume=<run folder>/checkpoints/last.pt goes on, "
-    "and the same sweep with its sweep_name"
+    "interrupted; to continue, repeat the command with resume=<run folder>/checkpoints/last.pt, "
+    "or a sweep with its sweep_name"
 )
 log = logging.getLogger("p_rnn")
 
@@ -34,8 +34,8 @@ log = logging.getLogger("p_rnn")
 def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], Callable[[], None]]:
     """Turn `main(config)` into a script composed from conf/<name>.yaml and typed by `schema`.
 
-    User errors are printed as one line and exit with status 2; everything else keeps its
-    traceback. In a multirun one failed job does not stop the others.
+    User errors are printed as one line and exit with status 2; other exceptions keep their
+    traceback. In a multirun a failed job does not stop the others.
     """
 
     def decorate(function: Callable[[C], Any]) -> Callable[[], None]:
@@ -56,7 +56,7 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
                 failed.append(line)
                 if sweep:
                     note_failure(folder, line)
-                    raise  # the sweeper must know; it goes on with the other jobs
+                    raise  # the sweeper must know; it continues with the other jobs
                 remove_if_empty(folder, name)
                 return None
             except Exception as error:
@@ -70,8 +70,8 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
         main = hydra.main(config_path=str(CONF), config_name=name, version_base="1.3")(job)
 
         def script() -> None:
-            os.environ["HYDRA_FULL_ERROR"] = "1"  # hand us the exception instead of printing it
-            # By the environment, because launchers start processes of their own.
+            os.environ["HYDRA_FULL_ERROR"] = "1"  # raise exceptions instead of printing them
+            # In the environment, because launchers start other processes.
             os.environ[SWEPT] = ",".join(swept_keys(sys.argv[1:]))
             try:
                 sys.argv[1:] = in_order(sys.argv[1:])
@@ -90,7 +90,7 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
             except MENDABLE as error:
                 line = one_line(error, schema)
                 _finish_sweep()
-                # What a job has said stands in its log and in the list of failed jobs.
+                # The error of a job is already in its log and in the list of failed jobs.
                 if not noted(RememberSweep.folder, line):
                     print(f"error: {line}", file=sys.stderr)
                 sys.exit(2)
@@ -103,14 +103,14 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
 
 
 def run_to_exit(job: Callable[[], bool], schema: type[Any]) -> None:
-    """End the process with the status of a job that says whether something of it has failed.
+    """Run `job` and end the process with status 2 if it returns True (failed), else 0.
 
-    User errors are one line, and an interrupted job goes on when it is started again.
+    User errors are printed as one line. An interrupted job continues when it is started again.
     """
     try:
         failed = job()
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
+        print("interrupted; repeat the command to continue", file=sys.stderr)
         sys.exit(130)
     except MENDABLE as error:
         print(f"error: {one_line(error, schema)}", file=sys.stderr)
@@ -119,7 +119,7 @@ def run_to_exit(job: Callable[[], bool], schema: type[Any]) -> None:
 
 
 def _finish_sweep() -> bool:
-    """Report on the sweep that ran, if one did; whether jobs of it have failed."""
+    """Report on the sweep, if one ran; whether any of its jobs failed."""
     folder = RememberSweep.folder
     if folder is None or not folder.is_dir():
         return False
@@ -127,12 +127,12 @@ def _finish_sweep() -> bool:
 
 
 def remove_if_empty(folder: Path, job: str) -> None:
-    """Remove the folder of a refused run: Hydra's copy of the settings, a log, and nothing else."""
+    """Remove the folder of a refused run if it has only Hydra's copy of the settings and a log."""
     ours = {folder / f"{job}.log"}
     ours |= {folder / ".hydra" / f"{name}.yaml" for name in ("config", "hydra", "overrides")}
     if all(path in ours for path in folder.rglob("*") if not path.is_dir()):
         for path in ours:
             path.unlink(missing_ok=True)
         for place in (folder / ".hydra", folder):
-            with contextlib.suppress(OSError):  # in use, or not empty after all
+            with contextlib.suppress(OSError):  # in use, or not empty
                 place.rmdir()

@@ -1,4 +1,4 @@
-"""Random search over a space of settings: the best trial on validation."""
+"""Random search over a space of settings; the best trial on validation wins."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from p_rnn.settings.config import Config
 
 
 def main() -> None:
-    """Run the trials one after the other; the same command again goes on."""
+    """Run the trials one after another; repeating the command continues an interrupted search."""
     parser = argparse.ArgumentParser(
         prog=sys.argv[0],
         description=__doc__,
@@ -22,9 +22,9 @@ def main() -> None:
     )
     parser.add_argument("--space", required=True, help="a file of conf/space, or a path")
     parser.add_argument("--trials", type=int, required=True)
-    parser.add_argument("--name", required=True, help="of the folder below multirun/")
-    parser.add_argument("--seed", type=int, default=0, help="of the draws")
-    parser.add_argument("overrides", nargs="*", help="as of p-rnn train, for all trials")
+    parser.add_argument("--name", required=True, help="name of the folder below multirun/")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draws")
+    parser.add_argument("overrides", nargs="*", help="overrides as for p-rnn train, for all trials")
     given = parser.parse_intermixed_args()
     printing.log_to_terminal()
     folder = Path("multirun") / given.name

@@ -1,4 +1,4 @@
-"""The whole table of a data set: every model tuned by as many trials, then run."""
+"""The whole table of a data set: tune every model with the same number of trials, then run it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from p_rnn.runs.study import StudyConfig, read_study, run_study
 
 
 def main() -> None:
-    """Tune and run every model; the same command again skips what is finished."""
+    """Tune and run every model; repeating the command skips what is finished."""
     parser = argparse.ArgumentParser(
         prog=sys.argv[0],
         description=__doc__,
         epilog=f"example: {sys.argv[0]} retailrocket_week --name first num_threads=2",
     )
     parser.add_argument("study", help="a file of conf/study, or a path")
-    parser.add_argument("--name", help="of the folder below multirun/ (the study's)")
+    parser.add_argument("--name", help="of the folder below multirun/ (default: the study's)")
     parser.add_argument("--rows", type=lambda text: text.split(","), help="only these, as a,b")
-    parser.add_argument("--report", action="store_true", help="run nothing, report what there is")
-    parser.add_argument("--against", help="test all rows against this one (the study's)")
-    parser.add_argument("overrides", nargs="*", help="as of p-rnn train, for all runs")
+    parser.add_argument("--report", action="store_true", help="run nothing, only report")
+    parser.add_argument("--against", help="test all rows against this (default: the study's)")
+    parser.add_argument("overrides", nargs="*", help="overrides as for p-rnn train, for all runs")
     given = parser.parse_intermixed_args()
     printing.log_to_terminal()
     folder = Path("multirun") / (given.name or Path(given.study).stem)

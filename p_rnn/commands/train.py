@@ -16,7 +16,7 @@ from p_rnn.settings.errors import UserError
 
 @hydra_script("train", Config)
 def main(config: Config) -> float:
-    """Run one job; the metric that a sweeper optimises (higher is better)."""
+    """Run one job; return the metric that a sweeper optimises (higher is better)."""
     hydra = HydraConfig.get()
     if config.sweep_name is not None and hydra.mode == RunMode.RUN:
         raise UserError("sweep_name has no effect without -m (a sweep); leave it out")

@@ -1,4 +1,4 @@
-"""The fast wing: may replace an update by one that is equal and faster (README.md beside)."""
+"""Replaces the plain update by an equal, faster one where it can (see README.md in this folder)."""
 
 from __future__ import annotations
 

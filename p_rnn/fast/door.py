@@ -1,4 +1,4 @@
-"""The one door to fast steps: which there are for a network, and which of them is the quickest."""
+"""Entry point of the fast steps: which routes serve a network, and which is the fastest."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ log = logging.getLogger(__name__)
 
 Make = Callable[[Update], Callable[..., UpdateResult]]
 
-# Routes are measured where a run has so many updates; measuring takes some hundred of them.
+# Routes are measured in runs of at least this many updates; measuring takes about a hundred.
 WORTH_MEASURING = 2000
 WARM_UP, ROUNDS, STEPS = 8, 5, 8
 
 
 class Fast:
-    """Runs updates on the route that is chosen; what a route does not serve, the plain one does.
+    """Runs updates on the chosen route, or plain where the route does not serve a mini-batch.
 
     Args:
-        how: `compile` of the settings.
-        updates: about how many updates of full mini-batches the run has.
-        shared: whether the examples of a mini-batch have the same candidates.
+        how: the setting `compile`.
+        updates: the approximate number of updates on full mini-batches in the run.
+        shared: whether the examples of a mini-batch share their candidates.
 
     Attributes:
-        route: a name of `routes_of`, or "never" for the plain step; None until it is chosen.
+        route: a name from `routes_of`, or "never" for the plain step; None until it is chosen.
 
     Raises:
-        UserError: `how` names a route that there is not, with the reason.
+        UserError: `how` names a route that is not available here; the message says why.
     """
 
     def __init__(self, update: Update, how: str, updates: int, shared: bool = True) -> None:
@@ -76,31 +76,31 @@ class Fast:
                     raise RuntimeError(reason)
                 self.run = made[self.route](self.update)
             return self.run(batch, state, learners, measure)
-        except Exception as error:  # whatever a compiler, its back end or a driver may raise
+        except Exception as error:  # anything that a compiler, its back end or a driver raises
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             log.warning("the fast step failed, so the plain one runs: %s", reason)
             self.route = "never"
             return self.update(batch, state, learners, measure)
 
     def _choose(self, batch: Batch, state: State, learners: Learners) -> str:
-        """The quickest route: known from before, or measured on a copy of the network."""
+        """The fastest route: known from an earlier run, or measured on a copy of the network."""
         first = next(iter(self.made))
         if self.updates < WORTH_MEASURING or len(self.made) == 1:
             return first
         key = routes.key_of(self.update, batch)
         known = routes.known(key)
         if known in (*self.made, "never"):
-            log.info("compile=%s: the quickest step when it was measured here", known)
+            log.info("compile=%s: the fastest step when it was measured on this machine", known)
             return str(known)
         taken = self._measure(batch, state, learners)
-        quickest = min(taken, key=lambda name: taken[name])
+        fastest = min(taken, key=lambda name: taken[name])
         times = ", ".join(f"{name} {1e3 * s:.2f} ms" for name, s in taken.items())
-        log.info("compile=%s: the quickest step (%s)", quickest, times)
-        routes.keep(key, quickest)
-        return quickest
+        log.info("compile=%s: the fastest step (%s)", fastest, times)
+        routes.keep(key, fastest)
+        return fastest
 
     def _measure(self, batch: Batch, state: State, learners: Learners) -> dict[str, float]:
-        """Seconds of a step on each route, which take turns; the network is left as it was."""
+        """Seconds per step of each route, measured in turns; does not change the network."""
         trial = copy.deepcopy(self.update)
         runs: dict[str, Callable[..., UpdateResult]] = {"never": trial}
         runs |= {name: make(trial) for name, make in self.made.items()}
@@ -117,7 +117,7 @@ class Fast:
 
 
 def routes_of(update: Update) -> tuple[dict[str, Make], str]:
-    """The routes that serve an update, the likely best first; or why there is none."""
+    """The routes that serve an update, the likely fastest first, and why there are no others."""
     if update.network.device.type == "cuda":
         return {"graph": GraphUpdate, "always": compiled_update}, "on a GPU: graph, or always"
     if update.network.device.type != "cpu":
@@ -131,5 +131,5 @@ def routes_of(update: Update) -> tuple[dict[str, Make], str]:
         made["always"] = lambda u: FastUpdate(u, native=True)
         made["products"] = lambda u: FastUpdate(u, native=False)
         return made, "graph is for GPUs"
-    # The only one there is.
+    # The only route.
     return {"always": lambda u: FastUpdate(u, native=False)}, "this loss is not compiled"

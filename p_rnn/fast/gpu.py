@@ -1,8 +1,8 @@
 """Updates on a GPU: with the loss compiled by torch.compile, or captured in a CUDA graph.
 
-What a step of this family costs there is mostly the launch of its operations. Both serve full
-mini-batches; the shrinking end of a pass runs as it stands. Neither has been run on a GPU yet
-(scripts/gpu_check.sh), so `compile=auto` takes the plain step there.
+A step of these networks spends most of its time there on kernel launches. Both routes serve full
+mini-batches; those with fewer live slots, at the end of a pass, take the plain step. Neither route
+has been run on a GPU yet (scripts/gpu_check.sh), so `compile=auto` takes the plain step there.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from p_rnn.models.dropout import Dropout
 from p_rnn.models.network import Learners
 from p_rnn.training.step import Update, UpdateResult
 
-WARM_UP = 3  # updates before a capture, as PyTorch's manual asks for
+WARM_UP = 3  # updates before a capture, as the PyTorch documentation prescribes
 
 
 def compiled_update(update: Update) -> Callable[..., UpdateResult]:
-    """The loss, forward and backward, as kernels of PyTorch's own compiler; all else is plain.
+    """An update with the loss (forward and backward) compiled by torch.compile; the rest is plain.
 
-    That compiler takes no sparse gradients, so tables and optimizer stay outside.
+    torch.compile does not support sparse gradients, so tables and optimizer stay outside.
     """
     made = replace(update, loss=torch.compile(update.loss, dynamic=False))
 
@@ -36,9 +36,9 @@ def compiled_update(update: Update) -> Callable[..., UpdateResult]:
 
 
 class GraphUpdate:
-    """Captures an update once for each set of learners, and replays it.
+    """Captures an update as a CUDA graph, once for each set of learners, and replays it.
 
-    What changes from step to step lies in buffers: the mini-batch, the state, the learning rate.
+    What changes between steps is copied into buffers: mini-batch, state and learning rate.
     """
 
     def __init__(self, update: Update) -> None:
@@ -80,13 +80,13 @@ class GraphUpdate:
             for buffer, h in zip(before, state, strict=True):
                 buffer.copy_(h)
             graph.replay()
-            # The next replay overwrites what this one gives.
+            # The next replay overwrites these outputs.
             return UpdateResult(done.loss.clone(), tuple(h.clone() for h in done.state))
 
         return run
 
     def _warm_up(self, batch: Batch, state: State, learners: Learners) -> None:
-        """A few updates on a stream of their own; weights, slots and dropout are put back."""
+        """Run a few updates on a side stream, then restore weights, slots and generators."""
         update = self.update
         kept = [(p, p.detach().cpu()) for p in update.network.parameters()]
         slots = {
@@ -104,7 +104,7 @@ class GraphUpdate:
             for p, value in kept:
                 p.copy_(value)
             for own in update.optimizer.state.values():
-                for x in own.values():  # those that are new begin at zero
+                for x in own.values():  # new slots start at zero
                     x.copy_(slots[id(x)][1]) if id(x) in slots else x.zero_()
         for drop, numbers in zip(drops, states, strict=True):
             drop.generator.set_state(numbers)

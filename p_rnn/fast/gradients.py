@@ -1,4 +1,4 @@
-"""The gradients of a fast step, and how they move the weights."""
+"""The gradients of a fast step, and the optimizer step that applies them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from p_rnn.training.step import Update
 
 
 class Gradients:
-    """Collects gradients of whole parameters, and of rows that were read."""
+    """Collects gradients of whole parameters, and of the rows of tables that were read."""
 
     def __init__(self) -> None:
         self.of_whole: dict[nn.Parameter, Tensor] = {}
@@ -27,7 +27,7 @@ class Gradients:
 
     def whole(self, parameter: nn.Parameter | nn.Buffer, gradient: Tensor) -> None:
         if not parameter.requires_grad:
-            return  # frozen, or a bias that is none
+            return  # frozen, or a constant in place of a bias
         assert isinstance(parameter, nn.Parameter)
         before = self.of_whole.get(parameter)
         self.of_whole[parameter] = gradient if before is None else times(gradient, to=before)
@@ -37,7 +37,7 @@ class Gradients:
             self.of_rows.setdefault(parameter, []).append(read)
 
     def collect(self, network: nn.Module) -> None:
-        """Take what autograd has left, and add rows to what is whole."""
+        """Add the gradients left by autograd, and merge row gradients of tables read whole."""
         for p in network.parameters():
             if p.grad is None:
                 continue
@@ -54,7 +54,7 @@ class Gradients:
                 self.of_whole[p].index_add_(0, items, values)
 
     def hand_over(self) -> None:
-        """To PyTorch, as gradients of the parameters."""
+        """Store them as `.grad` of the parameters, for a PyTorch optimizer."""
         for p, gradient in self.of_whole.items():
             p.grad = gradient.view_as(p)
         for p, reads in self.of_rows.items():
@@ -64,7 +64,7 @@ class Gradients:
 
 
 def _listed(read: RowsRead) -> tuple[Tensor, Tensor]:
-    """Rows [P] and their gradients [P, D], bags spelled out."""
+    """Rows [P] and their gradients [P, D]; bags are expanded into their rows."""
     if read.bags is None:
         return read.items, read.gradient
     offsets, tokens, weights = read.bags
@@ -77,7 +77,7 @@ def _listed(read: RowsRead) -> tuple[Tensor, Tensor]:
 
 
 class Mover:
-    """Moves the weights by gradients: compiled Adagrad, or whatever optimizer there is."""
+    """Applies gradients to the weights: by compiled Adagrad, or by the configured optimizer."""
 
     def __init__(self, update: Update) -> None:
         self.update, self.optimizer = update, update.optimizer
@@ -86,7 +86,7 @@ class Mover:
         self.slots: dict[nn.Parameter, Tensor] = {}
 
     def __call__(self, found: Gradients, measure: bool) -> Tensor | None:
-        """The norm of the gradient, if it is asked for."""
+        """Apply the gradients; return their norm before clipping if it had to be computed."""
         group = self.optimizer.param_groups[0]
         if not self.native or measure or group["weight_decay"]:
             off_tape()
@@ -104,7 +104,7 @@ class Mover:
         return None
 
     def _moved(self, p: nn.Parameter) -> Slots:
-        """Weight, acc and velocity."""
+        """Weight, acc and velocity (None without momentum) of a parameter."""
         assert isinstance(self.optimizer, Adagrad)
         acc, *velocity = self.optimizer.slots_of(p)
         return p.detach(), acc, velocity[0] if velocity else None

@@ -1,4 +1,4 @@
-"""The routes that were found the quickest, kept per machine and shape."""
+"""A file that remembers which route was the fastest, per machine and shapes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from p_rnn.training.step import Update
 
 @lru_cache(maxsize=1)
 def processor() -> str:
-    """The model of the CPU, as the system calls it."""
+    """The model name of the CPU, as the system reports it."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -62,13 +62,13 @@ def _read(path: Path) -> dict[str, str]:
 
 
 def known(key: str) -> str | None:
-    """The route of a key, if it was measured before."""
+    """The remembered route of a key, or None."""
     path = _file()
     return None if path is None else _read(path).get(key)
 
 
 def keep(key: str, route: str) -> None:
-    """Remember a route; nothing happens where no file can be written."""
+    """Remember a route; does nothing if the file cannot be written."""
     path = _file()
     if path is None:
         return

@@ -1,7 +1,8 @@
-"""Subnets of a fast step: forward, and backward by hand where that is quicker.
+"""Subnets of a fast step: forward, and a hand-written backward where that is faster.
 
-A runner takes a subnet through a mini-batch, and takes the gradient of its output further to the
-parameters. `AutogradRunner` serves any subnet, `GRURunner` those of GRUs with reset=after.
+A runner computes the output of a subnet on a mini-batch, and from the gradient of that output the
+gradients of the subnet's parameters. `AutogradRunner` serves any subnet, `GRURunner` subnets of
+GRUs with reset=after.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ from p_rnn.models.network import Subnet
 
 class SubnetRunner(Protocol):
     def forward(self, batch: Batch, state: State) -> tuple[Tensor, State]:
-        """The subnet's output [M, H] and its state after the mini-batch, cut off from graphs."""
+        """The subnet's output [M, H] and its state after the mini-batch, detached."""
 
     def backward(self, gradient: Tensor, found: Gradients) -> None:
-        """Of the gradient [M, H] of the output, those of the parameters."""
+        """Add the gradients of the parameters to `found`, given that [M, H] of the output."""
 
 
 class AutogradRunner:
-    """A subnet as it stands."""
+    """Runs any subnet, with autograd."""
 
     def __init__(self, subnet: Subnet) -> None:
         self.subnet = subnet
@@ -66,7 +67,7 @@ class AutogradRunner:
 
 
 class Input:
-    """An input of a subnet: gate inputs forward, gradients of its parameters backward."""
+    """An input of a subnet: computes gate inputs, and the gradients of its parameters."""
 
     def __init__(self, read: nn.Module, weight: float) -> None:
         self.read, self.weight = read, weight
@@ -88,7 +89,7 @@ class Input:
         if isinstance(self.read, Projection):
             found.whole(self.read.weight, product(self.x.t(), of_a))
             if isinstance(self.read.view, DenseRows):
-                return  # nothing before W learns
+                return  # a dense feature has no parameters before W
             of_x = product(of_a, self.read.weight, turned=True)
             of_a = of_x if self.mask is None else times(of_x, self.mask)
         assert isinstance(self.read, (Direct, Projection))
@@ -121,7 +122,7 @@ def bags_of(view: PooledRows) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class GRURunner:
-    """A subnet of GRUs with reset=after, its gradients by hand."""
+    """Runs a subnet of GRUs with reset=after, with hand-written gradients."""
 
     def __init__(self, subnet: Subnet) -> None:
         self.subnet = subnet
@@ -173,5 +174,5 @@ class GRURunner:
 
 
 def runner_of(subnet: Subnet) -> SubnetRunner:
-    """The fastest runner of a subnet, of session-parallel mini-batches."""
+    """The fastest runner of a subnet for session-parallel mini-batches."""
     return GRURunner(subnet) if GRURunner.serves(subnet) else AutogradRunner(subnet)

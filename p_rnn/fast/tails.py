@@ -1,8 +1,8 @@
-"""The end of a fast step: from the subnets' outputs to the loss, and back.
+"""The end of a fast step: from the queries of the merge to the loss, and back.
 
-Between the vectors that are multiplied with rows of tables and their gradients lie the scores
-[B, C]. `NativeTail` makes, compares and forgets a few dozen candidates at a time, in C++ (two
-losses); `ProductsTail` leaves the products to PyTorch and the loss to autograd (any loss).
+This is where the scores [B, C] are computed. `NativeTail` does it in C++ for a few dozen candidates
+at a time, so that scores stay in the cache (two losses); `ProductsTail` uses PyTorch's matrix
+products, and autograd for the loss (any loss).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from p_rnn.models.tables import Table
 from p_rnn.training import losses as plain
 from p_rnn.training.step import Update
 
-# The compiled losses, and their parameters after the gradient.
+# Compiled losses: the name of the C++ function, and its parameters after the gradient.
 COMPILED = {
     plain.cross_entropy: ("cross_entropy", ()),
     plain.bpr_max: ("bpr_max", ("elu_param", "bpreg")),
@@ -34,7 +34,10 @@ class Tail(Protocol):
     def __call__(
         self, queries: Sequence[Tensor], batch: Batch, found: Gradients
     ) -> tuple[Tensor, list[Tensor]]:
-        """The loss of a mini-batch and the gradients of the queries; those of tables are found."""
+        """The loss of a mini-batch and the gradients of the queries [B, D_p].
+
+        The gradients of the tables are added to `found`.
+        """
 
 
 @dataclass
@@ -52,7 +55,7 @@ class _MergeTail:
         return tables[: len(queries)]
 
     def found(self, table: Table, batch: Batch, gradient: Tensor | None, found: Gradients) -> None:
-        """The gradient of the rows of the candidates."""
+        """Add the gradient of a table's rows of the candidates to `found`."""
         if gradient is None or not table.weight.requires_grad:
             return
         gradient = gradient.view(-1, table.weight.shape[1])
@@ -63,7 +66,7 @@ class _MergeTail:
 
 
 class NativeTail(_MergeTail):
-    """Compiled C++."""
+    """Scores, loss and gradients in C++."""
 
     def __init__(self, update: Update) -> None:
         super().__init__(update)
@@ -113,7 +116,7 @@ class NativeTail(_MergeTail):
 
 
 class ProductsTail(_MergeTail):
-    """Products of PyTorch, and the loss of p_rnn/training/losses.py."""
+    """Matrix products by PyTorch, and the loss from p_rnn/training/losses.py by autograd."""
 
     def __call__(
         self, queries: Sequence[Tensor], batch: Batch, found: Gradients

@@ -1,4 +1,4 @@
-"""A fast update on a CPU: runners, a tail, and a mover of the weights."""
+"""A fast update on a CPU: subnet runners, the merge, a tail for the loss, and the optimizer."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from p_rnn.training.step import Update, UpdateResult
 
 
 def why_not(update: Update) -> str:
-    """Why there is no fast update; empty where there is one."""
+    """Why an update has no fast version; empty if it has one."""
     network = update.network
     if type(network) is not PRNN or any(type(s) is not Subnet for s in network.subnets):
-        return "the network is not put together of p_rnn's subnets"
+        return "the network is not composed of p_rnn's subnets"
     if not isinstance(network.merge, Merge) or type(network.merge).forward is not Merge.forward:
-        return f"{type(network.merge).__name__} makes scores in its own way"
+        return f"{type(network.merge).__name__} computes scores in its own way"
     if not all(serves(p) for p in network.parameters()):
-        return "not all parameters are of single precision"
+        return "not all parameters are float32"
     return ""
 
 
 class FastUpdate:
-    """Equal to an `Update`, but for the order of sums.
+    """An `Update` in fewer passes over memory; equal up to the order of summation.
 
-    Updates of full mini-batches are recorded once for each set of learners, and replayed.
+    Updates on full mini-batches are recorded once for each set of learners, and then replayed.
 
     Args:
-        native: the end of the step is compiled, too.
+        native: compute scores and loss in C++, too.
     """
 
     def __init__(self, update: Update, native: bool) -> None:
@@ -51,7 +51,7 @@ class FastUpdate:
         self.tapes: dict[tuple[object, ...], tuple[Tape, UpdateResult] | None] = {}
         self.parameters = list(self.network.parameters())
         self.where: list[int] = []
-        # Other slots lie elsewhere in memory.
+        # Slots that were replaced are at other addresses.
         update.optimizer.register_load_state_dict_post_hook(lambda _: self.tapes.clear())
 
     @staticmethod
@@ -68,7 +68,7 @@ class FastUpdate:
             return self._update(batch, state, learners, measure)
         key = (learners, self.network.in_score, batch.inputs.shape)
         where = [p.data_ptr() for p in self.parameters]
-        if where != self.where:  # somebody has given a parameter other memory
+        if where != self.where:  # a parameter was moved to other memory
             self.where = where
             self.tapes.clear()
         if key not in self.tapes:
@@ -122,7 +122,7 @@ def _inputs(batch: Batch, state: State) -> list[Tensor]:
 
 
 class Merging:
-    """A merge by autograd: queries forward, gradients of the hidden states backward."""
+    """Any merge, with autograd: queries forward, gradients of the hidden states backward."""
 
     def __init__(self, merge: Merge) -> None:
         self.merge, self.weights = merge, merge.weights

@@ -1,6 +1,6 @@
 """The architectures as compositions of inputs, recurrent layers and a merge.
 
-(P) = as the p-RNN paper (RecSys 2016) has it; (R) = our reading where its text leaves room.
+(P) = as in the p-RNN paper (RecSys 2016); (R) = our reading where the paper leaves it open.
 """
 
 from __future__ import annotations
@@ -55,17 +55,17 @@ def _per_subnet(parts: Parts, merge: type[Merge]) -> PRNN:
 
 
 def parallel(parts: Parts) -> PRNN:
-    """A subnet per input, each with its output matrix; the scores add up (P)."""
+    """A subnet per input, each with its own output matrix; their scores are summed (P)."""
     return _per_subnet(parts, Merge)
 
 
 def parallel_interaction(parts: Parts) -> PRNN:
-    """As `parallel`, but the states of features are multiplied by that of the ids (R)."""
+    """As `parallel`, but each feature's hidden state times that of the ids (R)."""
     return _per_subnet(parts, InteractionMerge)
 
 
 def parallel_shared(parts: Parts) -> PRNN:
-    """A subnet per input and one output matrix over the sum of their states (R)."""
+    """A subnet per input, and one output matrix for the sum of their hidden states (R)."""
     subnets = parts.parallel()
     hidden = parts.hidden_size(ID)
     table = parts.tied if parts.tied is not None else parts.output("shared", hidden)
@@ -74,7 +74,7 @@ def parallel_shared(parts: Parts) -> PRNN:
 
 
 def gru4recf(parts: Parts) -> PRNN:
-    """RecBole's GRU4RecF: late fusion of two GRUs by a linear layer, dot product with E."""
+    """RecBole's GRU4RecF: a linear layer fuses two GRUs; the result is multiplied with E."""
     parts.init, parts.init_cell, parts.cell_bias = xavier_normal_, torch_gru_, False
     parts.feature_dropout = False
     subnets = {
@@ -89,10 +89,10 @@ def gru4recf(parts: Parts) -> PRNN:
 
 
 def bpr_mf(parts: Parts) -> PRNN:
-    """Matrix factorisation: E_j . (mean of the E_i that a session has read) + b_j.
+    """Matrix factorisation: score_j = E_j . (mean of E_i over the session's items so far) + b_j.
 
-    The baseline of GRU4Rec's papers (ICLR 2016, section 4); that the mean stands for the session in
-    training too, where the papers do not say, is our reading.
+    A baseline in the GRU4Rec papers (ICLR 2016, section 4). They do not say what represents the
+    session during training; we use the same mean (R).
     """
     width = parts.config.hidden_size
     table = parts.table(parts.num_items, width, "shared/embedding")
@@ -103,16 +103,16 @@ def bpr_mf(parts: Parts) -> PRNN:
 
 @dataclass(frozen=True)
 class Architecture:
-    """How to build it, and what the settings are checked against.
+    """How to build an architecture, and what it requires of the settings.
 
     Attributes:
-        reads: which of model.input and model.feature_input it needs; the other must be null.
-        single: one GRU reads everything, so that `subnets` sets the weights of inputs only.
-        equal_hidden: the merge adds or multiplies hidden states.
-        projected: the merge maps states to the width of the embedding.
-        recurrent: it has cells.
-        own: its defaults, where they differ from GRU4Rec's: hyper-parameters, `loss`, `optimizer`
-            and `early_stopping` as they stand in YAML, `input` and `feature_input`.
+        reads: which of model.input and model.feature_input it uses; the others must be null.
+        single: one GRU reads all inputs, so `subnets` may set only their weights.
+        equal_hidden: the merge adds or multiplies hidden states, so their sizes must be equal.
+        projected: the merge projects the hidden states to the width of the embedding.
+        recurrent: whether it has recurrent cells.
+        own: its defaults where they differ from GRU4Rec's, in the form of the YAML files:
+            hyper-parameters, `loss`, `optimizer`, `early_stopping`, `input`, `feature_input`.
     """
 
     build: Callable[[Parts], PRNN]
@@ -125,15 +125,15 @@ class Architecture:
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """All of its own defaults."""
+        """All defaults of this architecture."""
         inputs = {key: value for key, value in READS.items() if key in self.reads}
         return {**GRU4REC, **inputs, **self.own}
 
 
-# What the paper's and GRU4Rec's networks are trained with, beside the declared defaults.
+# Defaults of the paper's and GRU4Rec's networks, in addition to those of the declared settings.
 GRU4REC = {"loss": {"name": "bpr_max"}, "optimizer": {"name": "adagrad"}}
 READS = {"input": "shared", "feature_input": "direct"}
-# RecBole's, as published with GRU4RecF.
+# RecBole's published settings of GRU4RecF.
 RECBOLE = {
     "feature_input": "embedding",
     "learning_rate": 0.001,
@@ -170,10 +170,10 @@ MODELS: dict[str, Architecture] = {
 
 
 def check_model(config: Settings) -> None:
-    """Refuse what an architecture cannot be built from, as far as the settings alone tell.
+    """Check the settings of the model, as far as that is possible without the data set.
 
     Raises:
-        UserError: unknown model, an input that it lacks or does not read, sizes that do not fit.
+        UserError: unknown model, an input that it does not use, or sizes that do not match.
     """
     name, model = config.model.name, config.model
     kind = lookup("model", MODELS, name)
@@ -199,7 +199,7 @@ def check_model(config: Settings) -> None:
 
 
 def _check_subnets(config: Settings, kind: Architecture, features: Features) -> None:
-    """Refuse settings of subnets that the network does not have, and sizes that do not add up."""
+    """Refuse settings of subnets that the network does not have, and sizes that do not match."""
     ids = [ID] if "input" in kind.reads else []
     read = list(features) if "feature_input" in kind.reads else []
     names = [*ids, "features"] if kind.projected else [*ids, *read]
@@ -213,15 +213,16 @@ def _check_subnets(config: Settings, kind: Architecture, features: Features) -> 
             sizes = ", ".join(f"{n} {size}" for n, size in own.items())
             raise UserError(
                 f"{config.model.name} needs subnets of equal hidden_size, not {sizes}; "
-                "take model=parallel for sizes of their own"
+                "use model=parallel for different sizes"
             )
 
 
 def build_network(config: Settings, num_items: int, streams: Streams, features: Features) -> PRNN:
-    """The network of a resolved config, over the items that occur in training, on the device.
+    """Build the network of a resolved config on its device.
 
     Args:
-        features: those that it reads, by name; empty for id_only.
+        num_items: N, the items that occur in training.
+        features: those that the model reads, by name; empty for id_only.
 
     Raises:
         UserError: settings for a subnet that it does not have, or unequal sizes.

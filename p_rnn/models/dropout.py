@@ -7,14 +7,14 @@ import math
 import torch
 from torch import Tensor, nn
 
-BITS = 16  # of a random number that decides about an entry
+BITS = 16  # random bits per entry
 
 
 class Dropout(nn.Module):
-    """Zeroes entries with probability p in training, and scales the others by 1 / (1 - p).
+    """In training, zeroes entries with probability p and scales the others by 1 / (1 - p).
 
-    p is rounded to a multiple of 2^-16: a quarter of a 64-bit number is enough for an entry, and
-    drawing takes a tenth of the time of `Tensor.bernoulli_`.
+    p is rounded to a multiple of 2^-16, so that one 64-bit random number serves four entries; this
+    takes a tenth of the time of `Tensor.bernoulli_`.
     """
 
     def __init__(self, p: float, generator: torch.Generator) -> None:
@@ -27,7 +27,7 @@ class Dropout(nn.Module):
         return self.training and self.dropped > 0
 
     def mask(self, *shape: int, like: Tensor) -> Tensor | None:
-        """0 or 1 / (1 - p), of the type of `like`; None: ones."""
+        """0 or 1 / (1 - p), of the dtype and device of `like`; None: nothing is dropped."""
         if not self.active:
             return None
         count = math.prod(shape)

@@ -1,12 +1,12 @@
-"""Inputs: from item indices to the gate inputs a of the first layer, G = gates * H wide.
+"""Inputs: map item indices to the gate inputs of the first layer, [B, G] with G = gates * H.
 
-A *view* is what an input sees of an item: rows of a table by id (`ItemRows`), pooled rows by the
-tokens of its bag (`PooledRows`), or its dense vector (`DenseRows`). A view that is G wide is the
-gate inputs at once, namely the product of a 1-of-N or bag vector with W (`Direct`); any other
-passes through a `Projection`.
+A *view* is how an input represents an item: the row of its id in a table (`ItemRows`), pooled rows
+of the tokens in its bag (`PooledRows`), or its dense vector (`DenseRows`). A view with G columns is
+used as the gate inputs directly (`Direct`), which is the product of a 1-of-N or bag vector with W;
+any other view is multiplied by a matrix (`Projection`).
 
-An input takes items [U] and `repeat` [P], which of them stands at each of P places (None: each
-once), so that what depends on the item alone is computed once per item.
+An input takes distinct items [U] and optionally `repeat` [P], the index of the item at each of P
+positions (None: each item once), so that what depends only on the item is computed once per item.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from p_rnn.models.dropout import Dropout
 from p_rnn.models.tables import Init, Table, uniform_
 from p_rnn.streams import Streams
 
-# Dense features move to the GPU when they take at most this part of its free memory.
+# Dense features are moved to the GPU if they take at most this share of its free memory.
 SHARE_OF_DEVICE = 0.5
 
 
 class ItemRows(nn.Module):
-    """The row of an item id: E_i of an embedding, or its column of W, G wide (1-of-N, P)."""
+    """The table row of an item id: E_i of an embedding, or its G gate inputs (1-of-N W, P)."""
 
     def __init__(self, table: Table) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class ItemRows(nn.Module):
 
 
 class DenseRows(nn.Module):
-    """The dense vector phi of an item, gathered from a memory-mapped file or on the GPU."""
+    """The dense vector phi of an item, read from a memory-mapped file or from GPU memory."""
 
     def __init__(self, feature: DenseFeature, device: torch.device) -> None:
         super().__init__()
@@ -50,21 +50,21 @@ class DenseRows(nn.Module):
         self.width: int = values.shape[1]
 
     def __deepcopy__(self, memo: dict[int, object]) -> DenseRows:
-        return self  # it learns nothing, and may be larger than the memory
+        return self  # has no parameters, and may be larger than memory
 
     def forward(self, items: Tensor) -> Tensor:
         """[B] -> [B, D], as stored: float16 or float32."""
-        # Where the values stay in main memory the CPU waits here for the item indices.
+        # Sync point if the values are in main memory: the CPU waits for the item indices.
         rows = self.values.index_select(0, items.to(self.values.device))
         return rows.to(items.device)
 
 
 class PooledRows(nn.Module):
-    """Rows of a table by the tokens of an item's bag, pooled; an empty bag gives zeros.
+    """Pools the table rows of the tokens in an item's bag; an empty bag gives zeros.
 
     With weights u: sum = sum_v u_v row_v, mean = sum / sum_v u_v, max = max_v u_v row_v per column.
-    Bags are padded to the longest, so that shapes do not depend on data, with the last row of the
-    table, which stays zero.
+    Bags are padded to the length of the longest, so that shapes do not depend on the data; the
+    padding token is the last row of the table, which stays zero.
     """
 
     tokens: Tensor
@@ -108,7 +108,7 @@ class PooledRows(nn.Module):
 
 
 class Direct(nn.Module):
-    """a = x, the view of the item."""
+    """a = x: the view of the item is used as its gate inputs."""
 
     def __init__(self, view: nn.Module) -> None:
         super().__init__()
@@ -121,14 +121,14 @@ class Direct(nn.Module):
 
 
 class Projection(nn.Module):
-    """a = dropout(x) W, x = the view of the item, W [D, G]."""
+    """a = dropout(x) W with the view x of the item and W [D, G]."""
 
     def __init__(self, view: nn.Module, weight: nn.Parameter, dropout: Dropout) -> None:
         super().__init__()
         self.view, self.dropout, self.weight = view, dropout, weight
 
     def forward(self, items: Tensor, repeat: Tensor | None = None) -> Tensor:
-        """[U], [P] -> [P, G]; every place has its own dropout."""
+        """[U], [P] -> [P, G]; dropout is drawn for each position."""
         x: Tensor = self.view(items).to(self.weight.dtype)
         if repeat is not None and self.dropout.active:
             x, repeat = x.index_select(0, repeat), None
@@ -137,7 +137,7 @@ class Projection(nn.Module):
 
 
 class Embedded(nn.Module):
-    """A dense view in fewer dimensions: phi E, E [D, width]."""
+    """A linear embedding of a dense view: phi E with E [D, width]."""
 
     def __init__(self, view: DenseRows, width: int, name: str, streams: Streams, init: Init):
         super().__init__()
@@ -160,7 +160,7 @@ def new_table(
     gates: int = 1,
     padding: int = 0,
 ) -> Table:
-    """A table [num_rows + padding, width], its initial weights from the stream `key`."""
+    """A table [num_rows + padding, width] initialised from the stream `key`; padding is zero."""
     table = Table(num_rows + padding, width)
     init(table.weight[:num_rows], streams.initial(key), gates=gates)
     return table

@@ -1,4 +1,4 @@
-"""Recurrent layers one above the other."""
+"""Stacked recurrent layers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from p_rnn.models.dropout import Dropout
 
 
 class Layers(nn.Module):
-    """L cells; the dropped-out output of each is both the next one's input and the state (P).
+    """L stacked cells; the output after dropout is both the state and the next one's input (P).
 
-    Its state is the tuple of the cells' states, layer after layer.
+    The state is the concatenation of the cells' state tuples, from the first layer to the last.
 
     Args:
         inputs: W [H, gates H] of the layers above the first.
@@ -28,10 +28,12 @@ class Layers(nn.Module):
         self.inputs = nn.ParameterList(inputs)
         self.hidden_size = cells[0].hidden_size
         self.state_widths = tuple(width for cell in cells for width in cell.state_widths)
-        self.top = len(self.state_widths) - len(cells[-1].state_widths)  # where its output stands
+        self.top = len(self.state_widths) - len(
+            cells[-1].state_widths
+        )  # index of the output in the state
 
     def forward(self, a: Tensor, state: State) -> State:
-        """a [B, gates H] and the state -> the state after this step."""
+        """Gate inputs a [B, gates H] and the state -> the state after this step."""
         new: list[Tensor] = []
         output = a
         for k, (cell, dropout) in enumerate(zip(self.cells, self.dropouts, strict=True)):
@@ -44,7 +46,7 @@ class Layers(nn.Module):
         return tuple(new)
 
     def scan(self, a: Tensor, widths: Sequence[int]) -> Tensor:
-        """The top layer's outputs [P, H] at all places of packed sequences (`Cell.scan`)."""
+        """The top layer's outputs [P, H] at all P positions of packed sequences (`Cell.scan`)."""
         output = a
         for k, (cell, dropout) in enumerate(zip(self.cells, self.dropouts, strict=True)):
             if k > 0:

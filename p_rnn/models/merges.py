@@ -1,7 +1,7 @@
-"""Merges: from the hidden states of the subnets to one score per candidate.
+"""Merges: combine the hidden states of the subnets into one score per candidate.
 
-Every merge is score_j = sum_p q_p . W^p_j + b_j: `queries` makes the vectors q_p of the states, the
-tables W^p hold a row per item. The score is linear in each table, so one loop serves them all.
+Every merge has the form score_j = sum_p q_p . W^p_j + b_j: `queries` computes the vectors q_p from
+the hidden states, and each table W^p has one row per item. One `forward` therefore serves them all.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from p_rnn.streams import Streams
 
 
 class Merge(nn.Module):
-    """score_j = sum_k w_k W^k_j h_k + b_j: `parallel`, and with one subnet the plain output (P).
+    """score_j = sum_k w_k W^k_j h_k + b_j: `parallel`; with one subnet the ordinary output (P).
 
     Args:
         tables: W^k [N, H_k], one for each subnet; `owners`: the subnet that owns each.
-        weights: w_k of the subnets. `bias`: whether there is a b; it belongs to the first subnet.
+        weights: w_k of the subnets. `bias`: whether to add b, which the first subnet owns.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Merge(nn.Module):
         self.bias = Table(len(tables[0].weight), 1) if bias else None
 
     def owned(self) -> dict[nn.Parameter, int | None]:
-        """The owner of each parameter of the merge; None = shared."""
+        """The subnet that owns each parameter of the merge; None = shared."""
         own: dict[nn.Parameter, int | None] = {}
         for table, owner in zip(self.tables, self.owners, strict=True):
             assert isinstance(table, Table)
@@ -47,11 +47,11 @@ class Merge(nn.Module):
         return own
 
     def queries(self, hidden: Sequence[Tensor]) -> list[Tensor]:
-        """q_p [B, H] for the leading tables, of the states h_k [B, H_k] of the leading subnets."""
+        """q_p [B, H] from the hidden states h_k [B, H_k] of the subnets in the score."""
         return [_times(w, h) for w, h in zip(self.weights, hidden, strict=False)]
 
     def forward(self, hidden: Sequence[Tensor], items: ItemIndex) -> Tensor:
-        """Scores [B, C]; items: slice or [C] for all examples, or [B, C] for each its own."""
+        """Scores [B, C]; items: a slice or [C] shared by all examples, or [B, C] per example."""
         scores: Tensor | None = None
         bias = None if self.bias is None else self.bias(items).squeeze(-1)
         for q, table in zip(self.queries(hidden), self.tables, strict=False):
@@ -59,7 +59,7 @@ class Merge(nn.Module):
             if rows.dim() == 3:
                 product = torch.bmm(rows, q.unsqueeze(2)).squeeze(2)
             elif scores is None and bias is not None and not torch.is_grad_enabled():
-                # As fast as the product alone.
+                # Adding the bias this way costs nothing extra.
                 product, bias = torch.addmm(bias, q, rows.t()), None
             else:
                 product = q @ rows.t()
@@ -69,7 +69,7 @@ class Merge(nn.Module):
 
 
 class SharedMerge(Merge):
-    """score_j = W_j (sum_k w_k h_k) + b_j: `parallel_shared` (R: one W for the sum of states)."""
+    """score_j = W_j (sum_k w_k h_k) + b_j: `parallel_shared` (R: one W applied to the sum)."""
 
     def queries(self, hidden: Sequence[Tensor]) -> list[Tensor]:
         total = _times(self.weights[0], hidden[0])
@@ -88,7 +88,7 @@ class InteractionMerge(Merge):
 
 
 class ProjectedMerge(Merge):
-    """score_j = E_j . (sum_k w_k A_k h_k + a): `gru4recf`, A and a being RecBole's last layer."""
+    """score_j = E_j . (sum_k w_k A_k h_k + a): `gru4recf`; A and a are RecBole's last layer."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""PRNN = recurrent subnets side by side + a merge of their states into one score."""
+"""PRNN: parallel recurrent subnets, and a merge of their hidden states into one score."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ Learners = Collection[int] | None  # numbers of the subnets that learn; None = a
 
 
 class Subnet(nn.Module):
-    """Views of the items and the recurrent layers that read them: a = sum_i w_i a_i.
+    """Inputs, and the recurrent layers that read their weighted sum a = sum_i w_i a_i.
 
-    Several inputs are the paper's concatenation: [w_1 e; w_2 phi] W = w_1 e W_1 + w_2 phi W_2 (P).
-    A subnet in evaluation mode is frozen: it makes no gradients, and no dropout.
+    With several inputs this is the paper's concatenation:
+    [w_1 e; w_2 phi] W = w_1 e W_1 + w_2 phi W_2 (P).
+    A subnet in evaluation mode is frozen: no gradients and no dropout.
     """
 
     def __init__(
@@ -42,13 +43,13 @@ class Subnet(nn.Module):
         return total
 
     def forward(self, items: Tensor, state: State) -> State:
-        """The layers' states after one more item [B]."""
+        """The state of the layers after one more item [B]."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.training):
             new: State = self.layers(self.gate_inputs(items), state)
         return new
 
     def scan(self, items: Tensor, repeat: Tensor, widths: Sequence[int]) -> Tensor:
-        """The top layer's output [P, H] at all places of packed sequences (`Cell.scan`)."""
+        """The top layer's outputs [P, H] at all P positions of packed sequences (`Cell.scan`)."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.training):
             return self.layers.scan(self.gate_inputs(items, repeat), widths)
 
@@ -60,8 +61,8 @@ class PRNN(nn.Module):
     tuple of all layers' states [B, ...], subnet after subnet.
 
     Attributes:
-        in_score: how many subnets run and count, from the first (`use`).
-        learners: which subnets learn (`learn`).
+        in_score: the score is that of the first `in_score` subnets; the others do not run (`use`).
+        learners: the subnets that learn (`learn`).
     """
 
     def __init__(self, num_items: int, subnets: Mapping[str, Subnet], merge: Merge) -> None:
@@ -74,15 +75,15 @@ class PRNN(nn.Module):
         self.learners: Learners = None
 
     def forward(self, batch: Batch, state: State) -> tuple[Tensor, State]:
-        """Scores [M, C] of the candidates of a mini-batch, and the state after it."""
+        """Scores [M, C] of the candidates of a mini-batch, and the state after its input items."""
         hidden, after = self.read(batch, state)
         scores: Tensor = self.merge(hidden, batch.candidates)
         return scores, after
 
     def read(self, batch: Batch, state: State) -> tuple[list[Tensor], State]:
-        """Hidden states h_k [M, H_k] from which the targets are predicted, and the state.
+        """Hidden states h_k [M, H_k] that predict the targets, and the state after the mini-batch.
 
-        Windows start from zero, whatever the state.
+        Windows always start from a zero state; for them the given state is returned unchanged.
         """
         if batch.repeat is None:
             after = self.advance(batch.inputs, state)
@@ -117,7 +118,7 @@ class PRNN(nn.Module):
         return scores
 
     def active(self) -> list[tuple[Subnet, slice]]:
-        """The subnets that run, and where the states of their layers stand."""
+        """The subnets that run, and the slice of the state that belongs to each."""
         found, at = [], 0
         for subnet in self.subnets[: self.in_score]:
             assert isinstance(subnet, Subnet)
@@ -128,16 +129,16 @@ class PRNN(nn.Module):
     # --- what learns ----------------------------------------------------------------------------
 
     def use(self, in_score: int) -> None:
-        """Have only the first `in_score` subnets run and count (a stage of `residual`)."""
+        """Run and score with only the first `in_score` subnets (a stage of `residual`)."""
         assert 1 <= in_score <= len(self.names)
         self.in_score = in_score
 
     def learn(self, learners: Learners) -> None:
-        """Have only these subnets, and what is shared, learn; the others are frozen.
+        """Let only these subnets and the shared parameters learn; freeze the other subnets.
 
-        What serves a subnet and the merge at once, as the matrix of model.input=shared, is shared.
-        In an update in which that subnet is frozen, such a matrix learns from its part in the
-        scores alone, because nothing is propagated back through a frozen subnet (R).
+        A parameter used by both a subnet and the merge, such as the matrix of model.input=shared,
+        is shared. In an update in which that subnet is frozen, the matrix gets gradients only as
+        the output matrix, because nothing is propagated back through a frozen subnet (R).
         """
         if self.training and learners == self.learners:
             return
@@ -148,14 +149,14 @@ class PRNN(nn.Module):
         self.train()
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode for the subnets that learn; frozen ones stay in evaluation mode."""
+        """Set training mode; frozen subnets stay in evaluation mode."""
         super().train(mode)
         for k, subnet in enumerate(self.subnets):
             subnet.train(mode and (self.learners is None or k in self.learners))
         return self
 
     def owners(self) -> dict[str, int | None]:
-        """Parameter name -> number of the subnet that owns it, or None where it is shared."""
+        """Parameter name -> index of the subnet that owns it; None if it is shared."""
         owner: dict[nn.Parameter, int | None] = {}
         for k, subnet in enumerate(self.subnets):
             owner.update(dict.fromkeys(subnet.parameters(), k))
@@ -164,7 +165,7 @@ class PRNN(nn.Module):
         return {name: owner.get(p) for name, p in self.named_parameters()}
 
     def select(self, state: State, other: State, subnets: Learners) -> State:
-        """`state`, but of these subnets their part of `other`."""
+        """`state` with the parts of these subnets replaced by those of `other`."""
         mixed = list(state)
         for k, (_, at) in enumerate(self.active()):
             if subnets is None or k in subnets:
@@ -172,7 +173,7 @@ class PRNN(nn.Module):
         return tuple(mixed)
 
     def dense_gradients(self) -> Self:
-        """Have tables make dense gradients [N, D], for tools that take no sparse ones."""
+        """Make tables produce dense gradients [N, D], for tools that do not support sparse ones."""
         for module in self.modules():
             if isinstance(module, Table):
                 module.sparse = False

@@ -1,6 +1,6 @@
-"""The parts that networks are composed of: inputs by name, subnets, output matrices.
+"""Building blocks of networks: inputs by name, subnets, output matrices.
 
-(P) = as the p-RNN paper (RecSys 2016) or GRU4Rec has it.
+(P) = as in the p-RNN paper (RecSys 2016) or GRU4Rec.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from p_rnn.settings.registry import lookup
 from p_rnn.streams import Streams
 
 Features = Mapping[str, Feature]
-ID = "id"  # the name of the subnet over item ids; the others bear the names of their features
+ID = "id"  # name of the subnet that reads item ids; the others are named after their features
 
 
 @dataclass
 class Parts:
-    """Makes the parts of a network; the initial weights of each come from a stream of its name."""
+    """Builds the parts of a network; each draws initial weights from a stream of its own name."""
 
     config: Settings
     num_items: int
     streams: Streams
     features: Features
-    init: Init = uniform_  # of embeddings
+    init: Init = uniform_  # initialises embeddings
     init_cell: Init = uniform_
     cell_bias: bool = True
-    feature_dropout: bool = True  # dropout_embedding acts on embeddings of features as well
-    tied: Table | None = field(default=None, init=False)  # E, where input and output share it
+    feature_dropout: bool = True  # dropout_embedding applies to feature embeddings too
+    tied: Table | None = field(default=None, init=False)  # E, if input and output share it
 
     @property
     def gates(self) -> int:
-        """Gate inputs are gates * H wide."""
+        """Number of gates of the cell; gate inputs have gates * H columns."""
         return lookup("cell", CELLS, self.config.cell.name).gates
 
     def weight(self, name: str) -> float:
@@ -59,23 +59,23 @@ class Parts:
         return self.config.hidden_size_of(name)
 
     def id_input(self, hidden: int) -> nn.Module:
-        """Gate inputs of item ids, as model.input says."""
+        """The input that reads item ids, chosen by model.input."""
         return lookup("model.input", ID_INPUTS, self.config.model.input)(self, hidden)
 
     def feature_input(self, name: str, hidden: int) -> nn.Module:
-        """Gate inputs of a feature, as model.feature_input says."""
+        """The input that reads a feature, chosen by model.feature_input."""
         how = lookup("model.feature_input", FEATURE_INPUTS, self.config.model.feature_input)
         return how(self, name, hidden)
 
     def embedded(self, view: nn.Module, name: str, hidden: int, dropped: bool) -> nn.Module:
-        """A view of `embedding_size` dimensions and the projection behind it."""
+        """Project a view of `embedding_size` columns to gate inputs; `dropped`: after dropout."""
         width, dropout = self.config.embedding_size, self.config.dropout_embedding
         return self.projected(view, width, name, hidden, dropout if dropped else 0.0)
 
     def projected(
         self, view: nn.Module, width: int, name: str, hidden: int, dropout: float = 0.0
     ) -> Projection:
-        """A view [., width] times W."""
+        """Project a view [B, width] to the gate inputs [B, gates H] by a new matrix W."""
         initial = Initial(name, self.streams, self.init_cell)
         weight = initial.matrix(width, self.gates * hidden, "input", self.gates)
         generator = self.streams.running(f"{name}/dropout_embedding")
@@ -84,7 +84,7 @@ class Parts:
     def pooled(
         self, name: str, feature: BagFeature, width: int, key: str, gates: int
     ) -> PooledRows:
-        """The view of a bag, over a table of its own."""
+        """Pooled rows [B, width] of a bag's tokens, from a new table [V + 1, width]."""
         mode = self.config.pooling_mode
         table = self.table(feature.num_tokens, width, f"{name}/{key}", gates, padding=1)
         return PooledRows(feature, table, mode, self.streams.device)
@@ -93,7 +93,7 @@ class Parts:
         return new_table(rows, width, key, self.streams, self.init, gates, padding)
 
     def subnet(self, name: str, inputs: list[str], weighted: bool) -> Subnet:
-        """Recurrent layers over one or several inputs; `weighted`: these have their own weights."""
+        """Recurrent layers over one or more inputs; `weighted`: scaled by their weights."""
         hidden = self.hidden_size(name)
         made = [
             self.id_input(hidden) if each == ID else self.feature_input(each, hidden)
@@ -123,11 +123,11 @@ class Parts:
         )
 
     def parallel(self) -> dict[str, Subnet]:
-        """A subnet over item ids and one for each feature."""
+        """One subnet for item ids and one for each feature."""
         return {name: self.subnet(name, [name], False) for name in (ID, *self.features)}
 
     def output(self, name: str, hidden: int) -> Table:
-        """W [N, H], the shared embedding for the subnet that has it as its input."""
+        """Output matrix W [N, H]; for the id subnet it is the shared embedding, if there is one."""
         if self.tied is not None and name == ID:
             return self.tied
         return self.table(self.num_items, hidden, f"{name}/output")
@@ -141,13 +141,13 @@ def one_hot(parts: Parts, hidden: int) -> nn.Module:
 
 
 def embedding(parts: Parts, hidden: int) -> nn.Module:
-    """E_i W, E an embedding of the input alone."""
+    """E_i W, where the embedding E is used by the input only."""
     table = parts.table(parts.num_items, parts.config.embedding_size, "id/embedding")
     return parts.embedded(ItemRows(table), ID, hidden, dropped=True)
 
 
 def shared(parts: Parts, hidden: int) -> nn.Module:
-    """E_i W, E being the output matrix too: GRU4Rec's constrained embedding (P)."""
+    """E_i W, where E is also the output matrix: GRU4Rec's constrained embedding (P)."""
     parts.tied = parts.table(parts.num_items, parts.config.embedding_size, "shared/embedding")
     return parts.embedded(ItemRows(parts.tied), ID, hidden, dropped=True)
 
@@ -160,7 +160,7 @@ ID_INPUTS: dict[str, Callable[[Parts, int], nn.Module]] = {
 
 
 def direct_feature(parts: Parts, name: str, hidden: int) -> nn.Module:
-    """W phi: pooled rows of W [V, gates H] of a bag, or a dense vector times W."""
+    """W phi: for a bag, pooled rows of W [V, gates H]; otherwise the dense vector times W."""
     feature = parts.features[name]
     if isinstance(feature, BagFeature):
         return Direct(parts.pooled(name, feature, parts.gates * hidden, "direct", parts.gates))
@@ -169,7 +169,7 @@ def direct_feature(parts: Parts, name: str, hidden: int) -> nn.Module:
 
 
 def embedded_feature(parts: Parts, name: str, hidden: int) -> nn.Module:
-    """The same through `embedding_size` dimensions: pool(E[tokens]) W, or phi E W."""
+    """As `direct_feature`, through `embedding_size` dimensions: pool(E[tokens]) W, or phi E W."""
     feature, width = parts.features[name], parts.config.embedding_size
     view: nn.Module
     if isinstance(feature, BagFeature):

@@ -1,4 +1,4 @@
-"""A network as a table: what each subnet reads, its size, and who owns how many parameters."""
+"""A network as a table: inputs, cells and size of each subnet, and the parameters it owns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ HEADER = ("part", "inputs", "cells", "hidden", "parameters", "shapes")
 
 
 def summary(network: PRNN) -> str:
-    """A row per subnet and one for what all share, which learns in every update."""
+    """A row per subnet, one for the shared parameters (learned in every update), and the total."""
     owners, rows = network.owners(), []
     parameters = dict(network.named_parameters())
     for k, name in enumerate([*network.names, "shared"]):

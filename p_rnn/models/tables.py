@@ -1,4 +1,4 @@
-"""Matrices with a row per item or token, and how weights begin."""
+"""Embedding tables, and initialisers of weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Init = Callable[..., Tensor]  # of (weight [rows, gates * cols], generator, gate
 
 @torch.no_grad()
 def uniform_(weight: Tensor, generator: torch.Generator, gates: int = 1) -> Tensor:
-    """Fill [rows, gates * cols] with U(+-sqrt(6 / (rows + cols))), each gate on its own (P)."""
+    """Fill [rows, gates * cols] with U(+-sqrt(6 / (rows + cols))), gate by gate (P)."""
     rows, cols = weight.shape[0], weight.shape[1] // gates
     bound = math.sqrt(6.0 / (rows + cols))
     return weight.uniform_(-bound, bound, generator=generator)
@@ -36,27 +36,27 @@ def torch_gru_(weight: Tensor, generator: torch.Generator, gates: int = 3) -> Te
 
 
 class Table(nn.Embedding):
-    """Parameters [N, D] that are read by row; the gradients of rows that were read are sparse.
+    """An embedding table [N, D] with sparse gradients, initialised to zero.
 
     Attributes:
-        sparse: no gradient of the size of the table is made, unless it is read whole. False is for
-            tools that take no sparse gradients (`PRNN.dense_gradients`).
+        sparse: gradients have only the rows that were read, unless the whole table was read. False
+            is for tools that do not support sparse gradients (`PRNN.dense_gradients`).
     """
 
     weight: nn.Parameter
 
     def __init__(self, num_rows: int, width: int) -> None:
-        super().__init__(num_rows, width, sparse=True, device="meta")  # no random numbers
+        super().__init__(num_rows, width, sparse=True, device="meta")  # draws no random numbers
         self.weight = nn.Parameter(torch.zeros(num_rows, width))
 
     def forward(self, items: ItemIndex) -> Tensor:
-        """[C] -> [C, D], [M, C] -> [M, C, D]; a range of the rows is a view."""
+        """Rows by index: [C] -> [C, D], [M, C] -> [M, C, D]; a slice returns a view."""
         if isinstance(items, slice):
             return self.weight[items]
         return F.embedding(items, self.weight, sparse=self.sparse)
 
     def bags(self, rows: Tensor, weights: Tensor) -> Tensor:
-        """[B, V] -> [B, D]: sum_v weights_bv * row rows_bv."""
+        """Weighted sums of rows: [B, V], [B, V] -> [B, D], sum_v weights_bv * row rows_bv."""
         return F.embedding_bag(
             rows, self.weight, mode="sum", per_sample_weights=weights, sparse=self.sparse
         )

@@ -1,4 +1,4 @@
-"""A model beside the baselines, under one protocol: in a run, or again from a checkpoint."""
+"""Evaluates a model and baselines under one protocol, in a run or from a checkpoint."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ from p_rnn.training.checkpoint import load_checkpoint
 
 
 def make_protocol(config: Settings, num_items: int, training: TrainingData) -> EvaluationProtocol:
-    """What counts as a target for models trained on these sessions."""
+    """The evaluation protocol of models trained on these sessions."""
     support = np.zeros(num_items, dtype=np.int64)
     support[: training.num_items] = training.support
     return EvaluationProtocol(training.num_items, support, config.evaluation)
 
 
 def check_splits(config: Settings, dataset: Dataset) -> None:
-    """Refuse held-out splits without a target before anything is trained.
+    """Check, before training, that the held-out splits have targets.
 
     Raises:
-        UserError: naming the split.
+        UserError: a split has none.
     """
     tested_on = dataset.num_seen_items if config.train_on_validation else dataset.num_train_items
     for split, num_warm in (("valid", dataset.num_train_items), ("test", tested_on)):
@@ -58,10 +58,10 @@ def check_splits(config: Settings, dataset: Dataset) -> None:
 
 
 def load_features(config: Settings, dataset: Dataset, pooled: bool = False) -> dict[str, Feature]:
-    """The features that the model reads, by name; empty for a model without.
+    """The features that the model reads, by name; empty if it reads none.
 
     Args:
-        pooled: somebody has chosen a pooling_mode, which must then have an effect.
+        pooled: pooling_mode was set by the user, so it must have an effect.
 
     Raises:
         UserError: features that the data set does not have, or nothing to pool.
@@ -73,8 +73,8 @@ def load_features(config: Settings, dataset: Dataset, pooled: bool = False) -> d
     bags = [f for f in features.values() if isinstance(f, BagFeature)]
     if pooled and not any(f.weights is not None or np.diff(f.offsets).max() > 1 for f in bags):
         raise UserError(
-            f"pooling_mode has no effect: of the features {', '.join(features)} none has several "
-            "tokens to an item; leave it out"
+            f"pooling_mode has no effect: none of the features {', '.join(features)} has several "
+            "tokens per item; leave it out"
         )
     return features
 
@@ -82,10 +82,10 @@ def load_features(config: Settings, dataset: Dataset, pooled: bool = False) -> d
 def features_beside(
     config: Settings, dataset: Dataset, features: dict[str, Feature]
 ) -> dict[str, Feature]:
-    """What the baselines beside a model read: its own features, or all that the data set has.
+    """Features for the baselines: those of the model, or else all features of the data set.
 
     Raises:
-        UserError: a baseline reads features, and there are none.
+        UserError: a baseline reads features, and the data set has none.
     """
     readers = [name for name in beside(config) if reads_features(name)]
     if features or not readers:
@@ -101,7 +101,7 @@ def features_beside(
 def training_of(
     dataset: Dataset, features: dict[str, Feature], device: torch.device, with_validation: bool
 ) -> TrainingData:
-    """What a baseline learns from."""
+    """The data that a baseline is fitted to."""
     sessions, num_items = dataset.training_sessions(with_validation)
     support = sessions.support(num_items)
     return TrainingData(sessions, num_items, support, device, features)
@@ -110,8 +110,8 @@ def training_of(
 @dataclass(frozen=True)
 class Comparison:
     """Attributes:
-    table: {ranker: `summarise`'s result}; the model stands first.
-    ranks: of the model's targets.
+    table: {ranker: result of `summarise`}; the model is first.
+    ranks: of the targets, by the model.
     """
 
     table: dict[str, Any]
@@ -128,13 +128,13 @@ def compare(
     features: dict[str, Feature] | None = None,
     others: tuple[Sessions, int] | None = None,
 ) -> Comparison:
-    """Evaluate a model and the baselines beside it on a split.
+    """Evaluate a model and the configured baselines on a split.
 
     Args:
-        with_validation: the model has learned from the validation sessions too, so the baselines
-            may use them.
-        features: for baselines that read any.
-        others: sessions in the place of the split, and the number of all items.
+        with_validation: the model was also trained on the validation sessions, so the baselines
+            use them too.
+        features: for baselines that read features.
+        others: sessions to evaluate instead of the split, and the number of all items.
     """
     training = training_of(dataset, features or {}, device, with_validation)
     sessions, num_items = others or (dataset.sessions(split), dataset.num_items)
@@ -153,7 +153,7 @@ def compare(
 
 
 def evaluate_checkpoint(settings: EvaluateConfig) -> tuple[dict[str, Any], EvaluationConfig]:
-    """Evaluate a stored network on a split; ({split: results}, what was measured).
+    """Evaluate a stored network on a split; returns ({split: results}, the protocol settings).
 
     Raises:
         UserError: no such checkpoint or split, or the data set is not the one it was trained on.
@@ -198,26 +198,26 @@ def evaluate_checkpoint(settings: EvaluateConfig) -> tuple[dict[str, Any], Evalu
 
 
 def _check_trained_on(dataset: Dataset, fingerprint: str, path: Path) -> None:
-    """Refuse a checkpoint whose items have other numbers, or other training events."""
+    """Refuse a checkpoint of a data set with other item indices or other training events."""
     if same_events(dataset, fingerprint):
         return
     stored = f"{dataset.name}-{fingerprint}"
     if fingerprint in dataset.manifest.get("replaces", ()):
         raise UserError(
-            f"{path} was trained on {stored}, which an older version has prepared: this one reads "
-            "the same files in another way, or cannot compare, as the folder is gone; train again"
+            f"{path} was trained on {stored}, prepared by an older version: this one reads the "
+            "files differently, or cannot compare because the folder is gone; train again"
         )
     raise UserError(
-        f"{path} was trained on {stored}, but the raw files now give {dataset.folder.name}: they "
-        "have changed since"
+        f"{path} was trained on {stored}, but the raw files have changed since: they now give "
+        f"{dataset.folder.name}"
     )
 
 
 def _measured(stored: EvaluationConfig, given: EvaluationOverrides) -> EvaluationConfig:
-    """What a run has measured, but for what is given now.
+    """The evaluation settings of a run, with those that are given now replaced.
 
     Raises:
-        UserError: cutoffs or baselines that cannot be.
+        UserError: invalid cutoffs or baselines.
     """
     changes = {key: value for key, value in asdict(given).items() if value is not None}
     if changes.get("most_popular") == 0:

@@ -1,4 +1,4 @@
-"""The whole job on one page: settings in, trained and evaluated model and its metrics out."""
+"""The whole job on one page: from settings to a trained, evaluated model and its metrics."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ log = logging.getLogger(__name__)
 def train(
     given: Config | Settings, folder: Path | str, varied: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Prepare the data, train, choose the best epoch, test, and write it all into `folder`.
+    """Prepare the data, train, choose the best epoch, test, and write all results to `folder`.
 
     Args:
-        varied: the settings that the sweep around it varies, which TensorBoard tells runs apart by.
+        varied: the settings that the surrounding sweep varies; TensorBoard names runs by them.
 
     Returns:
-        What metrics.json holds: "valid" and "test" metrics, counts, timings, history, config.
+        The content of metrics.json: "valid" and "test" metrics, counts, timings, history, config.
 
     Raises:
-        UserError: settings or data that a user can mend; `folder` then has no metrics.json.
+        UserError: invalid settings or data; `folder` then has no metrics.json.
     """
     started = time.perf_counter()
     pooled = isinstance(given, Config) and given.pooling_mode is not None
@@ -73,7 +73,7 @@ def train(
             results["valid"] = compare(ranker, config, dataset, "valid", device).table
         final = config.train_on_validation
         if final:
-            del ranker  # a second network and optimizer need the room of the first
+            del ranker  # frees the memory of the first network and optimizer for the second
             ranker = job.fit_final()
         tested = compare(ranker, config, dataset, "test", device, with_validation=final)
         results["test"] = tested.table
@@ -116,10 +116,11 @@ def train(
 
 
 def check_names(config: Settings) -> None:
-    """Refuse unknown names and parameters without effect before anything takes time.
+    """Check names of components and their parameters before anything takes time.
 
     Raises:
-        UserError: with the nearest known name, or what the chosen loss or optimizer takes.
+        UserError: an unknown name, with the nearest known one; or a parameter that the chosen
+            component does not take, with those it takes.
     """
     check_beside(config.evaluation.baselines, plain=True)
     if not counts(config.model.name):

@@ -1,4 +1,4 @@
-"""Pass after pass: train, validate, keep the best, stop early."""
+"""The loop over passes: train, validate, keep the best, stop early."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class FitHistory:
-    """What happened so far; one row per pass over the data ("epoch", from 1).
+    """The progress of a fit, with one row per pass over the data ("epoch", from 1).
 
     Without a validation split the last pass counts as the best.
 
     Attributes:
         best_epoch: of this stage; `best`: its validation metrics. The next stage starts from it.
-        stages: best_epoch of each stage before.
-        kept_epoch: the one whose state best.pt holds; `kept`: its validation metrics.
+        stages: best_epoch of each earlier stage.
+        kept_epoch: the epoch whose state is in best.pt; `kept`: its validation metrics.
     """
 
     epochs: list[dict[str, Any]] = field(default_factory=list)
@@ -43,7 +43,7 @@ class FitHistory:
 
     @property
     def since_best(self) -> int:
-        """Validations of this stage since the best one."""
+        """The number of validations of this stage since its best epoch."""
         return sum(
             "valid" in row and row["epoch"] > self.best_epoch
             for row in self.epochs
@@ -51,7 +51,7 @@ class FitHistory:
         )
 
     def chosen(self) -> list[int]:
-        """The passes, from 0, that led to the kept state: of each stage those up to its best."""
+        """The passes (from 0) that led to the kept state: of each stage those up to its best."""
         best = [*self.stages, self.best_epoch]
         return [
             row["epoch"] - 1
@@ -60,7 +60,7 @@ class FitHistory:
         ]
 
     def before(self, metric: str) -> tuple[float, int] | None:
-        """The best value of the stages before, and its epoch; None where there is none."""
+        """The best value of the earlier stages and its epoch, or None."""
         found = [
             (row["valid"][metric], row["epoch"])
             for row in self.epochs
@@ -76,16 +76,17 @@ def fit(
     extra: dict[str, Any],
     history: FitHistory,
 ) -> FitHistory:
-    """Run the passes that are left; write last.pt after each, best.pt after each best one.
+    """Run the remaining passes; write last.pt after each, and best.pt after each best one.
 
-    Early stopping ends a stage, and the next one starts from its best state, the optimizer's
-    included, which is stage.pt; validation comes at the end of a cycle. Where a later stage is
-    worse, best.pt stays with the better one (`early_stopping.keep`).
+    Validation follows each cycle. Early stopping ends a stage; the next stage starts from its best
+    state including that of the optimizer (stage.pt). If a later stage is worse, best.pt keeps the
+    better one (`early_stopping.keep`).
 
     Args:
-        validate: metrics of the validation split, or None without one (then the last is best).
-        extra: plain content that every checkpoint carries.
-        history: empty, or that of the checkpoint to go on from.
+        validate: returns the metrics on validation; None without a validation split, in which
+            case the last pass is the best.
+        extra: plain content that is added to every checkpoint.
+        history: empty, or that of the checkpoint to resume from.
     """
     patience, metric = trainer.config.early_stopping.patience, trainer.config.early_stopping.metric
     stopped = False
@@ -109,7 +110,7 @@ def fit(
 
 
 def _end_stage(trainer: Trainer, history: FitHistory) -> None:
-    """Say so where a stage has made validation worse."""
+    """Log a message if the stage has not improved validation."""
     stopping, best = trainer.config.early_stopping, history.best
     before = history.before(stopping.metric)
     if before is None or not best:
@@ -118,7 +119,7 @@ def _end_stage(trainer: Trainer, history: FitHistory) -> None:
     if value <= before[0]:
         kept = "best.pt stays with the earlier stage"
         if stopping.keep == "last_stage":
-            kept = "best.pt is of this stage all the same (early_stopping.keep=last_stage)"
+            kept = "best.pt is of this stage nevertheless (early_stopping.keep=last_stage)"
         log.info(
             "stage %d did not improve validation: %s %.4f at best, but %.4f in epoch %d; %s",
             history.stage + 1,
@@ -130,7 +131,7 @@ def _end_stage(trainer: Trainer, history: FitHistory) -> None:
 
 
 def stage_file(trainer: Trainer) -> str:
-    """The checkpoint that the next stage starts from; of a run without stages, its best one."""
+    """The checkpoint that the next stage starts from; best.pt in a run without stages."""
     return "stage.pt" if trainer.passes[-1].stage else "best.pt"
 
 
@@ -159,7 +160,7 @@ def _record(
     valid: dict[str, float] | None,
     last_is_best: bool,
 ) -> None:
-    """A row of the history, points for TensorBoard, a line for people."""
+    """Add a row to the history and points to TensorBoard, and log a line."""
     plan, epoch, tracker = trainer.passes[index], index + 1, trainer.tracker
     names, learners = trainer.network.names, learners_of(trainer, plan)
     row: dict[str, Any] = {
@@ -189,7 +190,7 @@ def _record(
 
 
 def _choose(history: FitHistory, valid: dict[str, float], stopping: EarlyStoppingConfig) -> str:
-    """Whether the last epoch is the best one so far, in the history and in words."""
+    """Update the history if the last epoch is the best so far; returns a note for the log."""
     metric, epoch = stopping.metric, history.last_epoch
     if history.best and valid[metric] <= history.best[metric]:
         return ""
@@ -202,7 +203,7 @@ def _choose(history: FitHistory, valid: dict[str, float], stopping: EarlyStoppin
 
 
 def learners_of(trainer: Trainer, plan: PassPlan) -> list[list[str]]:
-    """The names of the subnets that learn, update after update of a mini-batch."""
+    """For each update of a mini-batch, the names of the subnets that learn in it."""
     return [[trainer.network.names[k] for k in learners] for learners in plan.updates]
 
 
@@ -216,7 +217,7 @@ def _save(trainer: Trainer, history: FitHistory, checkpoints: Path, extra: dict[
     )
     if trainer.average is not None:
         content["average"] = trainer.average.state_dict()
-    # last.pt first: after an interruption in between, it is itself the best (see `resume`).
+    # last.pt first: after an interruption in between, it is the best one itself (see `resume`).
     save_checkpoint(checkpoints / "last.pt", trainer.config, content)
     save_best(trainer, checkpoints, content, history)
 
@@ -224,7 +225,7 @@ def _save(trainer: Trainer, history: FitHistory, checkpoints: Path, extra: dict[
 def save_best(
     trainer: Trainer, checkpoints: Path, content: dict[str, Any], history: FitHistory
 ) -> list[str]:
-    """best.pt and stage.pt out of the content of a last.pt, where that is the best; their names."""
+    """Write best.pt and stage.pt from the content of last.pt if that is the best; their names."""
     written = []
     for name, epoch in {
         stage_file(trainer): history.best_epoch,
@@ -233,22 +234,22 @@ def save_best(
         if epoch != history.last_epoch:
             continue
         drop = {"updates", "learned", "route", "average"}
-        if name == "best.pt":  # no stage starts from it
+        if name == "best.pt":  # no stage starts from best.pt
             drop.add("optimizer")
         kept = {key: value for key, value in content.items() if key not in drop}
-        kept["model"] = content.get("average", content["model"])  # that which was validated
+        kept["model"] = content.get("average", content["model"])  # the network that was validated
         save_checkpoint(checkpoints / name, trainer.config, kept)
         written.append(name)
     return written
 
 
 def network_content(network: PRNN) -> dict[str, Any]:
-    """What a checkpoint holds of a network."""
+    """The content of a checkpoint that describes a network."""
     return {"model": network.state_dict(), "in_score": network.in_score}
 
 
 def load_network(network: PRNN, path: Path) -> dict[str, Any]:
-    """Put a network into the state of a checkpoint; the checkpoint's content."""
+    """Load a checkpoint into a network; return the checkpoint's content."""
     _, content = load_checkpoint(path)
     set_network(network, content)
     return content

@@ -1,4 +1,4 @@
-"""How a model comes from a data set: trained epoch after epoch, or by counting."""
+"""How a model is fitted to a data set: trained in epochs, or by counting."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ log = logging.getLogger(__name__)
 
 
 class ModelJob(ABC):
-    """Makes a ranker.
+    """Fits a model to a data set.
 
     Attributes:
-        before_s: seconds of the passes that an interrupted run made before this one went on.
+        before_s: seconds of the passes that an interrupted run made before this one resumed it.
     """
 
     before_s = 0.0
@@ -50,18 +50,18 @@ class ModelJob(ABC):
 
     @abstractmethod
     def fit(self) -> Any:
-        """The ranker from the training sessions, of its best epoch on validation."""
+        """Fit to the training sessions; returns the ranker of the best epoch on validation."""
 
     @abstractmethod
     def fit_final(self) -> Any:
-        """The same from training and validation sessions."""
+        """Fit to the training and validation sessions together; returns the ranker."""
 
     @abstractmethod
     def summary(self) -> dict[str, Any]:
-        """What metrics.json says of the training."""
+        """The entries of metrics.json about the training."""
 
     def origin(self, num_items: int, with_validation: bool) -> dict[str, Any]:
-        """What every checkpoint says of the data that its model has learned from."""
+        """The entries of every checkpoint about the data that its model was fitted to."""
         return {
             "dataset": self.dataset.fingerprint,
             "features": [[name, feature.fingerprint] for name, feature in self.features.items()],
@@ -74,7 +74,7 @@ class TrainingJob(ModelJob):
     """Trains a network.
 
     Args:
-        tracker: of the training that searches for the best epoch.
+        tracker: for the training that finds the best epoch.
     """
 
     def __init__(self, *arguments: Any, tracker: Tracker) -> None:
@@ -119,10 +119,10 @@ class TrainingJob(ModelJob):
         return network
 
     def fit_final(self) -> Any:
-        """From scratch, the passes that were best."""
+        """Train from scratch with the passes that led to the best state."""
         passes = self.history.chosen()
         log.info("training on training and validation sessions for %d epochs", len(passes))
-        # The run's curves are those of the search, so this training writes none.
+        # The curves of the run are those of the first training, so this one writes none.
         tracker = Tracker(self.folder, replace(self.config.tracking, tensorboard=False))
         trainer = self._trainer(tracker, with_validation=True)
         for index in passes:
@@ -163,7 +163,7 @@ class TrainingJob(ModelJob):
 
 
 class CountingJob(ModelJob):
-    """Fits a baseline; its checkpoint says from what, as counting again is faster than reading."""
+    """Fits a baseline. Its checkpoint only names the data: counting is faster than loading."""
 
     def fit(self) -> Any:
         if self.config.seed:

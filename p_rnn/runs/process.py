@@ -1,4 +1,4 @@
-"""What the commands set for their process before PyTorch is imported; imports set nothing."""
+"""Process settings that the commands make before importing PyTorch; importing p_rnn makes none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SAMPLE_S = 0.05
 
 
 def _busy_share() -> float:
-    """The share of the cores that other processes use just now; 0 where the system does not say."""
+    """The share of the cores in use by other processes; 0 if the system does not report it."""
 
     def ticks() -> list[int]:
         first = Path("/proc/stat").read_text().partition("\n")[0]
@@ -22,25 +22,25 @@ def _busy_share() -> float:
         spent = [b - a for a, b in zip(before, ticks(), strict=True)]
     except (OSError, ValueError):
         return 0.0
-    return 1 - (spent[3] + spent[4]) / max(sum(spent), 1)  # idle, and idle with work for a disk
+    return 1 - (spent[3] + spent[4]) / max(sum(spent), 1)  # idle, and waiting for a disk
 
 
 def spin_less() -> None:
-    """Have OpenMP's threads wait as is best beside others, unless the environment says how."""
+    """Let waiting OpenMP threads spin less, as suits shared cores; the environment has priority."""
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
         os.environ["GOMP_SPINCOUNT"] = "1000"
 
 
 def prepare_process() -> None:
-    """How OpenMP's threads wait, and large pages; nothing that the environment sets already.
+    """Set how OpenMP threads wait, and large pages, unless the environment already sets them.
 
     Threads that wait for each other spin for milliseconds before they sleep; PyTorch's OpenMP reads
-    how long when it is loaded. That is fast for a job that has the cores to itself, but of jobs
-    that share them it takes the cores from the others' working threads, so a job that starts beside
-    others spins less (docs/speed.md).
+    how long when it is loaded. That is fast for a job that has the cores to itself, but jobs that
+    share cores take them from each other's working threads. So a job that starts while others are
+    running spins less (docs/speed.md).
     """
     if _busy_share() > 0.3:
         spin_less()
-    # Large pages for large tensors, where the system grants them on request: rows of a table lie
-    # far apart, and each would need an entry of its own in the processor's list of pages.
+    # Large pages for large tensors, if the system grants them on request: rows of a table are far
+    # apart, and with small pages each needs its own TLB entry.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")

@@ -1,4 +1,4 @@
-"""Going on after an interruption."""
+"""Resuming an interrupted run."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ log = logging.getLogger(__name__)
 
 
 def check_resume(path: Path, config: Settings) -> None:
-    """Refuse to go on from a checkpoint of other settings, before anything takes time.
+    """Check, before anything takes time, that a checkpoint has the settings of this run.
 
     Raises:
         UserError: no checkpoint, one without an optimizer, or the first setting that differs.
     """
     stored, content = load_checkpoint(path)
     if "optimizer" not in content:
-        raise UserError(f"resume={path} cannot be trained on; give the run's checkpoints/last.pt")
+        raise UserError(f"resume={path} cannot be resumed; give the run's checkpoints/last.pt")
     refuse_difference(f"resume={path}", stored, config, resuming=True)
 
 
 def resume(path: Path, trainer: Trainer, extra: dict[str, Any], checkpoints: Path) -> FitHistory:
-    """Put a trainer where an interrupted run was; the run's best.pt is taken along.
+    """Restore a trainer to the state of an interrupted run, and copy that run's best.pt.
 
     Raises:
-        UserError: the checkpoint is of another data set or other features, or has trained longer
-            than, or otherwise than, asked for.
+        UserError: the checkpoint is of another data set or other features, has more epochs than
+            this run, or its epochs differ from those of this run.
     """
     _, content = load_checkpoint(path)
     for key, value in extra.items():
@@ -49,11 +49,10 @@ def resume(path: Path, trainer: Trainer, extra: dict[str, Any], checkpoints: Pat
         plan = trainer.passes[row["epoch"] - 1]
         if (plan.stage, learners_of(trainer, plan)) != (row["stage"], row["learners"]):
             raise UserError(
-                f"resume={path}: with another num_epochs, strategy="
-                f"{trainer.config.strategy.name} would have trained otherwise in epoch "
-                f"{row['epoch']}; keep num_epochs"
+                f"resume={path}: with this num_epochs, strategy={trainer.config.strategy.name} "
+                f"trains other subnets in epoch {row['epoch']}; keep num_epochs"
             )
-    if not history.kept_epoch:  # of a version whose best.pt was that of the last stage
+    if not history.kept_epoch:  # written by a version whose best.pt was that of the last stage
         history.kept_epoch, history.kept = history.best_epoch, history.best
     written = save_best(trainer, checkpoints, content, history)
     for name in {stage_file(trainer), "best.pt"} - set(written):
@@ -63,15 +62,15 @@ def resume(path: Path, trainer: Trainer, extra: dict[str, Any], checkpoints: Pat
     if trainer.average is not None:
         set_network(trainer.average, {**content, "model": content["average"]})
     trainer.optimizer.load_state_dict(content["optimizer"])
-    if trainer.config.compile == "auto":  # other steps sum in another order
+    if trainer.config.compile == "auto":  # other routes sum in another order
         trainer.fast.route = content["route"]
     trainer.updates, trainer.learned = content["updates"], list(content["learned"])
-    log.info("going on from %s after epoch %d", path, history.last_epoch)
+    log.info("resuming from %s after epoch %d", path, history.last_epoch)
     return history
 
 
 def _copy(path: Path, checkpoints: Path, config: Settings) -> None:
-    """Take a checkpoint of the interrupted run along."""
+    """Copy a checkpoint of the interrupted run to this run."""
     there = path if path.exists() else path.with_name("best.pt")  # versions without stage.pt
     _, content = load_checkpoint(there)
     kept = {key: value for key, value in content.items() if key not in HEADER}

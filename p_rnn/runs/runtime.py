@@ -1,4 +1,4 @@
-"""The machine under a run: device, threads, versions, and the JSON files of its results."""
+"""Device, threads and versions of a run, and the JSON files of its results."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import torch
 from p_rnn.files import written_whole
 from p_rnn.settings.errors import UserError
 
-# Of glibc's mallopt(3): map no block on its own, and return memory to the system only above so many
-# free bytes. Otherwise each step gets the pages of its scores and gradients anew, which costs as
-# much as half of the step.
+# Parameters of glibc's mallopt(3): never mmap single blocks, and return memory to the system only
+# above this many free bytes. Otherwise each step gets fresh pages for its scores and gradients,
+# which costs as much as half of the step.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 KEPT = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1, M_TOP_PAD: 2**26}
 
 
 def keep_freed_memory() -> None:
-    """Have the allocator keep up to 2 GiB of freed memory; nothing happens without glibc."""
+    """Let the allocator keep up to 2 GiB of freed memory; does nothing without glibc."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):
@@ -39,11 +39,11 @@ def use_device(
     """The device called `name`, or the best one for "auto"; sets the number of CPU threads.
 
     Raises:
-        UserError: no such device here, or a precision that it does not have.
+        UserError: the device is not available, or does not support the precision.
     """
-    # Gradients of a softmax are full of numbers below 1e-38, for each of which many processors take
-    # a hundred times as long; from now on they are zero, in this thread and in those that it makes,
-    # so this comes before any of PyTorch's. (In C++, fast/native/denormals.h does it.)
+    # Gradients of a softmax are full of denormals (below 1e-38), on which many processors are a
+    # hundred times slower. This flushes them to zero in this thread and in threads it creates, so
+    # it must come before PyTorch creates any. (For C++ see fast/native/denormals.h.)
     torch.set_flush_denormal(True)
     keep_freed_memory()
     if num_threads is not None:
@@ -62,7 +62,7 @@ def use_device(
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Versions and machine, to be stored with the figures that were measured on it."""
+    """Versions and machine, stored with the results that were measured on it."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,

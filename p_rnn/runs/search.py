@@ -1,4 +1,4 @@
-"""Random search over a space of settings, trial after trial (Bergstra & Bengio, JMLR 2012)."""
+"""Random search over a space of settings (Bergstra & Bengio, JMLR 2012)."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from p_rnn.settings.messages import MENDABLE, one_line
 from p_rnn.settings.registry import suggest
 
 log = logging.getLogger(__name__)
-TRIES = 1000  # draws without a new combination, after which a space is taken for exhausted
+TRIES = 1000  # draws without a new combination after which a space counts as exhausted
 
 
 @dataclass(frozen=True)
 class Trial:
     """Attributes:
-    folder: of its run; `overrides`: what was drawn; `reached`: the metric on validation.
+    folder: of its run; `overrides`: drawn settings; `reached`: the metric on validation.
     """
 
     folder: Path
@@ -41,14 +41,14 @@ class Trial:
 def search(
     space: str, trials: int, folder: Path, seed: int, overrides: Sequence[str]
 ) -> Trial | None:
-    """Run so many trials below `folder`, each in a folder of its own; the best one.
+    """Run the trials, each in its own folder below `folder`; return the best one.
 
     Trial k is a function of the space, the seed and k, so that finished trials are skipped and
-    more can be added. A trial that fails leaves a note in its folder and stops no other. What the
-    overrides set is not drawn.
+    more can be added. A trial that fails leaves a note in its folder and does not stop the others.
+    Settings given as overrides are not drawn.
 
     Raises:
-        UserError: an unknown or malformed space, no trials, or nothing to choose by.
+        UserError: an unknown or malformed space, no trials, or no validation split.
     """
     if trials < 1:
         raise UserError(f"trials={trials} must be at least 1")
@@ -72,36 +72,36 @@ def search(
 def attempt(
     overrides: Sequence[str], folder: Path, varied: Sequence[str] = ()
 ) -> dict[str, Any] | None:
-    """The metrics of a job; None where it failed, with a note in its folder.
+    """Run a job; return its metrics, or None if it failed, with a note in its folder.
 
     Args:
-        varied: the settings by which it differs from the jobs beside it.
+        varied: the settings in which it differs from the jobs around it.
     """
     try:
         metrics = run_job(load_config(*overrides), folder, varied)
     except MENDABLE as error:
         line = one_line(error, Config)
-    except Exception as error:  # a bug, or no memory: the other jobs may run
+    except Exception as error:  # a bug or no memory: the other jobs may still run
         log.exception("the job failed")
         line = f"{type(error).__name__}: {error}"
     else:
         note_failure(folder, None)
         return metrics
     log.error("error: %s", line)
-    if not (folder / METRICS).exists():  # of other settings, and whole
+    if not (folder / METRICS).exists():  # else: finished, with other settings
         note_failure(folder, line)
     return None
 
 
 def first_draw(space: str, seed: int, overrides: Sequence[str]) -> list[str]:
-    """The overrides of the first trial beside these."""
+    """The overrides that the first trial draws in addition to these."""
     return [
         f"{key}={_word(value)}" for key, value in next(draws(_free(space, overrides), seed)).items()
     ]
 
 
 def _free(space: str, overrides: Sequence[str]) -> dict[str, list[Any]]:
-    """What is drawn: the settings of a space that the overrides leave open."""
+    """The settings of a space that are not among the overrides."""
     fixed = {word.partition("=")[0].lstrip("+~") for word in overrides}
     return {key: values for key, values in read_space(space).items() if key not in fixed}
 
@@ -111,17 +111,17 @@ def _words(drawn: Mapping[str, Any]) -> list[str]:
 
 
 def _word(value: Any) -> str:
-    """A value as an override has it."""
+    """A value in the syntax of overrides."""
     if isinstance(value, list):
         return f"[{','.join(map(_word, value))}]"
     return "null" if value is None else str(value)
 
 
 def file_of(group: str, name: str) -> Path:
-    """The file of a name in a folder of conf/ (the user's own first), or of a path to a YAML file.
+    """Find a YAML file by name in a folder of conf/ (the user's own first), or by path.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such file.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else conf_file(group, name)
     if path is None or not path.is_file():
@@ -130,10 +130,10 @@ def file_of(group: str, name: str) -> Path:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """A YAML file of keys and values, interpolations resolved.
+    """Read a YAML file of keys and values, and resolve interpolations.
 
     Raises:
-        UserError: it is not one.
+        UserError: it is not such a file.
     """
     try:
         read = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
@@ -162,7 +162,7 @@ def read_space(space: str) -> dict[str, list[Any]]:
 
 
 def _steps(low: Any, high: Any, step: Any) -> list[float] | None:
-    """From low to high, or None where that cannot be done."""
+    """The values from low to high, or None if these are not numbers with step > 0."""
     if not all(isinstance(x, int | float) for x in (low, high, step)) or step <= 0:
         return None
     count = math.floor((high - low) / step + 1e-9) + 1
@@ -170,7 +170,7 @@ def _steps(low: Any, high: Any, step: Any) -> list[float] | None:
 
 
 def draws(values: dict[str, list[Any]], seed: int) -> Iterator[dict[str, Any]]:
-    """Combinations, each once, as long as new ones are found."""
+    """Random combinations without repetition, until no new one is found."""
     rng = np.random.default_rng(seed)
     seen: set[tuple[int, ...]] = set()
     while True:

@@ -1,4 +1,4 @@
-"""A study: every model tuned by as many trials on validation, then run with several seeds."""
+"""A study: every model is tuned by as many trials on validation, then run with several seeds."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class StudyRowConfig:
     """A model of a study.
 
     Attributes:
-        model: null: the row's own name.
-        space: of conf/space, from which its trials are drawn; null: it has nothing to tune.
+        model: null: the name of the row.
+        space: file of conf/space from which trials are drawn; null: nothing is tuned.
         trials: null: as many as the study says.
-        overrides: settings of all its runs, as of p-rnn train.
-        variants: overrides of which each makes another row of the table with the same tuned
+        overrides: settings of all its runs, as for p-rnn train.
+        variants: overrides, each of which makes another row of the table with the same tuned
             settings, such as strategy=residual.
     """
 
@@ -52,10 +52,11 @@ class StudyConfig:
     Attributes:
         overrides: settings of all runs, first of all the data set.
         trials: random draws for each model with a space; the best one on validation is kept.
-        in_trials: settings of the trials alone, such as dataset.validation=true where the runs that
-            are reported train on all that comes before the test split.
-        seeds: of the runs of trained models that are reported.
-        against: words of the label of the row that the others are tested against, first its name.
+        in_trials: settings of the trials only, such as dataset.validation=true if the reported
+            runs train on everything before the test split.
+        seeds: of the reported runs of trained models.
+        against: the row that the others are tested against: its name, then other words of its
+            label.
         shared: lists of overrides that rows refer to, as ${shared.networks}.
         rows: in the order of the table.
     """
@@ -70,7 +71,7 @@ class StudyConfig:
 
 
 def read_study(name: str) -> StudyConfig:
-    """The study of a name in conf/study, or of a YAML file.
+    """Read a study by its name in conf/study, or from a YAML file.
 
     Raises:
         UserError: no such study, or one that cannot be run.
@@ -94,19 +95,19 @@ def run_study(
     against: str | None = None,
     overrides: Sequence[str] = (),
 ) -> bool:
-    """Run what is not finished of a study below `folder`, and report on all that is.
+    """Run the unfinished part of a study below `folder`, and report on all finished runs.
 
     Args:
-        rows: run only these; none at all to report alone.
-        against: the row that others are tested against; null: that of the study.
-        overrides: settings of all runs besides those of the study.
+        rows: run only these; empty: only report; None: all.
+        against: the row that others are tested against; None: that of the study.
+        overrides: settings of all runs in addition to those of the study.
 
     Returns:
         Whether a run has failed.
 
     Raises:
-        UserError: an unknown row, model or space, nothing to report, or a row to test against that
-            is not there.
+        UserError: an unknown row, model or space, nothing to report, or an unknown row to test
+            against.
     """
     for name in rows or []:
         if name not in study.rows:
@@ -140,7 +141,7 @@ def run_study(
 
 
 class _StudyRow:
-    """The runs of a row."""
+    """Tunes and runs one row of a study."""
 
     def __init__(
         self,
@@ -155,10 +156,10 @@ class _StudyRow:
         model = f"model={row.model or name}"
         self.overrides = [*study.overrides, model, *row.overrides, *overrides]
         self.counts = counts(load_config(model).model.name)
-        self.refused = False  # a run that has finished with other settings
+        self.refused = False  # whether a run was already finished with other settings
 
     def check(self) -> None:
-        """Refuse before anything runs what can be refused without the data."""
+        """Check all that can be checked without the data, before anything runs."""
         drawn: list[str] = []
         if self.row.space is not None:
             drawn = first_draw(self.row.space, 0, self.overrides)
@@ -170,13 +171,13 @@ class _StudyRow:
 
     @property
     def tuned(self) -> str:
-        """The overrides of its best trial, when there is one."""
+        """The overrides of the best trial; empty if there is none yet."""
         note = self.folder / "tuned.txt"
         return note.read_text().strip() if note.exists() else ""
 
     def final(self) -> Iterator[tuple[Path, list[str]]]:
-        """Folder and overrides of each run that is reported, beside the tuned settings."""
-        # Nothing is random in models that count.
+        """Folder and overrides (besides the tuned ones) of each reported run."""
+        # Models that count have no randomness.
         seeds = [""] if self.counts else [f"seed={seed}" for seed in self.study.seeds]
         for variant in self.row.variants or [""]:
             for seed in seeds:
@@ -184,7 +185,7 @@ class _StudyRow:
                 yield self.folder / (",".join(own) or "run"), own
 
     def run(self) -> list[Path]:
-        """Tune, then run with the best settings; the folders of the runs that have finished."""
+        """Tune, then run with the best settings; return the folders of finished runs."""
         tuned: list[str] = []
         if self.row.space is not None:
             fixed = [*self.overrides, *self.study.in_trials]
@@ -199,6 +200,6 @@ class _StudyRow:
             if attempt([*self.overrides, *tuned, *own], place) is not None:
                 finished.append(place)
             elif (place / METRICS).exists():
-                log.error("remove %s to run it anew", place)
+                log.error("remove %s to run it again", place)
                 self.refused = True
         return finished

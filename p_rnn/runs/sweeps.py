@@ -1,4 +1,4 @@
-"""The jobs of a sweep: run once, gone on with after an interruption, never overwritten, listed."""
+"""The jobs of a sweep: run once, resumed after an interruption, never overwritten; the report."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from p_rnn.settings.resolve import resolve
 from p_rnn.settings.stored import from_dict, refuse_difference
 
 log = logging.getLogger(__name__)
-FAILURE = "error.txt"  # in the folder of a job that failed: why
+FAILURE = "error.txt"  # why a job failed, in its folder
 
 
 def run_job(config: Config, folder: Path, varied: Sequence[str] = ()) -> dict[str, Any]:
-    """The metrics of the job of a folder; it goes on where it was interrupted, or was finished.
+    """Run the job of a folder and return its metrics: resume it, or read them if it is finished.
 
     Args:
-        varied: the settings that the sweep varies, as of `train`.
+        varied: the settings that the sweep varies, see `train`.
 
     Raises:
-        UserError: the folder holds a job of other settings; whatever `train` raises.
+        UserError: the folder holds a job with other settings; and as `train`.
     """
     stored = folder / METRICS
     if stored.exists():
@@ -45,7 +45,7 @@ def run_job(config: Config, folder: Path, varied: Sequence[str] = ()) -> dict[st
         return metrics
     log.info("run folder:\n%s", folder)
     last = folder / "checkpoints" / "last.pt"
-    if last.exists() and config.resume is None:  # a job of a sweep that was interrupted
+    if last.exists() and config.resume is None:  # an interrupted job of a sweep
         config = replace(config, resume=str(last))
     metrics = train(config, folder, varied)
     log.info("run folder:\n%s", folder)
@@ -53,14 +53,14 @@ def run_job(config: Config, folder: Path, varied: Sequence[str] = ()) -> dict[st
 
 
 def objective(metrics: Mapping[str, Any]) -> float:
-    """What a sweep optimises, higher is better: the metric of early stopping on validation."""
+    """The value that a sweep maximises: the metric of early stopping on validation."""
     measured = metrics.get("valid", metrics["test"])
     name = metrics["config"]["early_stopping"]["metric"]
     return float(measured[name or next(iter(measured))])
 
 
 def note_failure(folder: Path, message: str | None) -> None:
-    """Leave a note in the folder of a job that failed; None: it did not, whatever it did before."""
+    """Leave a note in the folder of a failed job; None: it succeeded, so remove an old note."""
     note = folder / FAILURE
     if message is None:
         note.unlink(missing_ok=True)
@@ -70,13 +70,13 @@ def note_failure(folder: Path, message: str | None) -> None:
 
 
 def noted(sweep: Path | None, message: str) -> bool:
-    """Whether a job of a sweep has failed with this message."""
+    """Whether any job of a sweep failed with this message."""
     notes = [] if sweep is None else sweep.rglob(FAILURE)
     return any(note.read_text().strip() == message for note in notes)
 
 
 def report(sweep: Path) -> None:
-    """Write the report of a sweep into its folder `report`."""
+    """Write the report of a sweep to its subfolder `report`."""
     if not any(sweep.glob(f"*/{METRICS}")):
         return
     try:
@@ -87,13 +87,13 @@ def report(sweep: Path) -> None:
 
 
 def finish(sweep: Path, jobs: str = "jobs of the sweep") -> bool:
-    """Report on a sweep and list its failed jobs; whether there are any."""
+    """Report on a sweep and list its failed jobs; return whether there are any."""
     report(sweep)
     return list_failures(sorted(path for path in sweep.glob("*") if path.is_dir()), jobs)
 
 
 def list_failures(folders: Sequence[Path], jobs: str) -> bool:
-    """Print the failed jobs in and below some folders; whether there are any."""
+    """Print the failed jobs in and below the folders; return whether there are any."""
     lines = [
         f"{note.parent.relative_to(folder.parent)}: {note.read_text().strip()}"
         for folder in folders
@@ -105,29 +105,29 @@ def list_failures(folders: Sequence[Path], jobs: str) -> bool:
 
 
 def varied_by(sweeper: DictConfig) -> list[str]:
-    """The settings that the sweep of this job varies: by the command line, or by its config."""
+    """The settings that the sweep of this job varies, from the command line or its config."""
     keys = [*os.environ.get(SWEPT, "").split(","), *(sweeper.get("params") or {})]
     return [key for key in dict.fromkeys(keys) if key]
 
 
 def threads_of_job(launcher: DictConfig) -> int | None:
-    """Its part of the cores, where a launcher runs several jobs on this machine at a time."""
+    """The cores per job if a launcher runs several jobs at a time on this machine, else None."""
     jobs = launcher.get("n_jobs")
     if not isinstance(jobs, int) or jobs in (0, 1):
         return None
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    if jobs < 0:  # joblib: all cores but so many
+    if jobs < 0:  # joblib: n_jobs = -1 means all cores, -2 all but one
         jobs = max(1, cores + 1 + jobs)
     return max(1, cores // jobs)
 
 
 class RememberSweep(Callback):
-    """Hydra tells its callbacks alone where a sweep lies, and how its jobs are launched."""
+    """Remembers the folder of the sweep, which Hydra tells only to callbacks."""
 
     folder: Path | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         RememberSweep.folder = Path(config.hydra.sweep.dir)
         if threads_of_job(config.hydra.launcher) is not None:
-            spin_less()  # processes that the launcher starts inherit it
+            spin_less()  # inherited by the processes that the launcher starts

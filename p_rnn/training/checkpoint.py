@@ -1,4 +1,4 @@
-"""Checkpoints: tensors and plain Python, written whole or not at all."""
+"""Checkpoints: tensors and plain Python objects, written atomically."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEADER = ("format", "format_version", "config")
 
 
 def save_checkpoint(path: Path, config: Settings, content: dict[str, Any]) -> None:
-    """Write `content` and the settings of the run; an interruption leaves the old file intact."""
+    """Write `content` and the settings of the run atomically: the old file stays until the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
     header = dict(zip(HEADER, (FORMAT, FORMAT_VERSION, plain(config)), strict=True))
     with written_whole(path) as temporary:
@@ -32,8 +32,8 @@ def load_checkpoint(path: Path) -> tuple[Settings, dict[str, Any]]:
     """The settings and the content of a checkpoint, on the CPU.
 
     Raises:
-        UserError: no such file, not a checkpoint of ours, of another format version, or with
-            settings that this version does not have.
+        UserError: no such file, not a p_rnn checkpoint, another format version, or settings that
+            this version does not have.
     """
     if not path.is_file():
         raise UserError(f"no checkpoint at {path}; a run keeps best.pt and last.pt in checkpoints/")
@@ -47,6 +47,7 @@ def load_checkpoint(path: Path) -> tuple[Settings, dict[str, Any]]:
         content = upgraded_content(content)
     elif content["format_version"] != FORMAT_VERSION:
         raise UserError(
-            f"{path} has format version {content['format_version']}, this is {FORMAT_VERSION}"
+            f"{path} has format version {content['format_version']}; this version of p_rnn reads "
+            f"{FORMAT_VERSION}"
         )
     return from_dict(content["config"], str(path)), content

@@ -1,4 +1,4 @@
-"""Gradients of tables, of which a step reads few rows, some of them more than once."""
+"""Sparse gradients of tables, whose rows may occur more than once, and gradient clipping."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from torch.nn import functional as F
 
 
 def segment_sum(gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The sums of the rows of a sparse gradient that belong to the same row of the table.
+    """Sum the entries of a sparse gradient that belong to the same row of the table.
 
-    Unlike `Tensor.coalesce`, it makes no shape that depends on values, so that no GPU is waited
-    for, and sums in a fixed order.
+    Unlike `Tensor.coalesce`, this creates no shape that depends on values, so it does not wait for
+    a GPU, and it sums in a fixed order.
 
     Returns:
-        rows: int64 [R], of the table, sorted; `sums`: [R, D], of the k-th distinct row, the others
-        zero; `segment`: int64 [R], which of the sums is that of each of `rows`.
+        rows: int64 [R], the table row of each entry, sorted; `sums`: [R, D], row k is the sum of
+        the k-th distinct table row, the rest is zero; `segment`: int64 [R], the row of `sums` that
+        belongs to each of `rows`.
     """
-    # What PyTorch's documentation prescribes for gradients that are not coalesced.
+    # PyTorch documents these accessors for tensors that are not coalesced.
     index, values = gradient._indices()[0], gradient._values()
     count = len(index)
     bits = max(count - 1, 1).bit_length()
     place = torch.arange(count, device=index.device)
-    # A row and where it was read as one number: half the time of a stable sort.
+    # Sort row and position packed into one number: half the time of a stable sort.
     keys = ((index << bits) | place).sort().values
     rows, order = keys >> bits, keys & ((1 << bits) - 1)
     new = torch.ones_like(rows, dtype=torch.bool)
     torch.ne(rows[1:], rows[:-1], out=new[1:])
     segment = new.cumsum(0) - 1
-    # Where segments begin; what is no beginning goes to a place that is cut off.
+    # Where each segment starts; other entries are written to a last slot that is cut off.
     starts = rows.new_full((count + 1,), count)
     starts.scatter_(0, torch.where(new, segment, count), torch.where(new, place, count))
     sums = F.embedding_bag(order, values, starts[:count], mode="sum")
@@ -38,8 +39,8 @@ def segment_sum(gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def summed_rows(gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """(rows, sums) [R] and [R, D] of a sparse gradient: rows that come again have the same sum."""
-    if gradient.device.type == "cpu":  # nothing is waited for, and this is quicker
+    """(rows [R], sums [R, D]) of a sparse gradient; a row that occurs twice has its sum twice."""
+    if gradient.device.type == "cpu":  # no sync point there, and faster
         gradient = gradient.coalesce()
         return gradient.indices()[0], gradient.values()
     rows, sums, segment = segment_sum(gradient)

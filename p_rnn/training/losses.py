@@ -1,4 +1,4 @@
-"""Losses over the candidates of a step.
+"""Losses over the candidates of a mini-batch.
 
 A loss maps scores [B, C], the column of each example's target [B] and log q [C] to losses [B].
 o = output function(score) everywhere, also inside s; o_t is the target's; sigma is the logistic
@@ -38,7 +38,7 @@ def cross_entropy(
     *,
     logq: Annotated[float, about("corrects for sampling: 0 = off, 1 = whole", low=0)] = 0.0,
 ) -> Tensor:
-    """-log softmax_t(score_j - logq * log q_j); q ~ how often j comes up as a candidate.
+    """-log softmax_t(score_j - logq * log q_j); q ~ how often j is drawn as a candidate.
 
     With logq=1 the expected gradient is that of the full softmax (sampled softmax; Bengio &
     Senecal 2008); in GRU4Rec since 2023.
@@ -56,9 +56,9 @@ def bpr_max(
     elu_param: Annotated[float, about("alpha of the ELU on the scores; 0 = linear", low=0)] = 0.5,
     bpreg: Annotated[float, about("weight of the penalty on scores", low=0)] = 1.0,
 ) -> Tensor:
-    """-log(sum_j s_j sigma(o_t - o_j) + 1e-24) + bpreg sum_j s_j o_j^2, o = ELU (CIKM 2018).
+    """-log(sum_j s_j sigma(o_t - o_j) + 1e-24) + bpreg sum_j s_j o_j^2 (CIKM 2018).
 
-    elu_param is ELU's alpha; 0 means linear.
+    o = ELU with alpha = elu_param; 0 means linear.
     """
     o = F.elu(scores, elu_param) if elu_param else scores
     s = _weights(o, target)
@@ -90,12 +90,12 @@ def bpr(
     target: Tensor,
     log_q: Tensor | None,
     *,
-    output: Annotated[str, about("of scores", options=("linear", "tanh"))] = "tanh",
+    output: Annotated[str, about("output function", options=("linear", "tanh"))] = "tanh",
 ) -> Tensor:
     """-mean over the negatives of log sigma(o_t - o_j); o = tanh (GRU4Rec) or linear (RecBole)."""
     o = torch.tanh(scores) if output == "tanh" else scores
     terms = F.logsigmoid(_target(o, target) - o)
-    own = _target(terms, target).squeeze(1)  # the target against itself is no pair
+    own = _target(terms, target).squeeze(1)  # the target is not its own negative
     return -(terms.sum(dim=1) - own) / (o.shape[1] - 1)
 
 
@@ -109,6 +109,6 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
 
 
 def build_loss(chosen: Component) -> LossFunction:
-    """The loss of that name, its parameters bound."""
+    """The loss of that name, with its parameters bound."""
     function, parameters = bind("loss", chosen)
     return partial(function, **parameters)

@@ -1,8 +1,8 @@
-"""Optimizers that move dense parameters whole and tables row by row.
+"""Optimizers that update dense parameters whole, and of tables only the rows with a gradient.
 
-Each is a `torch.optim.Optimizer` with a rule for rows of any number: the same rule serves a dense
-parameter and the rows of a table that a step touched. Rows that were not touched keep their weights
-and their slots, weight decay included. The learning rate may be a number or a 0-d tensor.
+Each is a `torch.optim.Optimizer` with one rule, applied to a dense parameter or to the touched rows
+of a table. Rows without a gradient keep their weights and their slots (the optimizer state), and
+have no weight decay. The learning rate may be a number or a 0-d tensor.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from p_rnn.settings.declare import about
 from p_rnn.settings.sections import Component
 from p_rnn.training.gradients import summed_rows
 
-Momentum = Annotated[float, about("of the touched rows", low=0, below=1)]
-Decay = Annotated[float, about("of the rows that an update touches", low=0)]
+Momentum = Annotated[float, about("momentum, of the touched rows only", low=0, below=1)]
+Decay = Annotated[float, about("weight decay, of the touched rows only", low=0)]
 Beta = Annotated[float, about("decay of a running mean", low=0, below=1)]
-Eps = Annotated[float, about("beside the root", above=0)]
+Eps = Annotated[float, about("added to the root", above=0)]
 EPS = 1e-6  # in Adagrad's root (P)
 ParameterGroup = dict[str, Any]
 
@@ -30,7 +30,7 @@ class RowOptimizer(torch.optim.Optimizer):
     """Applies a rule to every parameter that has a gradient.
 
     Attributes:
-        slots: the names of the tensors like a parameter that the rule keeps.
+        slots: names of the state tensors, each of the shape of its parameter.
         counting: whether the rule depends on the number of updates.
     """
 
@@ -48,7 +48,7 @@ class RowOptimizer(torch.optim.Optimizer):
         group: ParameterGroup,
         count: Any,
     ) -> None:
-        """Move `weight` and `slots` in place; `counting` rules for the count-th time (0-d)."""
+        """Update `weight` and `slots` in place; `count`: updates so far, 0-d, if `counting`."""
         raise NotImplementedError
 
     @torch.no_grad()
@@ -60,7 +60,7 @@ class RowOptimizer(torch.optim.Optimizer):
                     self._move(p, group)
 
     def slots_of(self, p: nn.Parameter) -> list[Tensor]:
-        """The slots of a parameter; zeros at first."""
+        """The slots of a parameter, zeros initially."""
         state = self.state[p]
         for name in self.slots:
             if name not in state:
@@ -78,7 +78,7 @@ class RowOptimizer(torch.optim.Optimizer):
         moved = [x.index_select(0, rows) for x in (p, *slots)]
         self._apply(moved[0], gradient, moved[1:], group, count)
         for x, new in zip((p, *slots), moved, strict=True):
-            x.index_copy_(0, rows, new)  # rows that come again are equal
+            x.index_copy_(0, rows, new)  # duplicate rows hold equal values
 
     def _apply(
         self,
@@ -93,23 +93,23 @@ class RowOptimizer(torch.optim.Optimizer):
         self.rule(weight, gradient, slots, group, count)
 
     def decay(self, weight: Tensor, gradient: Tensor, group: ParameterGroup) -> Tensor:
-        """The gradient with that of an L2 penalty, as in PyTorch's optimizers."""
+        """Add the gradient of an L2 penalty, as PyTorch's optimizers do."""
         return gradient.add(weight, alpha=group["weight_decay"])
 
     def _count(self, p: nn.Parameter) -> Tensor:
-        """The updates of a parameter, this one included: while it is frozen its count rests."""
+        """The updates of a parameter including this one; not counted while it is frozen."""
         state = self.state[p]
         count = state.get("step")
         if count is None:
             count = torch.zeros((), dtype=torch.float64, device=p.device)
-        state["step"] = count.to(p.device)  # a checkpoint has it on the CPU
+        state["step"] = count.to(p.device)  # loaded from a checkpoint it is on the CPU
         return state["step"].add_(1)  # type: ignore[no-any-return]
 
 
 class Adagrad(RowOptimizer):
     """acc += g^2;  v = momentum * v - lr * g / sqrt(acc + 1e-6);  w += v, on touched rows (P).
 
-    Rows read twice in a step have their gradients summed before they are squared.
+    The gradients of a row that was read twice in a step are summed before squaring.
     """
 
     slots: tuple[str, ...] = ("acc", "velocity")
@@ -180,7 +180,7 @@ class SGD(RowOptimizer):
 
 
 class Adam(RowOptimizer):
-    """Adam (Kingma & Ba 2015) with bias correction; on tables for the touched rows."""
+    """Adam (Kingma & Ba 2015) with bias correction; of tables only the touched rows."""
 
     slots = ("mean", "square")
     counting = True
@@ -234,7 +234,7 @@ class AdamW(Adam):
         return gradient
 
 
-# Of (parameters, learning rate, *, settings).
+# Called as optimizer(parameters, learning_rate, *, settings).
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adagrad": Adagrad,
     "adam": Adam,
@@ -246,7 +246,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 def build_optimizer(
     chosen: Component, parameters: Iterable[nn.Parameter], learning_rate: float
 ) -> torch.optim.Optimizer:
-    """The optimizer of that name."""
+    """Build the optimizer of that name."""
     cls, settings = bind("optimizer", chosen)
     made: torch.optim.Optimizer = cls(parameters, learning_rate, **settings)
     return made

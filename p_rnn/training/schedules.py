@@ -1,7 +1,7 @@
-"""Schedules: the factor of the learning rate over the course of a run.
+"""Learning rate schedules.
 
-A schedule maps progress, from 0 at the beginning to 1 at the end, to a factor. With
-strategy=residual each stage is a run of its own.
+A schedule maps progress, from 0 at the start to 1 at the end of training, to a factor of the
+learning rate. With strategy=residual every stage has its own progress from 0 to 1.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ import torch
 from p_rnn.settings.components import bind
 from p_rnn.settings.sections import ScheduleConfig
 
-# Of (progress, *, parameters).
+# Called as schedule(progress, *, parameters).
 Schedule = Callable[..., float]
 
 
 def constant(progress: float) -> float:
-    """The learning rate as it was given."""
+    """The configured learning rate throughout."""
     return 1.0
 
 
 def linear(progress: float) -> float:
-    """Down to zero in a straight line."""
+    """Linear decay to zero."""
     return 1.0 - progress
 
 
 def cosine(progress: float) -> float:
-    """Down to zero in half a cosine wave (Loshchilov & Hutter 2017)."""
+    """Cosine decay to zero (Loshchilov & Hutter 2017)."""
     return 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
@@ -37,7 +37,7 @@ SCHEDULES: dict[str, Schedule] = {"constant": constant, "linear": linear, "cosin
 
 
 def build_schedule(chosen: ScheduleConfig) -> Callable[[float, float], float]:
-    """The factor after `epoch` of `num_epochs` epochs: the warm-up, then the schedule."""
+    """A function of (epoch, num_epochs): linear warm-up, then the schedule over the rest."""
     schedule, parameters = bind("schedule", chosen)
     warm = chosen.warmup_epochs
 
@@ -51,7 +51,7 @@ def build_schedule(chosen: ScheduleConfig) -> Callable[[float, float], float]:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """Where it is a tensor, as in a captured step, the tensor gets the value."""
+    """Set the learning rate; in place if it is a tensor, as in a captured CUDA graph."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], torch.Tensor):
             group["lr"].fill_(value)

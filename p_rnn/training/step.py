@@ -1,6 +1,6 @@
-"""One step of training: a mini-batch goes through network, loss and optimizer.
+"""One training step: forward, loss, backward and optimizer on one mini-batch.
 
-This is the truth about training. p_rnn/fast may replace `update` by one that is equal and faster.
+This is the reference implementation. p_rnn/fast may replace `Update` by an equal, faster one.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from p_rnn.training.losses import LossFunction
 
 @dataclass(frozen=True)
 class UpdateResult:
-    """What an update gives back.
+    """The result of an update.
 
     Attributes:
-        loss: 0-d; `state`: of the sessions after it; `norm`: of the gradient, 0-d, if measured.
+        loss: 0-d; `state`: of the slots after the input items, detached; `norm`: of the gradient
+            before clipping, 0-d, if it was measured.
     """
 
     loss: Tensor
@@ -39,8 +40,8 @@ class Update:
     Attributes:
         batch_size: the configured B.
         log_support: [N], log of the events per item in training, for a loss that corrects for
-            sampling, else None; `sample_alpha`: of the samples.
-        clip_norm: the largest norm of the gradient; None: any.
+            sampling, else None; `sample_alpha`: the exponent the negatives were drawn with.
+        clip_norm: the largest norm of the gradient; None: no clipping.
     """
 
     network: PRNN
@@ -54,15 +55,16 @@ class Update:
     def __call__(
         self, batch: Batch, state: State, learners: Learners, measure: bool = False
     ) -> UpdateResult:
-        """One update, in which the learners learn, from the state of the slots of the mini-batch.
+        """Update the learners on one mini-batch.
 
         Args:
-            measure: give the norm of the gradient.
+            state: of the slots before the input items.
+            measure: also return the norm of the gradient.
         """
         self.network.learn(learners)
         scores, after = self.network(batch, state)
         losses = self.loss(scores, batch.column, self.log_q(batch))
-        # The configured B, also in the tail, so that an example weighs the same everywhere (P).
+        # The configured B, also when fewer slots are live, so that all examples weigh the same (P).
         loss = losses.sum() / self.batch_size
 
         self.optimizer.zero_grad()
@@ -72,7 +74,7 @@ class Update:
         return UpdateResult(loss.detach(), tuple(h.detach() for h in after), norm)
 
     def clip(self, measure: bool) -> Tensor | None:
-        """Clip the gradients if that is asked for; their norm before, if that or `measure` is."""
+        """Clip the gradients if configured; return their norm before if so, or if `measure`."""
         if not measure and self.clip_norm is None:
             return None
         parameters = list(self.network.parameters())
@@ -93,7 +95,7 @@ class Update:
 
 
 class UpdateLike(Protocol):
-    """An `Update`, or what replaces it."""
+    """An `Update`, or its replacement from p_rnn/fast."""
 
     @property
     def network(self) -> PRNN: ...
@@ -110,10 +112,11 @@ def train_step(
     updates: Sequence[Learners],
     measure: bool = False,
 ) -> tuple[list[UpdateResult], State]:
-    """All updates of a mini-batch, and the state of its slots to go on from.
+    """All updates of a mini-batch, and the state to carry to the next one.
 
-    Every update starts from the same state; the one carried on has each subnet's layers from the
-    forward pass in which it learned. Without any negative the state goes on and nothing is learned.
+    Every update starts from the same incoming state; the state carried on takes each subnet's part
+    from the forward pass in which that subnet learned. A mini-batch without any negative advances
+    the state and makes no update.
     """
     network = update.network
     state = enter(batch, state)
@@ -132,7 +135,7 @@ def train_step(
 
 
 def enter(batch: Batch, state: State) -> State:
-    """The state of the slots that are still live, zero where a session begins."""
+    """The state before the input items: of the live slots only, zero where a session begins."""
     if batch.stay is not None:
         state = tuple(h[batch.stay] for h in state)
     if batch.keep is not None:

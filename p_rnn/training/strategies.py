@@ -1,9 +1,9 @@
 """Strategies: which subnets are in the score, and which learn, in each update.
 
-A strategy turns the passes that each subnet has to learn in into the passes of the run, one after
-the other. Nothing else knows which strategy runs. Residual, alternating and interleaving take the
-loss on the score of the ensemble: the residual of a ranking loss is its gradient there, as in
-boosting (R: the paper speaks of the residual error of those trained before).
+A strategy maps the number of passes in which each subnet learns to the list of passes of the run;
+no other code depends on the strategy. Residual, alternating and interleaving compute the loss on
+the score of the ensemble: the residual of a ranking loss is its gradient at that score, as in
+boosting (R: the paper speaks of the residual error of the subnets trained before).
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from p_rnn.settings.sections import Component
 
 @dataclass(frozen=True)
 class PassPlan:
-    """One pass over the data.
+    """What one pass over the data does.
 
     Attributes:
-        in_score: the leading subnets that run and count.
-        updates: of each mini-batch: the numbers of the subnets that learn, update after update.
-        stage: validation chooses the best state of each stage, and the next one starts from it.
-        ends_cycle: whether all subnets of the stage have had their turn: time to validate.
+        in_score: the score is that of the first `in_score` subnets.
+        updates: for each update of a mini-batch, the indices of the subnets that learn in it.
+        stage: each stage starts from the best validation state of the one before.
+        ends_cycle: whether all subnets of the stage have now had their turn, so that the pass is
+            followed by validation.
     """
 
     in_score: int
@@ -33,7 +34,7 @@ class PassPlan:
     ends_cycle: bool = True
 
 
-Strategy = Callable[[Sequence[int]], list[PassPlan]]  # of the passes in which each subnet learns
+Strategy = Callable[[Sequence[int]], list[PassPlan]]  # given the passes in which each subnet learns
 
 
 def _learning(epochs: Sequence[int], index: int) -> tuple[int, ...]:
@@ -42,12 +43,12 @@ def _learning(epochs: Sequence[int], index: int) -> tuple[int, ...]:
 
 
 def simultaneous(epochs: Sequence[int]) -> list[PassPlan]:
-    """One update of a mini-batch, and all learn in it (P)."""
+    """One update per mini-batch, in which all subnets learn (P)."""
     return [PassPlan(len(epochs), (_learning(epochs, e),)) for e in range(max(epochs))]
 
 
 def alternating(epochs: Sequence[int]) -> list[PassPlan]:
-    """One update, and the subnets take turns by pass (P: per epoch)."""
+    """One update per mini-batch; the subnets take turns, one per pass (P: per epoch)."""
     passes = []
     for cycle in range(max(epochs)):
         turns = _learning(epochs, cycle)
@@ -59,14 +60,14 @@ def alternating(epochs: Sequence[int]) -> list[PassPlan]:
 
 
 def residual(epochs: Sequence[int]) -> list[PassPlan]:
-    """One subnet after the other, on the score of those before and itself; then it rests (P)."""
+    """One subnet after another, on the score of itself and those before, which are frozen (P)."""
     return [
         PassPlan(k + 1, ((k,),), stage=k) for k, count in enumerate(epochs) for _ in range(count)
     ]
 
 
 def interleaving(epochs: Sequence[int]) -> list[PassPlan]:
-    """An update for each subnet on every mini-batch; each sees its predecessors updated (P)."""
+    """One update per subnet on every mini-batch; each sees its predecessors already updated (P)."""
     return [
         PassPlan(len(epochs), tuple((k,) for k in _learning(epochs, e))) for e in range(max(epochs))
     ]
@@ -81,6 +82,6 @@ STRATEGIES: dict[str, Strategy] = {
 
 
 def build_strategy(chosen: Component) -> Strategy:
-    """The strategy of that name, its parameters bound."""
+    """The strategy of that name, with its parameters bound."""
     function, parameters = bind("strategy", chosen)
     return partial(function, **parameters)

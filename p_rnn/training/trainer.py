@@ -1,4 +1,4 @@
-"""The training loop: mini-batches through network, loss and optimizer."""
+"""The training loop: passes over the mini-batches, with logging and checks of the loss."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from p_rnn.training.schedules import build_schedule, set_learning_rate
 from p_rnn.training.step import Update, train_step
 from p_rnn.training.strategies import PassPlan, build_strategy
 
-COMPILING = "compiling"  # what a bar says while it does
+COMPILING = "compiling"  # shown in the progress bar meanwhile
 
 
 class Diverged(UserError):
-    """The loss is no longer a number."""
+    """The loss became NaN or infinite."""
 
 
 @dataclass
 class PassResult:
-    """What one pass over the data did."""
+    """Totals of one pass over the data."""
 
     loss: float = 0.0  # mean over the examples of all updates
     events: int = 0  # examples that were learned from
-    skipped: int = 0  # examples without any negative: the state went on, nothing was learned
+    skipped: int = 0  # mini-batches of one example and no negative: no update
     seconds: float = 0.0
 
 
@@ -51,16 +51,16 @@ class Trainer:
     """Trains a network in place, pass by pass.
 
     Args:
-        sessions: what to train on. `support`: int64 [N] events per item in them.
-        streams: the random numbers of the run, on the network's device.
+        sessions: the training sessions. `support`: int64 [N] events per item in them.
+        streams: random number generators of the run, on the network's device.
 
     Attributes:
-        passes: those of the run, as its strategy has them.
-        updates: steps of the optimizer so far; `learned`: of them, those of each subnet.
-        average: the network with averaged weights, where there is one (`ema`).
+        passes: the passes of the run, planned by its strategy.
+        updates: optimizer steps so far; `learned`: those in which each subnet learned.
+        average: the network with averaged weights if `ema` is set, else None.
 
     Raises:
-        UserError: sessions from which nothing can be learned, or too few for a mini-batch.
+        UserError: no session has two events, or there are too few sessions for a mini-batch.
     """
 
     config: Settings
@@ -73,8 +73,8 @@ class Trainer:
     learned: list[int] = field(default_factory=list)
     average: PRNN | None = None
     _points: list[Tensor] = field(default_factory=list)
-    # Time, events and examples at the last look at the losses; an event that K updates learn from
-    # is K examples.
+    # Time, events and examples when the losses were last read; an event used by K updates counts as
+    # K examples.
     _last_read: tuple[float, int, int] = (0.0, 0, 0)
     _examples: int = 0
 
@@ -104,7 +104,7 @@ class Trainer:
         )
         full = self.pairs // config.batch_size * sum(len(each.updates) for each in self.passes)
         shared = config.negatives != "uniform_one"
-        with self.tracker.saying(COMPILING):  # C++, which is compiled once on a machine
+        with self.tracker.saying(COMPILING):  # C++ code, compiled once per machine
             self.fast = Fast(self.update, config.compile, full, shared)
         self.learned = self.learned or [0] * len(network.names)
         if config.ema is not None:
@@ -112,20 +112,20 @@ class Trainer:
 
     @property
     def ranker(self) -> PRNN:
-        """What is to be evaluated and kept: the averaged network, or the network."""
+        """The network to evaluate and keep: the averaged one if there is one."""
         return self.network if self.average is None else self.average
 
     def use(self, in_score: int) -> None:
-        """Have only the first `in_score` subnets run and count."""
+        """Run and score with only the first `in_score` subnets."""
         for network in {self.network, self.ranker}:
             network.use(in_score)
 
     def run_pass(self, index: int) -> PassResult:
-        """Pass `index` (from 0) of `passes` over all sessions.
+        """Run pass `index` (from 0) of `passes` over all sessions.
 
         Raises:
             Diverged: the loss became NaN or infinite.
-            UserError: no mini-batch had anything to tell its target from.
+            UserError: no mini-batch had a negative.
         """
         plan, result, started = self.passes[index], PassResult(), time.perf_counter()
         self.use(plan.in_score)
@@ -134,7 +134,7 @@ class Trainer:
         self._last_read, self._examples = (started, 0, 0), 0
         state, epoch_at = self.network.begin(self.update.batch_size), self._clock(index)
         text = f"epoch {index + 1}/{len(self.passes)}"
-        # A GPU's step is compiled, and routes are measured, in the first mini-batch.
+        # The first mini-batch compiles the step of a GPU, or measures the routes of p_rnn/fast.
         waiting = self.config.compile != "never" and not self.updates
         with self.tracker.bar(self.pairs, "ev", COMPILING if waiting else text) as bar:
             for batch in self.batches:
@@ -159,8 +159,8 @@ class Trainer:
         return result
 
     def _learn(self, batch: Batch, state: State, plan: PassPlan, result: PassResult) -> State:
-        """All updates of a mini-batch; the state to go on from."""
-        number = self.updates // len(plan.updates) + 1  # of this mini-batch
+        """Make all updates of a mini-batch; return the state to carry to the next one."""
+        number = self.updates // len(plan.updates) + 1  # of this mini-batch, from 1
         measure = self.tracker.settings.tensorboard and not number % self.config.tracking.log_every
         done, state = train_step(self.fast, batch, state, plan.updates, measure)
         if not done:
@@ -180,7 +180,7 @@ class Trainer:
 
     @torch.no_grad()
     def _move_average(self) -> None:
-        """average = d average + (1 - d) weights; d is smaller at first."""
+        """average = d average + (1 - d) weights, with a smaller d in the first updates."""
         assert self.average is not None
         assert self.config.ema is not None
         decay = min(self.config.ema, (1 + self.updates) / (10 + self.updates))
@@ -188,7 +188,7 @@ class Trainer:
             a.lerp_(p, 1 - decay)
 
     def _clock(self, index: int) -> Callable[[float], tuple[float, int]]:
-        """Of a part of a pass: the epochs of each subnet of the stage so far, and in all."""
+        """A function of the share of pass `index` that is done: (epochs so far, all epochs)."""
         stage = [k for k, each in enumerate(self.passes) if each.stage == self.passes[index].stage]
         cycles = sum(self.passes[k].ends_cycle for k in stage)
         return lambda part: ((index - stage[0] + part) * cycles / len(stage), cycles)
@@ -197,7 +197,7 @@ class Trainer:
         set_learning_rate(self.optimizer, self.config.learning_rate * self.schedule(*now))
 
     def _read_losses(self, index: int, result: PassResult) -> None:
-        """Fetch the losses since the last call: the one wait for the device in many steps."""
+        """Read the losses since the last call: the one sync point with the device in many steps."""
         if not self._points:
             return
         losses = torch.stack(self._points).tolist()
@@ -213,7 +213,7 @@ class Trainer:
         result.loss += sum(losses) * self.update.batch_size
         now, (then, events, examples) = time.perf_counter(), self._last_read
         self._last_read = (now, result.events, self._examples)
-        # Per example: the tail of an epoch has fewer of them in an update.
+        # Per example, because mini-batches at the end of an epoch have fewer examples.
         per_example = sum(losses) * self.update.batch_size / (self._examples - examples)
         self.tracker.scalar("train/loss", per_example, self.updates)
         self.tracker.scalar(
@@ -222,6 +222,6 @@ class Trainer:
 
 
 def epochs_of_subnets(config: Settings, names: tuple[str, ...]) -> list[int]:
-    """The passes in which each subnet learns."""
+    """The number of passes in which each subnet learns."""
     own = [config.subnet(name).num_epochs for name in names]
     return [config.num_epochs if epochs is None else epochs for epochs in own]

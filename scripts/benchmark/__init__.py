@@ -1,1 +1,1 @@
-"""Measures speed and memory beside what they can be compared with, in one run."""
+"""Measures speed and memory, together with baselines, in one run."""

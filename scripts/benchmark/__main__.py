@@ -10,9 +10,9 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])  # so that this folder is a package
 
-# What the workers start with. They start together, but only one of them runs at a time, so none has
-# to spin less for the sake of others (p_rnn/runs/process.py); this is how often OpenMP's threads
-# look by default. Large pages are what a run of scripts/train.py has.
+# Environment of the workers. Only one runs at a time, so none has to spin less to spare the others
+# (p_rnn/runs/process.py): this is OpenMP's default spin count. Large pages are as in a run of
+# scripts/train.py.
 ENVIRONMENT = dict(os.environ)
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(ENVIRONMENT):
     ENVIRONMENT["GOMP_SPINCOUNT"] = "300000"
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @hydra_script("benchmark", BenchmarkConfig)
 def main(config: BenchmarkConfig) -> None:
-    """Print each figure when it is there; the files hold all that was measured so far."""
+    """Print each figure as soon as it is measured; the files hold all figures so far."""
     check(config)
     folder = Path(HydraConfig.get().runtime.output_dir)
     device = use_device(config.device, config.threads).type
@@ -58,7 +58,7 @@ def main(config: BenchmarkConfig) -> None:
 
 
 def report(measured: GroupResult, rows: list[Measurement], folder: Path) -> None:
-    """Print what a group gave, and write all files anew."""
+    """Print the results of a group, and rewrite all files."""
     for line in lines_of(list(measured.rows())):
         log.info("%s", line)
     write_csv(rows, folder / "results.csv")

@@ -1,4 +1,4 @@
-"""The settings of scripts/benchmark, and what each part measures when they do not say."""
+"""The settings of scripts/benchmark, and the default grid of each part."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from p_rnn.settings.tree import check_ranges
 
 @dataclass
 class Grid:
-    """Every combination is measured; null: the part's own."""
+    """Every combination is measured; null: the default of the part."""
 
     batch_sizes: Optional[list[int]] = None
     num_negatives: Optional[list[int]] = None
@@ -24,7 +24,7 @@ class Grid:
     num_items: Optional[list[int]] = None
     losses: Optional[list[str]] = None
     compile: Optional[list[str]] = None  # never, always, products, graph, auto
-    events: Optional[list[int]] = None  # evaluated for their memory, or prepared
+    events: Optional[list[int]] = None  # in the memory test of evaluation, and in preparation
 
 
 @dataclass
@@ -42,8 +42,8 @@ class BenchmarkConfig(Grid):
         "all",
     )
     rounds: int = number(5, low=1)
-    seconds: float = number(1.0, above=0)  # about how long a measurement is
-    threads: Optional[int] = number(None, low=1)  # null: PyTorch's choice
+    seconds: float = number(1.0, above=0)  # approximate time of a measurement
+    threads: Optional[int] = number(None, low=1)  # null: PyTorch's default
     device: str = "auto"
     out: str = "outputs/benchmark"  # folder
 
@@ -56,7 +56,7 @@ MODES = {
     "graph": "graph",
     "auto": "auto",
 }
-LOWEST = {"num_negatives": 0, "num_items": 10, "events": 10_000}  # of others 1
+LOWEST = {"num_negatives": 0, "num_items": 10, "events": 10_000}  # of the others 1
 STEP: dict[str, list[Any]] = {
     "batch_sizes": [128],
     "num_negatives": [2048],
@@ -110,7 +110,7 @@ def chosen(config: BenchmarkConfig) -> list[str]:
 
 
 def grid_of(config: BenchmarkConfig, part: str, device: str) -> Mapping[str, list[Any]]:
-    """The values of a part: its own where none are given."""
+    """The grid of a part: its defaults where no values are given."""
     own = dict(PARTS[part])
     if "compile" in own and device == "cuda":
         own["compile"] = ["never", "graph", "always"]

@@ -34,7 +34,7 @@ HEAD = (
 
 
 def grid(device: str) -> Iterator[Spec]:
-    """The most telling cells first, as the time may not be enough for all."""
+    """The most informative cells first, because time may run out."""
     base = Spec("training", 0.5, 20_000, device=device)
     sizes = [
         (128, 2048),
@@ -70,8 +70,8 @@ def measure(spec: Spec) -> list[Any]:
     busy: list[int] = []
     answer = made.measure(spec.seconds)
     try:
-        busy.append(torch.cuda.utilization())  # of the last second, where the driver says it
-    except Exception:  # no library of the driver's for that
+        busy.append(torch.cuda.utilization())  # over the last second, if the driver reports it
+    except Exception:  # the driver's library for that is missing
         busy = []
     events = answer["work"] / answer["seconds"]
     route = made.trainer.fast.route
@@ -103,7 +103,7 @@ def main() -> None:
             continue
         try:
             row = measure(spec)
-        except Exception as error:  # one cell that fails must not end the others
+        except Exception as error:  # a cell that fails must not stop the others
             reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
             row = [
                 spec.model,
@@ -119,10 +119,10 @@ def main() -> None:
             ]
         lines.append(f"| {' | '.join(map(str, row))} |")
         print(lines[-1], flush=True)
-        # Whole after each row: whoever ends this has what there is.
+        # Written after each row, so that an interrupted run keeps its results.
         (arguments.out / "gpu_check.md").write_text("\n".join(lines) + "\n")
     if left_out:
-        lines += ["", f"{left_out} cells were left out: the time was over."]
+        lines += ["", f"{left_out} cells were left out: time ran out."]
         (arguments.out / "gpu_check.md").write_text("\n".join(lines) + "\n")
 
 

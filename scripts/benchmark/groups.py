@@ -1,4 +1,4 @@
-"""What each part measures: groups of contenders that take turns, and what they are compared by."""
+"""What each part measures: groups of contenders that take turns, and their baselines."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 from benchmark.config import MODES
 from benchmark.plain.serving import Spec, draw_sessions
 
-Labels = dict[str, Any]  # words and whole numbers
-# The key of a list of the grid, and the field of a Spec that takes one of its values.
+Labels = dict[str, Any]  # strings and integers
+# Key of a list of the grid -> the field of a Spec that takes one of its values.
 FIELDS = {
     "batch_sizes": "batch_size",
     "num_negatives": "num_negatives",
@@ -22,13 +22,13 @@ FIELDS = {
     "num_items": "num_items",
     "losses": "loss",
 }
-PLAIN = ("training floor", "textbook", "ranking floor")  # works of the other worker
-BLOCK_EVENTS = 100_000  # of an event file, written at a time
+PLAIN = ("training floor", "textbook", "ranking floor")  # measured by benchmark/plain
+BLOCK_EVENTS = 100_000  # of an event file that are written at a time
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A contender: its name, and what tells its row in the tables from others."""
+    """A contender: its name, the labels of its row in the tables, and what it measures."""
 
     name: str
     labels: Labels
@@ -46,7 +46,7 @@ class Group:
     Attributes:
         baselines: name -> number of the contender that the others are compared with.
         work: what they do: "events" or "targets".
-        rounds: where one measurement is enough; 0: as many as asked for.
+        rounds: number of rounds; 0: as many as configured.
     """
 
     part: str
@@ -70,14 +70,14 @@ class Plan:
     stack: ExitStack
 
     def cells(self, *without: str) -> Iterator[tuple[Labels, Spec]]:
-        """Every combination of the lists of the grid, but for some of them."""
+        """Every combination of the lists of the grid, except those in `without`."""
         keys = [key for key in FIELDS if key in self.grid and key not in without]
         for values in itertools.product(*(self.grid[key] for key in keys)):
             labels = {FIELDS[key]: value for key, value in zip(keys, values, strict=True)}
             yield labels, replace(self.base, **labels)
 
     def training(self) -> Iterator[Group]:
-        """The step against the floor and the textbook."""
+        """The training step compared with the floor and the textbook."""
         for labels, spec in self.cells():
             contenders = [
                 Contender("floor", labels, replace(spec, work="training floor")),
@@ -90,7 +90,7 @@ class Plan:
         return [(f"p_rnn {MODES[mode]}", mode) for mode in self.grid["compile"]]
 
     def architectures(self) -> Iterator[Group]:
-        """A network of two subnets under each strategy against one subnet."""
+        """A network of two subnets with each strategy, compared with one subnet."""
         variants = [
             ("id_only", "simultaneous", 0),
             ("parallel", "simultaneous", 0),
@@ -111,7 +111,7 @@ class Plan:
             yield Group("architectures", contenders, {"id_only": 0})
 
     def catalogue(self) -> Iterator[Group]:
-        """Each contender against itself on the first, smallest catalogue."""
+        """Each contender compared with itself on the first, smallest catalogue."""
         for labels, spec in self.cells("num_items"):
             variants = {"textbook": replace(spec, work="textbook")}
             variants |= {name: replace(spec, compile=mode) for name, mode in self._modes()}
@@ -123,7 +123,7 @@ class Plan:
                 yield Group("catalogue", contenders, {"first_catalogue": 0})
 
     def denormals(self) -> Iterator[Group]:
-        """A step whose softmax gradients would be denormal numbers against an ordinary one."""
+        """A step whose softmax gradients would be denormal, compared with an ordinary one."""
         for (labels, spec), (name, mode) in itertools.product(self.cells(), self._modes()):
             contenders = [
                 Contender(
@@ -134,7 +134,7 @@ class Plan:
             yield Group("denormals", contenders, {"ordinary": 0})
 
     def evaluation(self) -> Iterator[Group]:
-        """Ranking against its matrix product; then memory over the number of events."""
+        """Ranking compared with its matrix product; then memory by number of events."""
         for labels, spec in self.cells():
             contenders = [
                 Contender("floor", labels, replace(spec, work="ranking floor")),
@@ -169,7 +169,7 @@ GROUPS: dict[str, Callable[[Plan], Iterator[Group]]] = {
 
 
 def write_log(path: Path, num_items: int, events: int) -> int:
-    """Write about so many events of sessions over 30 days, in blocks; how many there are."""
+    """Write about `events` events in sessions over 30 days, in blocks; return the exact number."""
     written, sessions, blocks = 0, 0, -(-events // BLOCK_EVENTS)
     with path.open("w") as file:
         file.write("session,item,time\n")

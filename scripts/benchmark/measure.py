@@ -1,8 +1,8 @@
-"""Worker processes that take turns, and what comes out of their rounds.
+"""Worker processes that take turns, and the results of their rounds.
 
-Every contender has a process of its own, so that the allocator, the threads and the compiler of one
-do not change another. One works at a time, while the others are stopped, as threads that wait for
-work in a loop would take a core; and a ratio is taken within a round.
+Every contender has its own process, so that the allocator, threads and compiler of one do not
+affect another. One process works at a time while the others are stopped, because threads that spin
+while waiting for work would occupy a core. Ratios are computed within a round.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from benchmark.plain.serving import Answer
 log = logging.getLogger(__name__)
 
 HERE = Path(__file__).resolve().parent
-PATIENCE_S = 5.0  # until a worker whose pipe is closed is killed
+PATIENCE_S = 5.0  # before a worker whose pipe was closed is killed
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,11 @@ class Worker:
             self.process.wait()
 
     def start(self) -> None:
-        """Wait until it has imported what it needs."""
+        """Wait until the process has imported its modules."""
         self._answer()
 
     def set_up(self) -> Answer:
-        """Have it build what it measures, and warm up."""
+        """Let the process build what it measures, and warm up."""
         return self._ask(asdict(self.contender.spec))
 
     def measure(self) -> Answer:
@@ -108,13 +108,13 @@ class Worker:
     def _ask(self, message: Any) -> Answer:
         assert self.process.stdin is not None
         self._resume()
-        with contextlib.suppress(BrokenPipeError):  # it has ended: there is no answer
+        with contextlib.suppress(BrokenPipeError):  # the process has ended: `_answer` reports it
             self.process.stdin.write(json.dumps(message) + "\n")
             self.process.stdin.flush()
         return self._answer()
 
     def _answer(self) -> Answer:
-        """The next one; the process stops after it."""
+        """Read the next answer, then stop the process."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
@@ -132,7 +132,7 @@ class GroupResult:
     """What the workers of a group answered."""
 
     group: Group
-    answers: dict[int, list[Answer]]  # by the number of the contender, those of its rounds
+    answers: dict[int, list[Answer]]  # contender number -> answers of its rounds
     about: Answer  # versions and threads
     traces: list[str]
 
@@ -152,7 +152,7 @@ class GroupResult:
                 )
 
     def _figures(self, number: int, answers: list[Answer]) -> dict[str, list[float]]:
-        """Metric -> its value in each round; a speed is one by the other baseline's rate."""
+        """Metric -> its value in each round; ratios to a baseline are those of the same round."""
         rates = _rates(answers)
         found = {f"{self.group.work}_per_s": rates}
         for name, baseline in self.group.baselines.items():
@@ -170,18 +170,18 @@ def _rates(answers: list[Answer]) -> list[float]:
 
 
 def measure(group: Group, rounds: int, environment: Mapping[str, str]) -> GroupResult:
-    """Start the workers of a group, and let them take turns.
+    """Start the workers of a group and let them take turns.
 
     A contender that fails is left out, with a warning.
 
     Args:
-        environment: the variables that the processes start with.
+        environment: environment variables of the processes.
     """
     answers: dict[int, list[Answer]] = {number: [] for number in range(len(group.contenders))}
     about: Answer = {}
     traces = []
     with ExitStack() as stack:
-        # All of them import at the same time; then they get ready one after the other.
+        # All import at the same time; then they are set up one after another.
         workers = [stack.enter_context(Worker(each, environment)) for each in group.contenders]
 
         def each(act: Callable[[int], None]) -> None:

@@ -1,4 +1,4 @@
-"""Tables, a file of figures and a picture of what was measured."""
+"""Tables, a CSV file and pictures of the measurements."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TITLES = {
     "evaluation": "Evaluation",
     "preparation": "Preparation",
 }
-# Metrics of the tables, and what they are called there.
+# Metrics of the tables, and their titles.
 METRICS = {
     "events_per_s": "Events/s",
     "targets_per_s": "Targets/s",
@@ -49,15 +49,15 @@ METRICS = {
     "peak_mib": "Peak memory of the process, MiB",
     "grown_mib": "of which evaluation added, MiB",
 }
-# Okabe and Ito's colours, which colour-blind readers tell apart; hatching does it in print.
+# Okabe and Ito's colours, which colour-blind readers can distinguish; hatching is for print.
 STYLES = [("#999999", ""), ("#E69F00", "//"), ("#0072B2", ""), ("#56B4E9", ".."), ("#009E73", "xx")]
 
 
 def machine(about: dict[str, Any]) -> str:
-    """One line on what the figures were measured on, and when.
+    """One line about the machine that the figures were measured on, and the date.
 
     Args:
-        about: what a worker said of itself; empty where all failed.
+        about: versions and threads reported by a worker; empty if all failed.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = f"{about.get('threads', '?')} threads"
@@ -68,7 +68,7 @@ def machine(about: dict[str, Any]) -> str:
 
 
 def _cpu() -> str:
-    """The name of the processor, where it can be found out."""
+    """The name of the processor, if the system reports it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -76,7 +76,7 @@ def _cpu() -> str:
 
 
 def write_csv(rows: Iterable[Measurement], path: Path) -> None:
-    """A line per contender and metric."""
+    """Write a line per contender and metric."""
     lines = [
         {
             "part": row.part,
@@ -91,7 +91,7 @@ def write_csv(rows: Iterable[Measurement], path: Path) -> None:
 
 
 def markdown(rows: Sequence[Measurement], header: str) -> str:
-    """A section per part, in it a table per metric."""
+    """A section per part with a table per metric."""
     texts = [f"{header}\n"]
     for part in dict.fromkeys(row.part for row in rows):
         texts.append(f"## {TITLES[part]}\n\nMedian of the rounds (lowest to highest).\n")
@@ -137,14 +137,14 @@ def _plain(value: str | int) -> str:
 
 
 def _cell(row: Measurement) -> str:
-    """Three digits and more, as many in the range as in the median."""
+    """The median with at least three digits, and the range with as many decimals."""
     digits = 0 if row.median >= 100 else 1 if row.median >= 10 else 2 if row.median >= 1 else 3
     median, low, high = (f"{x:,.{digits}f}" for x in (row.median, row.low, row.high))
     return median if row.rounds == 1 else f"{median} ({low}–{high})"
 
 
 def summary(rows: Sequence[Measurement]) -> list[str]:
-    """Of the training step: geometric means against the textbook, and times against the floor."""
+    """The training step: geometric mean speed over the textbook, and time relative to the floor."""
     lines = []
     mine = [row for row in rows if row.part == "training" and row.contender.startswith("p_rnn")]
     for contender in dict.fromkeys(row.contender for row in mine):
@@ -203,7 +203,7 @@ def draw(rows: Sequence[Measurement], folder: Path) -> list[Path]:
 
 
 def _bars(panel: Any, rows: Sequence[Measurement]) -> None:
-    """Groups by the labels that vary, a bar per contender, lines from lowest to highest."""
+    """Bars grouped by the labels that vary, one per contender; lines span lowest to highest."""
     keys = list(dict.fromkeys(_key(row) for row in rows))
     contenders = list(dict.fromkeys(row.contender for row in rows))
     varying = [n for n in LABELS if len({dict(key).get(n) for key in keys}) > 1]

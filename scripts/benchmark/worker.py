@@ -42,14 +42,14 @@ from p_rnn.tracking import Tracker
 from p_rnn.training.trainer import Trainer
 
 FEATURE_WIDTH = 128
-FEWEST_STEPS = 100  # of a pass, so that its end hardly counts
+FEWEST_STEPS = 100  # in a pass, so that its end has little weight
 MOST_EVENTS = 500_000
-SHARPER = 10.0  # weights of the output, and with a shared embedding of the input
-FIRST_TARGETS = 2000  # of the evaluation that tells how many a measurement has time for
+SHARPER = 10.0  # factor of the output weights, and of the input's if they are shared
+FIRST_TARGETS = 2000  # of a first evaluation, from which the number for a measurement is estimated
 
 
 def settings(spec: Spec) -> Settings:
-    """Resolved, as a run of scripts/train.py would have them."""
+    """The settings as scripts/train.py would resolve them."""
     table = ["dataset=table", "dataset.path=none", f"device={spec.device}"]
     quiet = ["tracking.tensorboard=false", "tracking.progress=false"]
     names = ["model", "strategy", "loss", "batch_size", "num_negatives", "hidden_size", "compile"]
@@ -62,7 +62,7 @@ def sessions_of(spec: Spec, events: int, parallel: int = 0) -> Sessions:
 
 
 def network_of(spec: Spec, config: Settings) -> tuple[PRNN, Streams]:
-    """A network as initialised; all but id_only read one dense feature."""
+    """An untrained network; models other than id_only read one dense feature."""
     streams, features = Streams(config.seed, spec.device), dict[str, Feature]()
     if config.model.name != "id_only":
         shape = (spec.num_items, FEATURE_WIDTH)
@@ -72,11 +72,11 @@ def network_of(spec: Spec, config: Settings) -> tuple[PRNN, Streams]:
 
 
 class TrainingWork:
-    """Passes of the trainer over as many sessions as a measurement has time for."""
+    """Runs passes of the trainer over as many sessions as fit into a measurement."""
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
-        # How many that is, the step as it stands tells; another trainer compiles only once.
+        # The number of sessions is estimated with the plain step, so that compiling happens once.
         self._build(replace(spec, compile="never"), 50 * spec.batch_size)
         self._cycle()
         started = time.perf_counter()
@@ -96,7 +96,7 @@ class TrainingWork:
     def _build(self, spec: Spec, events: int) -> None:
         config = settings(spec)
         network, streams = network_of(spec, config)
-        # A quarter more, because the first event of a session is no target.
+        # A quarter more, because the first event of a session is not a target.
         sessions = sessions_of(spec, events * 5 // 4, parallel=spec.batch_size)
         tracker = Tracker(Path(tempfile.gettempdir()), TrackingConfig(100, False, False))
         support = np.maximum(sessions.support(spec.num_items), 1)
@@ -106,13 +106,13 @@ class TrainingWork:
         self.indices = stage[: ends + 1]
 
     def _cycle(self) -> int:
-        """The passes in which every subnet of the stage has its turn; the events in them."""
+        """Run the passes in which every subnet of the stage has a turn; return their events."""
         events = sum(self.trainer.run_pass(index).events for index in self.indices)
         synchronise()
         return events
 
     def measure(self, seconds: float) -> Answer:
-        """Cycles until most of the time is over."""
+        """Run cycles until 70 % of the time is over."""
         events, started = 0, time.perf_counter()
         while (elapsed := time.perf_counter() - started) < 0.7 * seconds:
             events += self._cycle()
@@ -120,7 +120,7 @@ class TrainingWork:
 
 
 class SteppingOnly:
-    """A network that reads the sessions, and scores nothing."""
+    """A network that reads the sessions but computes no scores."""
 
     def __init__(self, network: PRNN) -> None:
         self.num_items = network.num_items
@@ -132,7 +132,7 @@ class SteppingOnly:
 
 
 class EvaluationWork:
-    """Evaluates a network as it is initialised, whole and without the scores."""
+    """Evaluates an untrained network, completely and without computing scores."""
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
@@ -147,7 +147,7 @@ class EvaluationWork:
             self.sessions = sessions_of(spec, min(MOST_EVENTS, wanted * 5 // 4))
 
     def _run(self, ranker: Ranker, most_popular: int | None = None) -> tuple[int, float]:
-        """Targets and seconds."""
+        """Evaluate; return the number of targets and the seconds."""
         asked = EvaluationConfig(most_popular=most_popular)
         protocol = EvaluationProtocol(self.spec.num_items, self.support, asked)
         started = time.perf_counter()
@@ -167,12 +167,12 @@ class EvaluationWork:
             "recurrent_share": stepping / taken,
             "peak_mib": peak,
         }
-        # What was evaluated before has left memory that is used again.
+        # Earlier evaluations have left memory that is reused.
         return answer | ({"grown_mib": peak - held} if self.spec.events else {})
 
 
 class PreparationWork:
-    """Prepares an event file again and again, each time in a new folder."""
+    """Prepares an event file repeatedly, each time into a new folder."""
 
     def __init__(self, spec: Spec) -> None:
         file = Path(spec.path)
@@ -190,7 +190,7 @@ class PreparationWork:
 
 
 def memory_mib() -> tuple[float, float]:
-    """What this process holds, and the most that it held."""
+    """Memory of this process now, and its peak."""
     status = Path("/proc/self/status")  # Linux; its getrusage counts the parent's peak, too
     lines = status.read_text().splitlines() if status.exists() else []
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
@@ -203,7 +203,7 @@ def memory_mib() -> tuple[float, float]:
 
 
 def forget_peak() -> None:
-    """Have the peak of memory counted from now on, where the system can do that."""
+    """Reset the peak memory, if the system supports it."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

@@ -120,7 +120,7 @@ def test_a_network_that_changes_its_type_runs_plain(
     job.network.double()
     with caplog.at_level(logging.WARNING):
         job.run_pass(0)
-    assert "single precision" in caplog.text
+    assert "not all parameters are float32" in caplog.text
     assert np.isfinite(recorder.losses).all()
     assert min(recorder.losses) > 0.01
 
@@ -155,7 +155,7 @@ def test_what_is_not_ours_is_declined_with_the_reason(
         return
     with caplog.at_level(logging.INFO):
         job, recorder = trainer(settings(), tmp_path)
-    assert "the plain step runs: the network is not put together of" in caplog.text
+    assert "the plain step runs: the network is not composed of" in caplog.text
     job.run_pass(0)
     assert job.fast.route == "never"
     assert recorder.losses

@@ -96,7 +96,7 @@ def test_data_that_an_older_version_has_prepared(
     assert again(tmp_path) == {"test": metrics["results"]["test"]}
     items = np.load(old / "item_ids.npy")
     np.save(old / "item_ids.npy", items[::-1].copy())
-    with pytest.raises(UserError, match="an older version has prepared"):
+    with pytest.raises(UserError, match="prepared by an older version"):
         again(tmp_path)
     shutil.rmtree(old)
     with pytest.raises(UserError, match="the folder is gone"):

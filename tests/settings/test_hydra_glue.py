@@ -170,7 +170,7 @@ def test_interrupted_job_of_a_sweep_goes_on(place: Path) -> None:
     (folder / "metrics.json").unlink()
     again = run(place, "train", *sweep)
     assert again.stdout.count("finished before") == 1
-    assert again.stdout.count("going on from") == 1
+    assert again.stdout.count("resuming from") == 1
     resumed = json.loads((folder / "metrics.json").read_text())
     assert resumed["results"] == whole["results"]
     # It trained both epochs, although this process had none left.
@@ -270,7 +270,7 @@ def test_evaluate_mistakes(place: Path) -> None:
 def test_cutoffs_of_a_report_are_a_list(place: Path) -> None:
     refused = run(place, "report", str(place), "--cutoffs", "5,x")
     assert refused.returncode == 2
-    assert "'5,x' is no list such as 5,20" in refused.stderr
+    assert "'5,x' is not a list such as 5,20" in refused.stderr
     run(place, "train", *TINY, "hydra.run.dir=reported")
     written = run(place, "report", "reported", "--cutoffs", "5,1", "--out", "report")
     assert {"recall@5", "mrr@1"} <= set(written.stdout.split()), written.stderr

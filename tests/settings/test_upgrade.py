@@ -49,5 +49,5 @@ def test_weights_and_settings_come_through(
     assert again["model"].keys() == content["model"].keys()
     for name, x in content["model"].items():
         assert torch.equal(x, again["model"][name]), name
-    with pytest.raises(UserError, match="cannot be trained on"):
+    with pytest.raises(UserError, match="cannot be resumed"):
         check_resume(tmp_path / "old.pt", config)

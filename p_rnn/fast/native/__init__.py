@@ -1,8 +1,8 @@
-"""The passes over memory that count most, as compiled C++ on a CPU.
+"""The most expensive parts of a step, and of evaluation, in C++ for the CPU.
 
-Rows that a step touched (rows.cpp), the gates of a GRU (gates.cpp), two losses with their matrix
-products (losses.cpp), and the comparison of scores in evaluation (rows.cpp). This needs a C++
-compiler; without one, and on other devices, the plain step runs.
+Updates of the rows that a step touched (rows.cpp), the gates of a GRU (gates.cpp), two losses with
+their matrix products (losses.cpp), and the comparison of scores in evaluation (rows.cpp). This
+needs a C++ compiler; without one, and on other devices, the plain step runs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 HERE = Path(__file__).parent
 # Without the exceptions of square roots, which keep loops from being vectorised. OpenMP's functions
-# are those that PyTorch has loaded: a second library would have threads of its own.
+# come from the library that PyTorch has loaded: a second one would start threads of its own.
 FLAGS = (
     "-std=gnu++17",
     "-O3",
@@ -38,12 +38,12 @@ FLAGS = (
     "-fopenmp",
     "-fPIC",
 )
-BUILD_S = 120  # of a source, at most
+BUILD_S = 120  # longest time to compile a source file
 P, N, F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 
 
 def _struct(name: str, *fields: tuple[type, str]) -> type[ctypes.Structure]:
-    """A struct of the C++ side: names of each type, in its order."""
+    """A ctypes mirror of a C++ struct: the field names of each type, in order."""
     layout = [(each, kind) for kind, names in fields for each in names.split()]
     return type(name, (ctypes.Structure,), {"_fields_": layout})
 
@@ -112,18 +112,18 @@ SIZES = {
     "counting": Counting,
     "call": Call,
 }
-COUNTS = {"room_for_scores": 2, "room_for_kept": 1}  # numbers in, a number out
+COUNTS = {"room_for_scores": 2, "room_for_kept": 1}  # functions of so many integers, returning one
 
 
 def compiler() -> str | None:
-    """A C++ compiler."""
+    """The command of a C++ compiler, or None."""
     names = (os.environ.get("CXX"), "g++", "clang++")
     return next((name for name in names if name and shutil.which(name)), None)
 
 
 @lru_cache(maxsize=1)
 def library() -> ctypes.CDLL | None:
-    """The compiled functions; None where they cannot be had. A few seconds, once a machine."""
+    """The compiled functions, or None if they cannot be compiled (seconds, once per machine)."""
     found = compiler()
     if found is None:
         return None
@@ -138,10 +138,10 @@ def library() -> ctypes.CDLL | None:
 
 
 def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
-    """With the types of its functions, after its sizes have been compared with ours.
+    """Declare the argument types of the functions, after checking the sizes of the structs.
 
     Raises:
-        OSError: it is not the library of these sources.
+        OSError: the library was not built from these sources.
     """
     for name in FUNCTIONS:
         getattr(loaded, name).argtypes, getattr(loaded, name).restype = (P,), None
@@ -159,17 +159,16 @@ def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
 
 
 def _load(compiler: str) -> ctypes.CDLL:
-    """Compile, or take what was compiled before of the same sources, by the same compiler, for such
-    a CPU."""
+    """Load the library, compiled now or before from the same sources for the same CPU."""
     sources = sorted(HERE.glob("*.cpp"))
-    # The compiler's own macros name its version and the instructions of this CPU.
+    # The predefined macros of the compiler identify its version and the instructions of this CPU.
     macros = _run([compiler, *FLAGS, "-dM", "-E", "-x", "c++", os.devnull])
     parts = [macros, *(path.read_bytes() for path in [*sources, *sorted(HERE.glob("*.h"))])]
     key = hashlib.sha256(b"\0".join([repr((compiler, FLAGS)).encode(), *parts])).hexdigest()[:16]
     folder = private_folder()
     kept = None if folder is None else folder / f"native-{key}.so"
     if kept is not None:
-        with contextlib.suppress(OSError, AttributeError):  # not there, or damaged
+        with contextlib.suppress(OSError, AttributeError):  # missing or damaged
             return _declared(ctypes.CDLL(str(kept), mode=os.RTLD_NOW))
     with tempfile.TemporaryDirectory() as place:
         objects = [f"{place}/{path.stem}.o" for path in sources]
@@ -186,9 +185,9 @@ def _load(compiler: str) -> ctypes.CDLL:
 
 
 def private_folder() -> Path | None:
-    """Where files that can be made again are kept: of this user alone, as code is loaded from it.
+    """A cache folder that only this user can write to, because code is loaded from it.
 
-    None where no folder is known, or where it belongs to, or can be written by, somebody else.
+    None if there is no such folder, or if another user owns it or may write to it.
     """
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     home = Path(os.path.expanduser("~"))  # noqa: PTH111  (never raises)

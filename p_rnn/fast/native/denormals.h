@@ -1,12 +1,12 @@
-// Numbers below 1.2e-38, which float32 holds with fewer digits (denormals): gradients of a softmax
-// are full of them, and many processors take a hundred times as long for each.
+// Denormals: numbers below 1.2e-38, which float32 stores with fewer digits. Gradients of a softmax
+// are full of them, and many processors are a hundred times slower on each.
 #pragma once
 
 #ifdef __SSE__
 #include <xmmintrin.h>
 
-// While it lives, its thread takes them for zero and makes none; then the thread is as it was. What
-// the caller has set does not hold for threads that were made before.
+// Treats denormals as zero in this thread for the lifetime of the object. Every thread needs one,
+// because threads that exist already do not inherit the mode of the caller.
 class NoDenormals {
  public:
   NoDenormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | FLUSH_RESULTS | ZERO_OPERANDS); }
@@ -20,6 +20,6 @@ class NoDenormals {
 };
 #else
 struct NoDenormals {
-  NoDenormals() {}  // so that nobody warns of an unused variable
+  NoDenormals() {}  // avoids a warning about an unused variable
 };
 #endif

@@ -1,4 +1,4 @@
-"""The compiled functions, of tensors: float32, contiguous, on the CPU."""
+"""The compiled functions, called with tensors: float32, contiguous, on the CPU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from p_rnn.models.dropout import BITS, Dropout
 
 
 def product(a: Tensor, b: Tensor, turned: bool = False) -> Tensor:
-    """a b [M, N]; with `turned`, a b^T. `a` may be a transposed view."""
+    """The product a b [M, N]; with `turned`, a b^T. `a` may be a transposed view."""
     m, k = a.shape
     n = b.shape[0] if turned else b.shape[1]
     out = b.new_empty(m, n)
@@ -31,14 +31,14 @@ def product(a: Tensor, b: Tensor, turned: bool = False) -> Tensor:
 
 
 def gather(table: Tensor, items: Tensor) -> Tensor:
-    """[B, D]: rows of a table."""
+    """Rows [B, D] of a table."""
     out = table.new_empty(len(items), table.shape[1])
     call("gather", make(native.Gather, (table, items, out), *out.shape))
     return out
 
 
 def pool(table: Tensor, items: Tensor, bags: Sequence[Tensor]) -> Tensor:
-    """[B, D]: sum_t weights_t table[tokens_t] over the bag of each of items [B].
+    """[B, D]: sum_t weights_t table[tokens_t] over the bag of each item [B].
 
     Args:
         bags: offsets, tokens, weights.
@@ -51,14 +51,14 @@ def pool(table: Tensor, items: Tensor, bags: Sequence[Tensor]) -> Tensor:
 def times(
     x: Tensor, y: Tensor | None = None, scale: float = 1.0, to: Tensor | None = None
 ) -> Tensor:
-    """scale x y, element by element; added to `to` where that is given."""
+    """scale * x * y, element by element; added to `to` if given."""
     out = torch.empty_like(x) if to is None else to
     call("times", make(native.Times, (x, y, out), x.numel(), to is not None, scale))
     return out
 
 
 def mask(dropout: Dropout, like: Tensor) -> Tensor | None:
-    """`Dropout.mask` of the shape of a tensor, and the same numbers."""
+    """`Dropout.mask` of the shape of `like`, with the same random numbers."""
     if not dropout.active:
         return None
     words, out = torch.empty(-(-like.numel() // 4), dtype=torch.int64), torch.empty_like(like)
@@ -90,7 +90,7 @@ def offset(
 
 @dataclass(frozen=True)
 class GateValues:
-    """What the backward pass of a GRU's step needs of the forward pass."""
+    """What the backward pass of a GRU step needs from the forward pass."""
 
     tensors: tuple[Tensor | None, ...]
     output: Tensor
@@ -99,7 +99,7 @@ class GateValues:
 def gates_forward(
     a: Tensor, u: Tensor, c: Tensor, d: Tensor, h: Tensor, mask: Tensor | None
 ) -> GateValues:
-    """h' [B, H], times mask, of gate inputs a and u = h U [B, 3H] (p_rnn/models/cells/gru.py)."""
+    """h' [B, H] times mask, from gate inputs a and u = h U [B, 3H] (p_rnn/models/cells/gru.py)."""
     r, z, n, acted, output = (torch.empty_like(h) for _ in range(5))
     tensors = (a, u, c, d, h, mask, r, z, n, acted, output)
     call("gates_forward", make(native.Gates, (*tensors, *[None] * 5), *h.shape))
@@ -107,7 +107,7 @@ def gates_forward(
 
 
 def gates_backward(values: GateValues, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of the gradient [B, H] of h': those of a and of h U + c [B, 3H], and of d and c [3H]."""
+    """Gradients of a and of h U + c [B, 3H], and of d and c [3H], given that [B, H] of h'."""
     batch, size = gradient.shape
     of_a, of_u = gradient.new_empty(batch, 3 * size), gradient.new_empty(batch, 3 * size)
     of_d, of_c = gradient.new_empty(3 * size), gradient.new_empty(3 * size)
@@ -127,23 +127,23 @@ def loss(
     gradient: float,
     wanted: Sequence[bool],
 ) -> tuple[Tensor, list[Tensor], list[Tensor | None], Tensor | None]:
-    """A loss of the scores sum_p queries_p . rows of tables_p + offset, and its gradients.
+    """A loss on the scores sum_p queries_p . tables_p[items] + offset, and its gradients.
 
     Args:
-        queries: [B, D_p]; `tables`: [N, D_p]; `items`: int64 [C], their rows; None: all.
+        queries: [B, D_p]; `tables`: [N, D_p]; `items`: int64 [C] candidates; None: all.
         offset: [C]; `target`: int64 [B], the column of each target.
-        gradient: that of each loss. `wanted`: of which tables.
+        gradient: the factor of every loss, 1 / B. `wanted`: the tables that need a gradient.
 
     Returns:
-        The sum of the losses times `gradient` [1]; the gradients of the queries, of the rows
-        [C, D_p] of the wanted tables, of the offset.
+        The sum of the losses times `gradient` [1], and its gradients with respect to the queries,
+        the candidates' rows [C, D_p] of the wanted tables, and the offset [C].
     """
     like, examples = queries[0], len(queries[0])
     count = len(tables[0]) if items is None else len(items)
     kept = like.new_empty(loaded().room_for_kept(examples))
     scores = like.new_empty(loaded().room_for_scores(examples, count))
     losses, mean = like.new_empty(examples), like.new_empty(1)
-    targets = torch.empty(len(kept), dtype=torch.int32)  # more than it needs
+    targets = torch.empty(len(kept), dtype=torch.int32)  # larger than needed
     of_queries = [torch.empty_like(q) for q in queries]
     of_rows = [
         like.new_empty(count, q.shape[1]) if wants else None
@@ -195,12 +195,12 @@ def loss(
 
 @dataclass(frozen=True)
 class RowsRead:
-    """Rows of a table that were read, and the gradient of what was read.
+    """A read of rows of a table, and the gradient of its result.
 
     Attributes:
         items: int64 [M]; `gradient`: [M, D].
-        bags: (offsets, tokens, weights): what was read are weighted sums of the rows `tokens` of
-            the bags `items`; None: the rows `items` themselves.
+        bags: (offsets, tokens, weights) if the result was the weighted sum of the rows `tokens` in
+            the bag of each item; None: it was the rows `items` themselves.
     """
 
     items: Tensor
@@ -216,15 +216,15 @@ def adagrad_rows(moved: Slots, reads: Sequence[RowsRead], slots: Tensor, rule: R
     """acc += g^2, velocity = momentum * velocity - lr * g / sqrt(acc + eps), weight += velocity.
 
     Args:
-        moved: [N, D] each. `reads`: of which the gradients of a row are summed.
-        slots: int32 [N], all -1, and so again afterwards.
+        moved: [N, D] each. `reads`: gradients of the same row are summed first.
+        slots: int32 [N], all -1; used as working memory, and all -1 again afterwards.
     """
     parts = (native.Reads * len(reads))()
     for k, read in enumerate(reads):
         tensors = (read.items, read.gradient, *(read.bags or (None,) * 3))
         parts[k] = make(native.Reads, tensors, len(read.items))
     tape = recording()
-    if tape is not None:  # elements of the array, not the structs that were copied into it
+    if tape is not None:  # the elements of the array, since the structs were copied into it
         del tape.structs[-len(reads) :]
         tape.structs += list(parts)
     width = moved[0].shape[1]
@@ -233,7 +233,7 @@ def adagrad_rows(moved: Slots, reads: Sequence[RowsRead], slots: Tensor, rule: R
 
 
 def adagrad_whole(moved: Sequence[tuple[Slots, Tensor]], rule: Rule) -> None:
-    """The same of whole parameters and their gradients."""
+    """The same for whole parameters and their gradients."""
     made = (native.Parameter * len(moved))()
     for k, (slots, gradient) in enumerate(moved):
         made[k] = make(native.Parameter, (*slots, gradient), gradient.numel())
@@ -241,5 +241,8 @@ def adagrad_whole(moved: Sequence[tuple[Slots, Tensor]], rule: Rule) -> None:
 
 
 def count_scores(block: Tensor, own: Tensor, at_least: Tensor, above: Tensor, bad: Tensor) -> None:
-    """Add to int64 [B]: scores of each row of [B, C] that are >= and > own; to [1]: not finite."""
+    """Count, per row of the scores `block` [B, C], those >= and > own [B]; in `bad`, not finite.
+
+    The counts are added to `at_least` and `above`, int64 [B], and `bad`, int64 [1].
+    """
     call("count_scores", make(native.Counting, (block, own, at_least, above, bad), *block.shape))

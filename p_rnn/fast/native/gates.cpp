@@ -1,5 +1,5 @@
-// The gates of a GRU whose reset gate acts after the product, forward and backward, in one pass each.
-// In the letters of p_rnn/models/cells/gru.py.
+// The gates of a GRU with reset=after, forward and backward, in one pass each.
+// Variables are named as in p_rnn/models/cells/gru.py.
 
 #include <cstdint>
 #include <cstring>
@@ -11,8 +11,8 @@
 
 namespace {
 
-// Where a vector begins that is to hold number `from` of H: the last one may make some numbers a
-// second time.
+// The start of the vector that contains element `from` of H: the last one is moved back to end at
+// H, and recomputes some elements.
 inline int64_t start(int64_t from, int64_t H) {
   return from + FULL <= H || H < FULL ? from : H - FULL;
 }
@@ -22,13 +22,13 @@ inline Full tangent(Full x) { return 2.0f * sigma(2.0f * x) - 1.0f; }
 
 }  // namespace
 
-// What a step reads and leaves, of B sessions and H units; `mask` may be null.
+// Inputs and outputs of a step of B sessions and H units; `mask` may be null.
 struct Gates {
   const float *a, *u, *c, *d;  // [B, 3H]: gate inputs, h U; [3H]: biases of h U and of a
   const float *h, *mask;       // [B, H]
   float *r, *z, *n, *acted;    // [B, H]; acted = U_n h + c_n
   float* output;               // [B, H]
-  const float* gradient;       // [B, H], of the output, masked
+  const float* gradient;       // [B, H], of the masked output
   float *of_a, *of_u;          // [B, 3H]: gradients of a, and of U h + c
   float *sum_a, *sum_u;        // [3H]: their sums over the sessions
   int64_t batch, size;
@@ -63,7 +63,7 @@ extern "C" void gates_backward(const Gates* gates) {
   const Gates& g = *gates;
   const int64_t H = g.size, team = omp_get_num_threads(), line = stride(4 * H);
   const Shared sums(team * line);
-  float* const own = sums + omp_get_thread_num() * line;  // of dr, dz, dn and r dn
+  float* const own = sums + omp_get_thread_num() * line;  // sums of dr, dz, dn and r dn
   std::memset(own, 0, 4 * line);
 #pragma omp for schedule(static)
   for (int64_t b = 0; b < g.batch; ++b) {

@@ -1,5 +1,5 @@
-// Losses of the candidates of a step, from the vectors that are multiplied with rows of tables to
-// the gradients of both: what lies between stays in caches. See p_rnn/fast/tails.py.
+// Scores, loss and gradients of a step, chunk by chunk of the candidates so that scores stay in the
+// caches. See p_rnn/fast/tails.py.
 
 #include <cmath>
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace {
 
-// Calls `act` for the vectors of examples of a chunk.
+// Calls `act` for each vector of examples, with the chunk of candidates that begins at `from`.
 template <typename Act>
 void blocks(const Step& s, const int32_t* targets, int64_t from, const Act& act) {
   const int64_t n = s.size(from);
@@ -39,7 +39,7 @@ void turn(const float* queries, int64_t examples, int64_t width, float* turned, 
   }
 }
 
-// What the threads have gathered, in the first one's state: sums belong to the highest score.
+// Merges the states of all threads into the first; sums are relative to the highest score.
 template <typename Rule>
 void join(float* states, int64_t row, int64_t team, int64_t b) {
   const Rows total{states, row};
@@ -93,7 +93,7 @@ void forward(const Step& s, const Rule& loss, float* keep, float* losses) {
   }
 }
 
-// Gradients: of the queries [B, D_p], of the rows [C, D_p], of the offset [C]; each may be null.
+// Where to write gradients: of queries [B, D_p], rows [C, D_p] and offset [C]; each may be null.
 struct Wanted {
   float* const* queries;
   float* const* rows;
@@ -110,7 +110,7 @@ void add_up(const float* slopes, int64_t row, int64_t count, int64_t examples, f
   }
 }
 
-// Of a chunk of rows, out[c] = sum_b slopes[c, b] query_b; `sums` has room for them.
+// Gradients of a chunk of rows, out[c] = sum_b slopes[c, b] query_b; `sums` is working memory.
 void gradient_of_rows(const float* slopes, int64_t row, const float* queries, int64_t width,
                       int64_t count, int64_t examples, float* sums, float* out) {
   const int64_t line = stride(width);
@@ -123,7 +123,7 @@ void gradient_of_rows(const float* slopes, int64_t row, const float* queries, in
   for (int64_t c = 0; c < count; ++c) std::memcpy(out + c * width, sums + c * line, 4 * width);
 }
 
-// Sums the parts of the threads [B, line], `apart` floats from each other, into out [B, width].
+// Sums the threads' parts [B, line], which are `apart` floats apart, into out [B, width].
 void join_parts(const float* parts, int64_t apart, int64_t line, int64_t examples, int64_t width,
                 float* out) {
   const int64_t team = omp_get_num_threads();  // may be fewer than were asked for
@@ -196,8 +196,8 @@ void backward(const Step& s, const Rule& loss, const float* keep, float gradient
 
 }  // namespace
 
-// What a loss is of, what it needs room for, and what it leaves; gradients that are null are not
-// wanted. `mean` is the sum of the losses, times `gradient`.
+// Inputs, working memory and outputs of a loss; gradients that are null are not computed. `mean` is
+// the sum of the losses times `gradient`.
 struct Loss {
   Step step;
   float *kept, *losses, *mean;
@@ -227,10 +227,10 @@ void both(const Loss& l, const Rule& rule) {
 // losses[b] = -log softmax_t(x_b), and the gradients of the losses, times `gradient`.
 extern "C" void cross_entropy(const Loss* loss) { both(*loss, CrossEntropy{}); }
 
-// losses[b] = -log(m + 1e-24) + bpreg r, and the gradients.
+// losses[b] = -log(m + 1e-24) + bpreg r, and the gradients of the losses, times `gradient`.
 extern "C" void bpr_max(const Loss* loss) { both(*loss, BprMax{loss->alpha, loss->bpreg}); }
 
-// What the Python side has to know: its sizes, and room for the scores and for what is kept.
+// For the Python side: the size of the struct, and how many floats scores and kept values need.
 extern "C" int64_t size_of_loss() { return sizeof(Loss); }
 extern "C" int64_t room_for_scores(int64_t examples, int64_t candidates) {
   return up(candidates, CHUNK) * stride(examples);

@@ -1,8 +1,8 @@
-// Every function here and in the other files is called by all threads of a team (`replay`): they
-// share its loops, and wait for each other at the end of each loop.
+// Every function here and in the other files is called by all threads of a team (`replay`); they
+// share the iterations of its loops and synchronise at the end of each loop.
 //
-// Matrix products of a step, and what stands between them. They are as large as B x 3H x H: too
-// small for a library's overhead, and of shapes that its kernels are not made for.
+// Matrix products of a step, and elementwise operations between them. The products have the size
+// B x 3H x H: too small for the overhead of a BLAS library, and of shapes it is not tuned for.
 
 #include <cstdint>
 #include <cstring>
@@ -13,7 +13,7 @@
 #include "denormals.h"
 #include "tiles.h"
 
-// c [m, n] = a b, a [m, k] with strides, b [k, n]; `turned`: a without strides, and b is [n, k].
+// c [m, n] = a b with a strided [m, k] and b [k, n]; `turned`: a is contiguous and b is [n, k].
 struct Product {
   const float *a, *b;
   float* c;
@@ -37,7 +37,7 @@ struct Pool {
   int64_t count, width;
 };
 
-// out = scale x y (+ out), element by element; y may be null, for ones.
+// out = scale x y (+ out), element by element; y may be null (ones).
 struct Times {
   const float *x, *y;
   float* out;
@@ -45,7 +45,7 @@ struct Times {
   float scale;
 };
 
-// 0 where a number of 16 random bits is below `dropped`, else `scale`.
+// 0 where a 16-bit random number is below `dropped`, else `scale`.
 struct Mask {
   const int16_t* words;
   float* out;
@@ -53,8 +53,8 @@ struct Mask {
   float scale;
 };
 
-// The part of the scores that is the item's: bias, less logq log q; each pointer may be null.
-// log q is log_support for the first `targets` candidates, alpha times it for the others.
+// The part of a score that depends only on the item: bias - logq log q; each pointer may be null.
+// log q is log_support for the first `targets` candidates, alpha log_support for the others.
 struct Offset {
   const float *bias, *log_support;
   const int64_t* items;
@@ -66,11 +66,11 @@ struct Offset {
 namespace {
 
 constexpr int ROWS = 8, VECTORS = SUMS / ROWS;  // of a tile: 24 or 12 sums
-constexpr int64_t WORTH_TURNING = 24;           // rows of a, for which b is turned first
-constexpr int64_t HIGH = 8 * ROWS;              // rows of a piece of work
+constexpr int64_t WORTH_TURNING = 24;           // rows of a from which transposing b first pays
+constexpr int64_t HIGH = 8 * ROWS;              // rows of a unit of work
 
-// Rows [low, high) of c, columns [j, j + WIDE vectors). The last tile begins so that it ends with
-// the rows: it may make some of them a second time.
+// Rows [low, high) of c, columns [j, j + WIDE vectors). The last tile is moved back to end at
+// `high`, and recomputes some rows.
 template <int WIDE>
 void columns_of(const Product& p, int64_t low, int64_t high, int64_t j) {
   const auto piece = [&](auto rows, int64_t i) {
@@ -153,7 +153,7 @@ extern "C" void product(const Product* given) {
       columns_of<VECTORS>(p, low, high, j);
     } else if (p.n < FULL) {
       few_columns(p, low, high);
-    } else {  // what is left, of which the last vector may make some columns a second time
+    } else {  // the remaining columns, of which the last vector recomputes some
       for (int64_t l = j; l < p.n; l += FULL)
         columns_of<1>(p, low, high, l + FULL <= p.n ? l : p.n - FULL);
     }
@@ -213,13 +213,13 @@ extern "C" void offset(const Offset* given) {
   }
 }
 
-// A function of one of these, and its arguments.
+// One of these functions, and its arguments.
 struct Call {
   void (*function)(const void*);
   const void* arguments;
 };
 
-// Calls them all, one after the other, with all threads of a team.
+// Makes all calls, one after another, with all threads of a team.
 extern "C" void replay(const Call* calls, int64_t count, int64_t threads) {
 #pragma omp parallel num_threads(threads)
   {

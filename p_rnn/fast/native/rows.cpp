@@ -1,4 +1,4 @@
-// Rows of tables, and rows of scores, in one pass where PyTorch's operations take several.
+// Operations on rows of tables and of scores in one pass, where PyTorch needs several.
 
 #include <cfloat>
 #include <cmath>
@@ -12,8 +12,8 @@
 
 namespace {
 
-constexpr int64_t OWNERS = 256;  // of rows, at most so many threads
-constexpr int64_t AHEAD = 8;  // rows; memory is asked for them before their turn
+constexpr int64_t OWNERS = 256;  // of rows: the largest number of threads
+constexpr int64_t AHEAD = 8;  // rows to prefetch
 
 void ask_for(const float* row, int64_t width) {
   for (int64_t d = 0; d < width; d += LINE) __builtin_prefetch(row + d, 1);
@@ -45,7 +45,7 @@ struct Adagrad {
   }
 };
 
-// A read of a row, of which the gradient is `scale` times the numbers at `gradient`.
+// A read of a row; its gradient is `scale` times the floats at `gradient`.
 struct Read {
   const float* gradient;
   float scale;
@@ -54,8 +54,8 @@ struct Read {
 
 }  // namespace
 
-// Rows of a table that were read, and the gradients [count, width] of what was read of them: row
-// items[j]; or with `offsets` the sum of the rows tokens[t], times weights[t], of the bag items[j].
+// Reads of a table, and the gradients [count, width] of their results. Read j is row items[j], or
+// with `offsets` the sum of weights[t] times row tokens[t] over the bag items[j].
 struct Reads {
   const int64_t* items;
   const float* gradient;
@@ -87,22 +87,22 @@ struct Reads {
 
 namespace {
 
-// The reads of the rows that belong to one thread of a team.
+// The reads of the rows that one thread of a team owns, grouped by row.
 struct Plan {
-  std::vector<int64_t> rows, starts;  // one start more than rows
-  std::vector<Read> own, reads;       // as they come; those of each row next to each other
+  std::vector<int64_t> rows, starts;  // one more start than rows
+  std::vector<Read> own, reads;       // in order of reading; grouped by row
 
-  // `slots`: a number for each row of the table, all -1, as they are again afterwards.
+  // `slots`: working memory, one number per row of the table, all -1 before and afterwards.
   void make(const Reads* parts, int64_t count, int64_t width, int32_t* slots, int64_t me,
             int64_t team) {
-    int64_t mine[OWNERS];  // by the cache line of a row in `slots`, which no two threads must share
+    int64_t mine[OWNERS];  // by cache line of `slots`, which threads must not share
     for (int64_t k = 0; k < OWNERS; ++k) mine[k] = k % team == me;
     int64_t most = 1, n = 0;
     for (int64_t k = 0; k < count; ++k) most += parts[k].size();
     own.resize(most);
     for (int64_t k = 0; k < count; ++k)
       parts[k].each(width, [&](int64_t row, const float* gradient, float scale) {
-        own[n] = {gradient, scale, row};  // overwritten by the next, if it is not mine
+        own[n] = {gradient, scale, row};  // overwritten by the next one unless mine
         n += mine[row / LINE % OWNERS];
       });
     rows.clear(), starts.clear();
@@ -119,7 +119,7 @@ struct Plan {
     for (int64_t& start : starts) start = end += start;
     starts.push_back(end);
     reads.resize(end);
-    // From the last read to the first, so that starts become what they are called.
+    // Starts hold the ends of the groups: filling groups backwards turns them into the starts.
     for (int64_t j = n; j-- > 0;) reads[--starts[slots[own[j].row]]] = own[j];
     for (int64_t row : rows) slots[row] = -1;
   }
@@ -127,7 +127,7 @@ struct Plan {
 
 }  // namespace
 
-// A table [., width] of which rows were read, as `parts` say; `slots`: see Plan.
+// A table [., width] whose rows were read as `parts` describe; `slots`: see Plan.
 struct AdagradRows {
   float *weight, *acc, *velocity;
   const Reads* parts;
@@ -136,13 +136,13 @@ struct AdagradRows {
   float lr, momentum, eps;
 };
 
-// Adagrad on the rows that were read: the gradients of the reads of a row are summed, then the row
-// and its slots move.
+// Adagrad on the rows that were read: the gradients of a row are summed, then the row and its
+// optimizer state are updated.
 extern "C" void adagrad_rows(const AdagradRows* given) {
   float *const weight = given->weight, *const acc = given->acc, *const velocity = given->velocity;
   const int64_t width = given->width;
   const Adagrad rule{weight, acc, velocity, given->lr, given->momentum, given->eps};
-  static thread_local Plan plan;  // keeps its memory
+  static thread_local Plan plan;  // reuses its memory
   plan.make(given->parts, given->num_parts, width, given->slots, omp_get_thread_num(),
             omp_get_num_threads());
   const int64_t count = plan.rows.size();
@@ -172,7 +172,7 @@ extern "C" void adagrad_rows(const AdagradRows* given) {
 #pragma omp barrier
 }
 
-// A whole parameter, its gradient and its slots; `velocity` may be null.
+// A whole parameter, its gradient and its optimizer state; `velocity` may be null.
 struct Parameter {
   float *weight, *acc, *velocity;
   const float* gradient;
@@ -211,7 +211,7 @@ extern "C" int64_t size_of_parameter() { return sizeof(Parameter); }
 extern "C" int64_t size_of_adagrad_rows() { return sizeof(AdagradRows); }
 extern "C" int64_t size_of_adagrad_whole() { return sizeof(AdagradWhole); }
 
-// Scores [rows, columns] that are compared with `own`, and what is counted.
+// Scores `block` [rows, columns], the scores `own` [rows] to compare them with, and the counts.
 struct Counting {
   const float *block, *own;
   int64_t *at_least, *above, *bad;

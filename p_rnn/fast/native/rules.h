@@ -1,6 +1,6 @@
-// The losses, for vectors of examples: `add` takes a chunk of candidates in, `finish` makes losses of
-// what has been gathered, `slopes` gives the gradients of the scores of a chunk, and `correct` those
-// of the targets. In the letters of p_rnn/training/losses.py.
+// The losses, for vectors of examples: `add` accumulates a chunk of candidates, `finish` computes
+// the losses from what was accumulated, `slopes` the gradients of the scores of a chunk, and
+// `correct` those of the targets' scores. Variables are named as in p_rnn/training/losses.py.
 #pragma once
 
 #include <cmath>
@@ -16,7 +16,7 @@ struct CrossEntropy {
 
   Full activated(Full x) const { return x; }
 
-  // Adds the offset on the way.
+  // Also adds the offset to the scores.
   void add(const Block& block, Rows state, const float*) const {
     const int64_t b = block.example;
     const Full before = load<Full>(state[0] + b);
@@ -53,7 +53,8 @@ struct CrossEntropy {
 };
 
 struct BprMax {
-  // Highest negative and sums of e, e g, e g^2, e o^2; then m, r, sum_j s_j g_j^2 and o_t.
+  // State: highest negative, and sums of e, e g, e g^2, e o^2. Kept: highest negative, sum of e,
+  // m, r, sum_j s_j g_j^2 and o_t.
   static constexpr int STATE = 5, KEPT = 6;
   static constexpr bool TARGET_FIRST = true;
   float alpha, bpreg;
@@ -110,7 +111,7 @@ struct BprMax {
     const Full ratio = exponential(m - load<Full>(kept[5] + b));
     const Full scale = load<Full>(gradient + b) / load<Full>(kept[1] + b);
     const Full constant = 1.0f - 1e-24f * inverse - bpreg * load<Full>(kept[3] + b);
-    // The slope of ELU, from its result.
+    // The derivative of ELU, from its result: 1 where o > linear, else o + alpha.
     const Full linear = all(alpha == 0.0f ? -INFINITY : 0.0f);
     for (int64_t c = 0; c < block.count; ++c) {
       const int64_t at = c * block.row;

@@ -1,4 +1,4 @@
-// The scores of a step: what they are made of, and vectors of them.
+// The scores of a step: their inputs, and vectors of scores.
 #pragma once
 
 #include <cfloat>
@@ -10,19 +10,19 @@
 #include "tiles.h"
 
 constexpr int64_t CHUNK = 48;  // candidates at a time: a multiple of ROUND
-constexpr int64_t DEPTH = 64;  // examples at a time, when rows' gradients are summed
+constexpr int64_t DEPTH = 64;  // examples at a time when gradients of rows are summed
 
-// The scores of a step are sum_p queries_p [B, D_p] . rows of tables_p + offset. They are kept with
-// a row for each of C candidates and a column for each of B examples, `row` floats apart.
+// The scores of a step are sum_p queries_p [B, D_p] . rows of tables_p + offset. They are stored
+// with a row per candidate (C) and a column per example (B); rows are `row()` floats apart.
 struct Step {
   const float* const* queries;
   const float* const* tables;
   const int64_t* widths;  // D_p
-  const int64_t* items;   // rows of the tables, or null: the first C
+  const int64_t* items;   // [C] rows of the tables, or null: the first C
   const float* offset;    // [C], or null
-  const int64_t* target;  // [B], candidates
+  const int64_t* target;  // [B], index of the target among the candidates
   float* scores;          // [up(C, CHUNK), row]
-  int32_t* targets;       // [lanes]: `target`, of a padding -1
+  int32_t* targets;       // [lanes]: `target`, -1 for padding
   int64_t terms, examples, candidates;
 
   int64_t row() const { return stride(examples); }
@@ -31,7 +31,7 @@ struct Step {
   int64_t size(int64_t from) const {
     return candidates - from < CHUNK ? candidates - from : CHUNK;
   }
-  // The strides of terms before one: where its part of a buffer for all of them begins.
+  // The sum of the strides of the terms before `term`: the start of its part of a shared buffer.
   int64_t before(int64_t term) const {
     int64_t total = 0;
     for (int64_t p = 0; p < term; ++p) total += stride(widths[p]);
@@ -43,7 +43,7 @@ struct Step {
       targets[b] = b < examples ? static_cast<int32_t>(target[b]) : -1;
   }
 
-  // Rows of candidates [from, from + n), of one table; asks memory for those of the next chunk.
+  // Copies the rows of candidates [from, from + n) from one table; prefetches the next chunk.
   void gather(int64_t term, int64_t from, int64_t n, float* into) const {
     const int64_t width = widths[term], next = from + CHUNK;
     const float* table = tables[term];
@@ -69,8 +69,8 @@ struct Step {
   }
 };
 
-// What a loss gathers over candidates and what it needs again, as rows of `row` floats: a value for
-// each example. See p_rnn/training/losses.py for the letters.
+// Rows of `row` floats, a value per example: what a loss accumulates over the candidates (state),
+// and what it keeps for the backward pass (kept).
 template <typename Number>
 struct Values {
   Number* at;
@@ -79,7 +79,7 @@ struct Values {
 };
 using Rows = Values<float>;
 using Kept = Values<const float>;
-constexpr float LOWEST = -FLT_MAX;  // of scores, before there are any: not infinite, as inf - inf
+constexpr float LOWEST = -FLT_MAX;  // initial highest score; finite, because inf - inf is NaN
 
 // A vector of examples over a chunk of candidates.
 struct Block {

@@ -1,7 +1,7 @@
 """Tapes of calls to the compiled functions.
 
-A tape records the calls of a step with all the memory that they use, so that the same step of other
-inputs is one call of C++ (`Tape.replay`), as a CUDA graph is one launch.
+A tape records the calls of a step and the memory that they use, so that the same step on other
+inputs takes one call into C++ (`Tape.replay`), as a CUDA graph takes one launch.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ TYPES = (torch.float32, torch.int64, torch.int32, torch.int16)
 
 @dataclass
 class Tape:
-    """Calls in their order, and what they need."""
+    """Recorded calls in order, and the memory that they use."""
 
     calls: list[tuple[str, ctypes.Structure]] = field(default_factory=list)
     structs: list[ctypes.Structure] = field(default_factory=list)
-    held: list[Any] = field(default_factory=list)  # tensors and arrays, so that memory stays theirs
+    held: list[Any] = field(default_factory=list)  # tensors and arrays, to keep their memory
     draws: list[tuple[Tensor, torch.Generator]] = field(default_factory=list)
-    whole: bool = True  # whether all that the step did is on it
+    whole: bool = True  # whether everything that the step did was recorded
 
     def close(self, inputs: Sequence[Tensor]) -> None:
-        """After recording: find out where the inputs stand in the arguments."""
+        """After recording: find the arguments that are the addresses of the inputs."""
         at = {x.data_ptr(): k for k, x in enumerate(inputs)}
         self.places = [
             (struct, name, at[getattr(struct, name)])
@@ -48,7 +48,7 @@ class Tape:
         self.run, self.threads = loaded().replay, torch.get_num_threads()
 
     def replay(self, inputs: Sequence[Tensor], lr: float) -> None:
-        """The same calls on other inputs [same shapes], contiguous."""
+        """Repeat the calls on other inputs, contiguous and of the same shapes."""
         where = [x.data_ptr() for x in inputs]
         for struct, name, k in self.places:
             setattr(struct, name, where[k])
@@ -64,7 +64,7 @@ _tape: Tape | None = None
 
 @contextmanager
 def recorded(tape: Tape) -> Iterator[None]:
-    """All calls go on the tape."""
+    """Record all calls on the tape."""
     global _tape
     _tape = tape
     try:
@@ -74,13 +74,13 @@ def recorded(tape: Tape) -> Iterator[None]:
 
 
 def off_tape() -> None:
-    """Something is done that no tape can hold."""
+    """Mark the tape as incomplete: the caller does something that cannot be recorded."""
     if _tape is not None:
         _tape.whole = False
 
 
 def make(kind: type[ctypes.Structure], tensors: Sequence[Any], *values: float) -> Any:
-    """A struct of tensors (or None, or arrays of ctypes), then numbers."""
+    """A struct from tensors (or None, or ctypes arrays) and then numbers."""
     addresses: list[int | None] = []
     for x in tensors:
         if isinstance(x, Tensor):
@@ -97,7 +97,7 @@ def make(kind: type[ctypes.Structure], tensors: Sequence[Any], *values: float) -
 
 
 def entry(name: str, struct: ctypes.Structure) -> Any:
-    """A function and its arguments, as C++ wants them."""
+    """A function pointer with its arguments, in the form that C++ expects."""
     return native.Call(_address(name), ctypes.addressof(struct))
 
 
@@ -114,5 +114,5 @@ def call(name: str, struct: ctypes.Structure) -> None:
 
 
 def recording() -> Tape | None:
-    """The tape that calls go on."""
+    """The tape that is recording, or None."""
     return _tape

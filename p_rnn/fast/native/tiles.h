@@ -1,4 +1,4 @@
-// Vectors of the CPU, and matrix products of blocks that lie in its caches.
+// SIMD vectors, and matrix products of blocks that fit in the caches.
 #pragma once
 
 #include <cmath>
@@ -13,15 +13,15 @@
 #endif
 
 #ifdef __AVX512F__
-constexpr int64_t FULL = 16;  // floats of a vector
+constexpr int64_t FULL = 16;  // floats in a vector
 constexpr int SUMS = 24;      // vectors that a tile keeps in registers
 #else
 constexpr int64_t FULL = 8;
 constexpr int SUMS = 12;
 #endif
 constexpr int64_t HALF = 8;
-constexpr int64_t LINE = 16;  // floats of a cache line
-constexpr int64_t ROUND = 24;  // rows of a block have room up to a multiple of it
+constexpr int64_t LINE = 16;  // floats in a cache line
+constexpr int64_t ROUND = 24;  // rows of a block are allocated up to a multiple of this
 constexpr int64_t WORTH_THREADS = 16384;  // numbers; with fewer, waking a thread takes longer
 
 typedef float Full __attribute__((vector_size(4 * FULL)));
@@ -30,17 +30,17 @@ typedef int32_t Whole __attribute__((vector_size(4 * FULL)));
 
 inline int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
-// Floats of a row, so that rows begin at cache lines and fall into all sets of a cache.
+// Floats per row, so that rows start at cache lines and are spread over all sets of a cache.
 inline int64_t stride(int64_t n) { return (up(n, LINE) / LINE | 1) * LINE; }
 
-// Memory that begins at a cache line; what it holds is left to chance.
+// Uninitialised memory, aligned to a cache line.
 class Buffer {
  public:
   explicit Buffer(int64_t size)
       : memory_(static_cast<float*>(std::aligned_alloc(4 * LINE, 4 * up(size + 1, LINE)))) {
     if (memory_) return;
     std::fputs("p_rnn: out of memory\n", stderr);
-    std::abort();  // threads have no other way out
+    std::abort();  // an exception must not leave a parallel region
   }
   operator float*() const { return memory_.get(); }
 
@@ -51,7 +51,7 @@ class Buffer {
   std::unique_ptr<float, Free> memory_;
 };
 
-// Memory of a team, of which each thread holds this.
+// Memory shared by the threads of a team; each thread constructs one of these.
 class Shared {
  public:
   explicit Shared(int64_t size) {
@@ -86,7 +86,7 @@ inline void store(float* p, V v) {
 }
 
 inline float total(Full v) {
-  // Halves, quarters and so on, as vectors.
+  // Sum of halves, then quarters and so on, vectorised.
   float sums[FULL];
   std::memcpy(sums, &v, sizeof v);
 #pragma GCC unroll 4
@@ -96,13 +96,13 @@ inline float total(Full v) {
   return sums[0];
 }
 
-inline Full all(float x) { return x - Full{}; }  // x + 0 would have to turn -0 into 0
+inline Full all(float x) { return x - Full{}; }  // x - 0 is x; x + 0 would turn -0 into 0
 
 // e^x to 2 ulp; 1e-38 where x < -87 (Cephes' expf).
 inline Full exponential(Full x) {
   x = x < all(-87.0f) ? all(-87.0f) : x;
   x = x > all(88.0f) ? all(88.0f) : x;
-  const Full shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: rounds to a whole number
+  const Full shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23: rounds to an integer
   const Full n = shifted - 12582912.0f;
   Full r = x - n * 0.693359375f;
   r = r + n * 2.12194440e-4f;
@@ -115,7 +115,7 @@ inline Full exponential(Full x) {
   return p * (Full)((__builtin_convertvector(n, Whole) + 127) << 23);
 }
 
-// The first n numbers at p, or all of a vector; and the way back.
+// Load and store the first n floats of a vector, or all if n >= FULL.
 #ifdef __AVX512F__
 inline __mmask16 first(int64_t n) { return n >= FULL ? 0xffff : (1u << n) - 1; }
 inline Full some(const float* p, int64_t n) { return (Full)_mm512_maskz_loadu_ps(first(n), p); }
@@ -133,7 +133,7 @@ inline void keep(float* p, Full v, int64_t n) {
 }
 #endif
 
-// 1 / sqrt(x) to 2 ulp, x not too small: an estimate, and a step of Newton's method.
+// 1 / sqrt(x) to 2 ulp for x that is not too small: an estimate and one Newton step.
 inline Full inverse_root(Full x) {
 #if defined(__AVX512F__)
   const Full y = (Full)_mm512_rsqrt14_ps((__m512)x);
@@ -152,7 +152,7 @@ struct Factor {
   int64_t row, column;
 };
 
-// C (+)= A B for ROWS rows and VECTORS vectors of columns: C stays in registers.
+// C (+)= A B for ROWS rows and VECTORS vectors of columns; C stays in registers.
 template <typename V, int ROWS, int VECTORS, bool ADD>
 inline __attribute__((always_inline)) void tile(Factor a, const float* __restrict b, int64_t b_row,
                                                 float* __restrict c, int64_t c_row, int64_t depth) {
@@ -189,7 +189,7 @@ void strip(Factor a, const float* b, int64_t b_row, float* c, int64_t c_row, int
                                 depth);
 }
 
-// Columns [j, whole) in strips of at most VECTORS vectors; where they end.
+// Columns [j, whole) in strips of at most VECTORS vectors; returns the first column left over.
 template <int VECTORS, bool ADD>
 int64_t strips(Factor a, const float* b, int64_t b_row, float* c, int64_t c_row, int64_t rows,
                int64_t depth, int64_t j, int64_t whole) {
@@ -200,8 +200,8 @@ int64_t strips(Factor a, const float* b, int64_t b_row, float* c, int64_t c_row,
   return j;
 }
 
-// C [rows, columns] (+)= A [rows, depth] B [depth, columns]. C and A have room for rows up to a
-// multiple of ROUND, C and B for columns up to one of HALF; what stands there does not matter.
+// C [rows, columns] (+)= A [rows, depth] B [depth, columns]. C and A are allocated for rows
+// up to a multiple of ROUND, C and B for columns up to one of HALF; the padding may hold anything.
 template <bool ADD>
 void multiply(Factor a, const float* b, int64_t b_row, float* c, int64_t c_row, int64_t rows,
               int64_t columns, int64_t depth) {

@@ -11,18 +11,18 @@ from p_rnn.settings.sections import Component
 
 __all__ = ["CELLS", "Cell", "Initial", "Mean", "State", "build_cell"]
 
-# Of (hidden_size, initial, *, settings).
+# Called as cell(hidden_size, initial, *, settings).
 CELLS: dict[str, type[Cell]] = {"gru": GRU, "lstm": LSTM}
 
 
 def build_cell(chosen: Component, hidden_size: int, initial: Initial) -> Cell:
-    """The cell of that name.
+    """Build the cell of that name.
 
     Raises:
         UserError: unknown name, or a setting that the cell does not take.
     """
     cls, parameters = bind("cell", chosen)
-    # What modules of others draw from PyTorch's own generator as they begin is the seed's, too.
+    # A cell that uses torch.nn modules draws from PyTorch's global generator: seed that too.
     initial.streams.seed_torch(f"init/{initial.name}")
     made: Cell = cls(hidden_size, initial, **parameters)
     return made

@@ -1,4 +1,4 @@
-"""What a recurrent cell is: parameters, gate inputs, state, one step, and a scan of windows."""
+"""The base class of recurrent cells: gate inputs, state, one step, and a scan of sequences."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ State = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Initial:
-    """How the parameters of one cell begin; `bias`: whether it learns biases."""
+    """Initialises the parameters of one cell; `bias`: whether it learns biases."""
 
     name: str
     streams: Streams
@@ -26,26 +26,26 @@ class Initial:
     bias: bool = True
 
     def matrix(self, rows: int, columns: int, key: str, gates: int) -> nn.Parameter:
-        """[rows, columns], each of `gates` blocks of columns initialised on its own (P)."""
+        """A matrix [rows, columns]; `gates` blocks of columns, each initialised on its own (P)."""
         made = nn.Parameter(torch.empty(rows, columns))
         self.init(made, self.streams.initial(f"{self.name}/{key}"), gates)
         return made
 
     def zeros(self, size: int) -> nn.Parameter | nn.Buffer:
-        """A bias: a parameter, or without biases a constant that no checkpoint holds."""
+        """A bias [size] of zeros: a parameter, or without `bias` a constant that is not stored."""
         zeros = torch.zeros(size)
         return nn.Parameter(zeros) if self.bias else nn.Buffer(zeros, persistent=False)
 
 
 class Cell(nn.Module):
-    """One recurrent layer over H hidden units.
+    """A recurrent layer with H hidden units.
 
     A subclass takes (hidden_size, initial), and its settings as keyword-only parameters.
-    `forward(a [B, gates H], state) -> state` is one step, of tensors [B, width] for each of
-    `state_widths`; the first one is the cell's output.
+    `forward(a [B, gates H], state) -> state` computes one step. The state is a tuple of tensors
+    [B, width], one for each of `state_widths`; the first is the cell's output.
 
     Attributes:
-        gates: its gate inputs are gates * H wide.
+        gates: number of gates; gate inputs have gates * H columns.
     """
 
     gates: ClassVar[int] = 1
@@ -63,12 +63,12 @@ class Cell(nn.Module):
         return tuple(like.new_zeros(batch, width) for width in self.state_widths)
 
     def scan(self, a: Tensor, widths: Sequence[int], mask: Tensor | None) -> Tensor:
-        """Its outputs [P, H] at all P places of sequences that start from zero.
+        """Outputs [P, H] at all P positions of packed sequences that start from a zero state.
 
         Args:
             a: [P, gates H], the gate inputs of step 0 of all sequences, then those of step 1, ...
-            widths: sequences that have a step t; the longest come first, so these lead.
-            mask: [P, H], multiplies the outputs and with them the state; None: ones.
+            widths: number of sequences that have a step t; sequences are sorted longest first.
+            mask: [P, H], multiplied with the outputs, and so with the state; None: ones.
         """
         state = self.begin(widths[0], a)
         steps = []
@@ -81,7 +81,7 @@ class Cell(nn.Module):
 
 
 def places(widths: Sequence[int]) -> list[tuple[slice, slice]]:
-    """Where each step of packed sequences stands, and the step after it; empty at the end."""
+    """Per step of packed sequences: its rows, and those of the next step (empty for the last)."""
     ends = list(accumulate(widths))
     found = [slice(end - width, end) for end, width in zip(ends, widths, strict=True)]
     return list(zip(found, [*found[1:], slice(ends[-1], ends[-1])], strict=True))

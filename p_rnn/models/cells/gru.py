@@ -13,7 +13,8 @@ from p_rnn.models.cells.base import Cell, Initial, State, places
 from p_rnn.settings.declare import about
 
 Reset = Annotated[
-    str, about("before: the reset gate acts on h ahead of U_n", options=("after", "before"))
+    str,
+    about("the reset gate multiplies h (before) or U_n h (after)", options=("after", "before")),
 ]
 
 
@@ -21,9 +22,9 @@ class GRU(Cell):
     """One step of one layer, given its gate inputs a = (a_r, a_z, a_n).
 
     r = s(a_r + U_r h + c_r),  z = s(a_z + U_z h + c_z),  h' = (1 - z) * n + z * h, and
-    reset=after:   n = tanh(a_n + r * (U_n h + c_n)), where a holds a second bias d, as in
-                   torch.nn.GRUCell. For r and z that doubles the step that Adagrad takes, and n
-                   needs it, because r acts on c_n;
+    reset=after:   n = tanh(a_n + r * (U_n h + c_n)), where a includes a second bias d, as in
+                   torch.nn.GRUCell. For r and z it doubles Adagrad's step; n needs it, because
+                   r multiplies c_n;
     reset=before:  n = tanh(a_n + U_n (r * h) + c_n), as the Theano original.
     """
 
@@ -51,7 +52,7 @@ class GRU(Cell):
         return (torch.lerp(n, h, z),)
 
     def scan(self, a: Tensor, widths: Sequence[int], mask: Tensor | None) -> Tensor:
-        """With reset=after, forward and backward of all steps at once."""
+        """As `Cell.scan`; with reset=after all steps are one autograd function."""
         if not self.reset_after:
             return super().scan(a, widths, mask)
         outputs: Tensor = _ResetAfterScan.apply(  # type: ignore[no-untyped-call]
@@ -61,14 +62,14 @@ class GRU(Cell):
 
 
 class _ResetAfter(torch.autograd.Function):
-    """A step with reset=after, its gradient by hand: a third of autograd's small operations.
+    """One step with reset=after, with a hand-written gradient of a third of autograd's operations.
 
-    The gradient with respect to h is not made where h, as in training, is cut off from the graph.
+    The gradient with respect to h is skipped where h is detached, as in training.
     """
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, h: Tensor, recurrent: Tensor, d: Tensor, c: Tensor) -> Tensor:
-        # Nothing is written into a part of a tensor: compiled, that would be copies of the whole.
+        # No writes into slices: torch.compile would turn each into a copy of the whole tensor.
         size = h.shape[1]
         u, gates = torch.addmm(c, h, recurrent), a + d
         both = torch.sigmoid(gates[:, : 2 * size] + u[:, : 2 * size])
@@ -88,7 +89,7 @@ class _ResetAfter(torch.autograd.Function):
         dz = dh * (h - n) * of_z
         dr = dn * u_n * of_r
         da = torch.cat([dr, dz, dn], dim=1)
-        du = torch.cat([dr, dz, dn * r], dim=1)  # r acts on U_n h + c_n
+        du = torch.cat([dr, dz, dn * r], dim=1)  # r multiplies U_n h + c_n
         back = torch.addcmul(du @ recurrent.t(), dh, z) if ctx.needs_input_grad[1] else None
         biased = ctx.needs_input_grad[3]
         dd, dc = (da.sum(dim=0), du.sum(dim=0)) if biased else (None, None)
@@ -96,10 +97,10 @@ class _ResetAfter(torch.autograd.Function):
 
 
 class _ResetAfterScan(torch.autograd.Function):
-    """All steps of packed sequences with reset=after, by back-propagation through time.
+    """All steps of packed sequences with reset=after, with back-propagation through time.
 
-    What a step computes stays in the cache until it has been used; dU comes at the end, of all
-    places at once.
+    Each step works on data that is still in the cache; dU is one product over all positions at the
+    end.
     """
 
     @staticmethod
@@ -139,9 +140,9 @@ class _ResetAfterScan(torch.autograd.Function):
         recurrent, gates, u_n, before, mask = ctx.saved_tensors
         size = recurrent.shape[0]
         da = torch.empty_like(gates)
-        acted = torch.empty_like(before)  # r dn, which is what h U_n gets
+        acted = torch.empty_like(before)  # r dn, the gradient of h U_n
         of_both, of_n = recurrent[:, : 2 * size].t(), recurrent[:, 2 * size :].t()
-        later: Tensor | None = None  # dh of the sessions that go on
+        later: Tensor | None = None  # dh of the sequences that have a next step
         for at, following in reversed(places(ctx.widths)):
             dh, (r, z, n), h = dout[at], gates[at].chunk(3, dim=1), before[at]
             if following.stop > following.start:

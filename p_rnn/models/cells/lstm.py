@@ -14,8 +14,8 @@ class LSTM(Cell):
     """One step of one layer, given its gate inputs a = (a_i, a_f, a_g, a_o).
 
     i = s(a_i + U_i h + c_i), f, o likewise, g = tanh(a_g + U_g h + c_g),
-    m' = f * m + i * g,  h' = o * tanh(m'): torch.nn.LSTMCell with the sum of its two biases as one
-    (its gates are sums, so that a second bias would only double Adagrad's step).
+    m' = f * m + i * g,  h' = o * tanh(m'): torch.nn.LSTMCell with one bias instead of two (they are
+    only ever added, so a second one would merely double Adagrad's step).
     """
 
     gates: ClassVar[int] = 4

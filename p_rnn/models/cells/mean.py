@@ -1,4 +1,4 @@
-"""In the place of a recurrent cell, the mean of what was read: the session of factorisation."""
+"""A cell that averages its inputs: the session representation of matrix factorisation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from p_rnn.models.cells.base import Cell, State
 
 
 class Mean(Cell):
-    """h = mean of the inputs so far; the state is the mean and how many there were."""
+    """h = mean of the inputs so far; the state is that mean and the number of inputs."""
 
     gates: ClassVar[int] = 1
 

@@ -13,19 +13,19 @@ import numpy as np
 from p_rnn.runs.report.rows import ReportRow
 from p_rnn.settings.errors import UserError
 
-# Okabe and Ito's colours, which colour-blind readers tell apart; lines and markers do it in print.
+# Okabe and Ito's colours, which colour-blind readers can distinguish; line styles are for print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-MOST = 8  # rows in a picture; the best ones on validation, or else on test
+MOST = 8  # rows in a picture: the best on validation, or else on test
 LABEL = 36  # characters in a line of a legend
 TITLE = 80  # and of a title
 WIDTH, HEIGHT = 8.4, 4.2  # inches
-BESIDE = 0.06  # of the distance of two groups, between the error bars of two rows
+BESIDE = 0.06  # shift of error bars of neighbouring rows, in distances of groups
 
 
 def draw_all(rows: Sequence[ReportRow], metric: str, folder: Path) -> list[Path]:
-    """All pictures that the rows have content for, as PNG; a set for each data set.
+    """Draw all pictures that the rows have data for, as PNG files, a set for each data set.
 
     Raises:
         UserError: matplotlib is missing.
@@ -52,7 +52,7 @@ def draw_all(rows: Sequence[ReportRow], metric: str, folder: Path) -> list[Path]
 
 
 def _by_data(rows: Sequence[ReportRow]) -> Iterator[tuple[str, list[ReportRow]]]:
-    """Rows of one protocol together, under a name of its own."""
+    """Rows grouped by protocol, each group with a unique name."""
     groups: dict[str, list[ReportRow]] = {}
     for row in rows:
         groups.setdefault(row.first.data, []).append(row)
@@ -64,7 +64,7 @@ def _by_data(rows: Sequence[ReportRow]) -> Iterator[tuple[str, list[ReportRow]]]
 
 
 def _best(rows: Sequence[ReportRow], metric: str) -> list[ReportRow]:
-    """The best MOST rows, in their order."""
+    """The best MOST rows, in their original order."""
 
     def quality(row: ReportRow) -> float:
         valid = row.mean(metric, "valid")
@@ -75,9 +75,9 @@ def _best(rows: Sequence[ReportRow], metric: str) -> list[ReportRow]:
 
 
 def _labels(rows: Sequence[ReportRow]) -> list[str]:
-    """What tells rows apart, in lines that fit a legend; settings by the last words of their names.
+    """Legend labels: the words in which rows differ, wrapped; settings by the last part of the key.
 
-    What all of them have in common says nothing, and is left out.
+    Words that all rows have in common are left out.
     """
     words = [
         [row.first.model, row.first.strategy]
@@ -100,7 +100,7 @@ def _style(k: int) -> dict[str, Any]:
 
 
 def _legend(axes: Any, rows: Sequence[ReportRow]) -> None:
-    """Beside the picture; says where some of the rows are not in it."""
+    """A legend beside the picture; its title says if it shows only some of the rows."""
     axes.grid(alpha=0.3)
     title = f"the best {MOST} of {len(rows)}" if len(rows) > MOST else None
     axes.legend(
@@ -114,7 +114,7 @@ def _legend(axes: Any, rows: Sequence[ReportRow]) -> None:
 
 
 def learning_curves(axes: Any, rows: Sequence[ReportRow], metric: str) -> bool:
-    """The metric on validation by epoch; bands: lowest and highest seed."""
+    """The metric on validation by epoch; bands span the lowest and highest seed."""
     drawn = [row for row in rows if len(_curve(row, metric)[0]) > 1]
     chosen = _best(drawn, metric)
     for k, (row, label) in enumerate(zip(chosen, _labels(chosen), strict=True)):
@@ -130,7 +130,7 @@ def learning_curves(axes: Any, rows: Sequence[ReportRow], metric: str) -> bool:
 
 
 def _curve(row: ReportRow, metric: str) -> tuple[Any, Any, Any, Any]:
-    """Epochs that all seeds have; mean, lowest and highest value."""
+    """Epochs that all seeds have, and the mean, lowest and highest value in each."""
     curves = [
         {e["epoch"]: e["valid"][metric] for e in run.metrics["history"] if "valid" in e}
         for run in row.runs
@@ -144,7 +144,7 @@ def _curve(row: ReportRow, metric: str) -> tuple[Any, Any, Any, Any]:
 
 
 def heat_map(axes: Any, rows: Sequence[ReportRow], metric: str) -> bool:
-    """The metric over the two settings that vary most; each cell the best of the others."""
+    """The metric by the two settings that vary most; each cell is the best over the others."""
     values: dict[str, set[Any]] = {}
     for row in rows:
         for key, value in row.varied.items():
@@ -152,7 +152,7 @@ def heat_map(axes: Any, rows: Sequence[ReportRow], metric: str) -> bool:
                 values.setdefault(key, set()).add(value)
     several = [key for key in values if len(values[key]) > 1]
     several.sort(key=lambda key: -len(values[key]))
-    # Settings that always change together are one.
+    # Settings that always change together count as one.
     keys = several[:1] + [key for key in several[1:] if not _together(rows, several[0], key)][:1]
     if len(keys) < 2:
         return False
@@ -178,7 +178,7 @@ def heat_map(axes: Any, rows: Sequence[ReportRow], metric: str) -> bool:
 
 
 def _together(rows: Sequence[ReportRow], a: str, b: str) -> bool:
-    """Whether each value of a setting comes with one of the other, and the other way round."""
+    """Whether the values of two settings correspond one to one."""
     pairs = {(row.varied.get(a), row.varied.get(b)) for row in rows}
     return len(pairs) == len({x for x, _ in pairs}) == len({y for _, y in pairs})
 
@@ -222,10 +222,10 @@ def _breakdown(kind: str, what: str) -> Callable[[Any, Sequence[ReportRow], str]
 
 
 def standard_error(share: Any, targets: Any) -> Any:
-    """Of a share of so many targets: sqrt(p (1 - p) / n), the binomial one.
+    """The binomial standard error of a share of `targets`: sqrt(p (1 - p) / n).
 
-    Seeds do not make it less, as they are tested on the same targets. For metrics such as MRR,
-    which are not shares but lie between 0 and 1, it is a bound.
+    More seeds do not reduce it, because they are tested on the same targets. For metrics such as
+    MRR, which are not shares but lie between 0 and 1, it is an upper bound.
     """
     return np.sqrt(share * (1 - share) / targets)
 
@@ -237,7 +237,7 @@ def _span(group: dict[str, Any]) -> str:
 
 
 def against_time(axes: Any, rows: Sequence[ReportRow], metric: str) -> bool:
-    """Quality and what it takes to get it."""
+    """Quality by training time."""
     chosen = _best(rows, metric)
     for k, (row, label) in enumerate(zip(chosen, _labels(chosen), strict=True)):
         seconds = np.mean([run.metrics["seconds"]["train"] for run in row.runs])

@@ -1,4 +1,4 @@
-"""Runs that differ by their seed alone as one row, and what tells rows apart."""
+"""Rows of a report: runs that differ only in their seed, and the settings in which rows differ."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class ReportRow:
-    """Runs that differ by their seed alone.
+    """Runs that differ only in their seed.
 
     Attributes:
-        varied: the settings by which it differs from other rows of its data set, model, strategy
+        varied: the settings in which it differs from other rows of its data set, model, strategy
             and loss.
-        protocol: what tells its data and targets from those of others under the same name; rows
-            can be compared target by target where it is the same.
+        protocol: the settings in which its data and targets differ from those of data sets of the
+            same name; rows of equal protocol can be compared target by target.
     """
 
     runs: tuple[Run, ...]
@@ -38,12 +38,12 @@ class ReportRow:
 
     @property
     def label(self) -> str:
-        """In one line."""
+        """Name and protocol in one line."""
         return " ".join([self.name, *self.protocol_words])
 
     @property
     def name(self) -> str:
-        """What tells it from other rows of its data."""
+        """The words that distinguish it from other rows of its data."""
         parts = [self.first.model, self.first.strategy, *self._own]
         return " ".join(part for part in parts if part)
 
@@ -59,11 +59,11 @@ class ReportRow:
 
     @property
     def _own(self) -> list[str]:
-        """`varied` without what is null."""
+        """`varied` as key=value, without null values."""
         return _words({key: value for key, value in self.varied.items() if value is not None})
 
     def values(self, name: str, split: str = "test") -> Array:
-        """A metric of each run; NaN where a run has no such split or cutoff."""
+        """A metric of each run [R]; NaN if a run has no such split or cutoff."""
         found = [run.metrics.get(split, {}).get(name, np.nan) for run in self.runs]
         return np.array(found, dtype=float)
 
@@ -72,10 +72,10 @@ class ReportRow:
 
 
 def rows_of(runs: Sequence[Run]) -> list[ReportRow]:
-    """Rows in the order of their first runs.
+    """Group runs into rows, in the order of their first runs.
 
     Raises:
-        UserError: two runs of the same settings and seed.
+        UserError: two runs have the same settings and seed.
     """
     families: dict[tuple[str, ...], list[Run]] = {}
     for run in runs:
@@ -96,7 +96,7 @@ def rows_of(runs: Sequence[Run]) -> list[ReportRow]:
 
 
 def _with_protocols(rows: Sequence[ReportRow]) -> list[ReportRow]:
-    """With what tells data apart that have the same name, but other targets."""
+    """Set `protocol`: what distinguishes data of the same name but with other targets."""
     told = {}
     for name in dict.fromkeys(row.first.dataset for row in rows):
         first = {row.first.data: row.first for row in rows if row.first.dataset == name}
@@ -108,14 +108,14 @@ def _with_protocols(rows: Sequence[ReportRow]) -> list[ReportRow]:
         ]
         differ = {data: {key: own.get(key) for key in keys} for data, own in settings.items()}
         if len({json.dumps(own) for own in differ.values()}) < len(first):
-            # Other content of the raw files.
+            # The raw files had other content.
             differ = {d: {"fingerprint": first[d].fingerprint, **own} for d, own in differ.items()}
         told.update({(name, data): own for data, own in differ.items()})
     return [replace(row, protocol=told[row.first.dataset, row.first.data]) for row in rows]
 
 
 def _with_losses(rows: Sequence[ReportRow]) -> list[ReportRow]:
-    """The loss among what varies, where that is all that rows differ by."""
+    """Add the loss to `varied` where rows differ in nothing else."""
     losses: dict[tuple[str, ...], set[str]] = {}
     for row in rows:
         losses.setdefault(_kind(row.first), set()).add(row.first.loss)
@@ -132,24 +132,24 @@ def _kind(run: Run) -> tuple[str, ...]:
 
 
 def best_rows(rows: Sequence[ReportRow], metric: str) -> list[ReportRow]:
-    """Of rows that differ by their settings alone, the one that is best on validation.
+    """Of rows that differ only in their settings, the best one on validation.
 
     Raises:
-        UserError: runs without a validation split.
+        UserError: a row has no validation metrics.
     """
     best: dict[tuple[str, ...], ReportRow] = {}
     for row in rows:
         key = _kind(row.first)
         value = row.mean(metric, "valid")
         if np.isnan(value):
-            raise UserError(f"{row.first.folder} has no {metric} on validation to choose by")
+            raise UserError(f"{row.first.folder} has no validation {metric} to choose by")
         if key not in best or value > best[key].mean(metric, "valid"):
             best[key] = row
     return list(best.values())
 
 
 def _varying(runs: Sequence[Run]) -> list[str]:
-    """The settings that are not the same in all runs."""
+    """The settings that differ between the runs."""
     keys = dict.fromkeys(key for run in runs for key in run.settings)
     return [
         key
@@ -164,8 +164,8 @@ def _refuse_twins(runs: Sequence[Run]) -> None:
         seed = run.settings["seed"]
         if seed in seen:
             raise UserError(
-                f"{run.folder} and {seen[seed].folder} are runs of the same settings and seed; "
-                "give one of them"
+                f"{run.folder} and {seen[seed].folder} are runs with the same settings and seed; "
+                "pass only one of them"
             )
         seen[seed] = run
 
@@ -175,7 +175,7 @@ def _words(settings: Mapping[str, Any]) -> list[str]:
 
 
 def _word(value: Any) -> str:
-    """A value, in one word where it is a list or null."""
+    """A value as one word, also a list or null."""
     if isinstance(value, list):
         return f"[{','.join(map(_word, value))}]"
     return "null" if value is None else str(value)

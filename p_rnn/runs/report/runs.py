@@ -1,4 +1,4 @@
-"""Finished runs on disk."""
+"""Reads finished runs from disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from p_rnn.settings.roles import decides_events, decides_targets
 
 METRICS = "metrics.json"
 NEEDED = ("test", "parameters", "updates", "best_epoch", "seconds", "history")  # of metrics.json
-TRIALS = "trials"  # a folder of runs from which others were chosen (p_rnn/runs/study.py)
+TRIALS = "trials"  # folder of runs from which settings were chosen (p_rnn/runs/study.py)
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,18 @@ class Run:
 
     @property
     def data(self) -> str:
-        """What decides the targets: data set, rules and protocol."""
+        """A key of the targets: data set, rules and protocol."""
         evaluation = [f"{k}={v}" for k, v in self.settings.items() if decides_targets(k)]
         return " ".join([self.fingerprint, *evaluation])
 
     @property
     def fingerprint(self) -> str:
-        """Of the prepared events: of the rules and of the content of the raw files."""
+        """Fingerprint of the prepared events: of the rules and the content of the raw files."""
         return str(self.metrics["dataset"]["fingerprint"])
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """The settings that decide the targets."""
+        """The settings that determine the targets."""
         return {
             key: value
             for key, value in self.settings.items()
@@ -61,13 +61,13 @@ class Run:
 
     @property
     def strategy(self) -> str:
-        """Empty where it makes no difference."""
+        """The name of the strategy; empty where it makes no difference."""
         several = len(self.metrics["updates_of_subnets"]) > 1
         return str(self.settings["strategy.name"]) if several else ""
 
     @property
     def loss(self) -> str:
-        """Empty for models that only count."""
+        """The name of the loss; empty for models that only count."""
         return str(self.settings["loss.name"] or "")
 
     def result(self, split: str) -> dict[str, Any]:
@@ -81,13 +81,13 @@ class Run:
 
 
 def find_runs(places: Iterable[Path]) -> list[Run]:
-    """All finished runs in and below some folders, in the order of their names.
+    """All finished runs in and below the folders, ordered by path.
 
-    Trials from which the settings of other runs were chosen are left out: where they lie beside
-    those runs, they would count among them.
+    Trials from which the settings of other runs were chosen are left out, because they would
+    count as further rows beside those runs.
 
     Raises:
-        UserError: a place without any, or a file that is not ours.
+        UserError: a folder without any, or a metrics.json of another format.
     """
     runs: dict[Path, Run] = {}
     for place in places:
@@ -110,10 +110,10 @@ def find_runs(places: Iterable[Path]) -> list[Run]:
 
 
 def _try(run: Run) -> None:
-    """Read what a report reads.
+    """Check that a run has everything that a report reads.
 
     Raises:
-        KeyError, TypeError: a run of another version.
+        KeyError, TypeError: the run was written by another version.
     """
     read = [run.metrics[name] for name in NEEDED]
     read += [run.data, run.strategy, run.loss, run.settings["seed"], run.result("test")]

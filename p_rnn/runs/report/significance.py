@@ -1,4 +1,4 @@
-"""Is A better than B? A paired bootstrap over sessions, averaged over seeds, Holm-corrected."""
+"""Tests of significance: paired bootstrap over sessions, averaged over seeds, Holm-corrected."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from p_rnn.settings.errors import UserError
 Array = NDArray[Any]
 SAMPLES = 5000  # at least
 LEVEL = 0.05
-AT_A_TIME = 2**22  # draws of sessions in memory
+AT_A_TIME = 2**22  # session draws in memory at a time
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric of A less that of B.
+    """A metric of A minus that of B.
 
     Attributes:
         low, high: bounds of the 95 % interval; `p`: two-sided, before correction.
@@ -33,10 +33,10 @@ class Difference:
 
 
 def gains(metric: str) -> Callable[[Array], Array]:
-    """What a target's rank adds to "recall@K", "mrr@K" or "ndcg@K".
+    """The function from ranks to their contributions to "recall@K", "mrr@K" or "ndcg@K".
 
     Raises:
-        UserError: another metric.
+        UserError: an unknown metric.
     """
     kind, _, cutoff = metric.partition("@")
     value: dict[str, Callable[[Array], Array]] = {
@@ -50,10 +50,10 @@ def gains(metric: str) -> Callable[[Array], Array]:
 
 
 def of_row(row: ReportRow, metric: str) -> Array:
-    """Gain [M] of each target, the mean over the runs of a row.
+    """Contribution [M] of each target to the metric, averaged over the runs of a row.
 
     Raises:
-        UserError: runs with different targets.
+        UserError: the runs have different targets.
     """
     gain = gains(metric)
     first = row.first.ranks
@@ -68,10 +68,10 @@ def of_row(row: ReportRow, metric: str) -> Array:
 def differences(
     rows: Sequence[ReportRow], against: ReportRow, metrics: Sequence[str], seed: int = 0
 ) -> dict[tuple[int, str], Difference]:
-    """{(number of the row, metric): how much better it is than `against`}.
+    """{(index of the row, metric): its difference to `against`}.
 
-    Sessions are drawn with replacement, as the targets of one session are not independent; the same
-    draws serve all comparisons.
+    Sessions are drawn with replacement, because the targets of a session are not independent; all
+    comparisons use the same draws.
 
     Raises:
         UserError: the rows have different targets.
@@ -86,7 +86,7 @@ def differences(
     of_base = {metric: of_row(against, metric) for metric in metrics}
     pairs = [(n, metric) for n in range(len(rows)) for metric in metrics]
     gained = [np.bincount(place, of_row(rows[n], m) - of_base[m]) for n, m in pairs]
-    # Enough that Holm's correction can leave a difference below LEVEL, however many there are.
+    # Enough samples for Holm's correction to leave a p below LEVEL, whatever the number of tests.
     samples = max(SAMPLES, round(4 * len(pairs) / LEVEL))
     drawn = bootstrap(np.stack(gained, axis=1), targets, samples, seed)
     found = {}
@@ -100,7 +100,10 @@ def differences(
 
 
 def bootstrap(gained: Array, targets: Array, samples: int, seed: int) -> Array:
-    """sums of gained [M, T] / sum of targets [M] over M sessions drawn with replacement.
+    """Bootstrap means over M sessions drawn with replacement: sum of gained / sum of targets.
+
+    Args:
+        gained: [M, T] per session, for T comparisons; `targets`: [M].
 
     Returns:
         [samples, T]
@@ -120,7 +123,7 @@ def bootstrap(gained: Array, targets: Array, samples: int, seed: int) -> Array:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's corrected p-values, in the same order (Scand. J. Statistics 1979)."""
+    """p-values after Holm's correction, in the same order (Scand. J. Statistics 1979)."""
     order = np.argsort(p, kind="stable")
     corrected = [0.0] * len(p)
     highest = 0.0
@@ -138,5 +141,5 @@ def _same_targets(a: Any, b: Any, folder: Any, other: Any) -> None:
     if not same:
         raise UserError(
             f"{folder} and {other} were tested on different targets, so they cannot be compared "
-            "target by target; compare runs of one protocol"
+            "target by target; compare runs of the same protocol"
         )

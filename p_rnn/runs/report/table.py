@@ -1,4 +1,4 @@
-"""The rows of a report as a table: for the terminal, in Markdown, CSV and LaTeX."""
+"""The table of a report: for the terminal, in Markdown, CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from p_rnn.runs.report.significance import LEVEL, Difference, differences, holm
 @dataclass(frozen=True)
 class ReportTable:
     """Attributes:
-    frame: cells as text, a line per row of the report.
-    metrics: the columns of metrics, in which more is better.
-    legend: what the marks mean, in a sentence; empty without tests.
-    notes: a line on each test.
+    frame: cells as text, one line per row of the report.
+    metrics: the columns of metrics (higher is better).
+    legend: a sentence that explains the marks; empty without tests.
+    notes: one line per test.
     """
 
     frame: pd.DataFrame
@@ -30,7 +30,7 @@ class ReportTable:
 
 
 def metrics_of(rows: Sequence[ReportRow], cutoffs: Sequence[int] | None) -> list[str]:
-    """The metrics of a report: recall and MRR at the cutoffs, by default the largest common one."""
+    """Recall and MRR at the cutoffs; by default at the largest that all rows have."""
     if cutoffs is None:
         common = set.intersection(
             *({int(k) for k in row.first.settings["evaluation.cutoffs"]} for row in rows)
@@ -42,7 +42,7 @@ def metrics_of(rows: Sequence[ReportRow], cutoffs: Sequence[int] | None) -> list
 def make_table(
     rows: Sequence[ReportRow], metrics: Sequence[str], against: ReportRow | None
 ) -> ReportTable:
-    """A line per row; marks say which rows differ from `against` in the tests of its data set."""
+    """One line per row; marks show significant differences to `against`, the row of the data."""
     marks, legend, notes = _marks(rows, metrics, against)
     lines = []
     for n, row in enumerate(rows):
@@ -76,7 +76,7 @@ def make_table(
 def _marks(
     rows: Sequence[ReportRow], metrics: Sequence[str], against: ReportRow | None
 ) -> tuple[dict[tuple[int, str], str], str, list[str]]:
-    """{(number of the row, metric): mark}, what they mean, and a note on each comparison."""
+    """{(index of the row, metric): mark}, a sentence that explains them, and a note per test."""
     if against is None:
         return {}, "", []
     rivals = [
@@ -121,7 +121,7 @@ INTERVALS = "differences on test with 95 % intervals, not corrected:"
 
 
 def as_text(table: ReportTable) -> str:
-    """For a terminal: what all rows have in common in a line, the columns that differ below."""
+    """For a terminal: first what all rows have in common, then the columns that differ."""
     frame, common = _varying(table)
     parts = [printing.wrapped(common)] if common else []
     parts.append(printing.as_text(frame))
@@ -132,14 +132,14 @@ def as_text(table: ReportTable) -> str:
 
 
 def as_markdown(table: ReportTable) -> str:
-    """With all columns."""
+    """In Markdown, with all columns."""
     notes = [table.legend, INTERVALS, *table.notes] if table.legend else []
     below = ["", *(f"- {note}" for note in notes)] if notes else []
     return "\n".join([printing.as_markdown(table.frame), *below])
 
 
 def as_latex(table: ReportTable) -> str:
-    """With the columns that differ and the best values in bold; the caption says the rest."""
+    """In LaTeX: columns that differ, best values in bold, and the rest in the caption."""
     frame, common = _varying(table)
     frame = frame.map(lambda cell: re.sub(r" ([+-])$", r"^\1", cell))
     legend = table.legend.replace("+ and -:", "^+ and ^-:")
@@ -151,7 +151,7 @@ def as_latex(table: ReportTable) -> str:
 
 
 def _varying(table: ReportTable) -> tuple[pd.DataFrame, str]:
-    """The columns that differ, and those that do not in words; metrics are always columns."""
+    """The columns that differ (and all metrics), and the others as a text."""
     frame = table.frame
     same = [
         name
@@ -163,7 +163,7 @@ def _varying(table: ReportTable) -> tuple[pd.DataFrame, str]:
 
 
 def as_csv(rows: Sequence[ReportRow], metrics: Sequence[str]) -> str:
-    """The figures of each run, not rounded."""
+    """The unrounded figures of each run."""
     lines = []
     for row in rows:
         settings = " ".join(f"{k}={v}" for k, v in {**row.protocol, **row.varied}.items())

@@ -1,4 +1,4 @@
-"""A report on disk: table.txt, table.md, table.csv, table.tex and the pictures."""
+"""Writes a report: table.txt, table.md, table.csv, table.tex and the pictures."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def write_report(
     cutoffs: Sequence[int] | None = None,
     best: bool = False,
 ) -> str:
-    """Write a report on all runs in some places; the table for the terminal.
+    """Write a report on all runs in some folders; return the table for the terminal.
 
     Args:
-        against: the row that others are tested against: words that only its label has.
-        best: of rows that differ by their settings alone, only the best on validation.
+        against: the row that others are tested against, by words that only its label has.
+        best: of rows that differ only in their settings, take only the best on validation.
 
     Raises:
         UserError: nothing to report, unknown metrics, no such row.
@@ -41,7 +41,7 @@ def write_report(
                     f"{', '.join(row.first.metrics['test'])} (--cutoffs)"
                 )
     if not metrics:
-        raise UserError("the runs have no cutoff in common; report them apart")
+        raise UserError("the runs have no cutoff in common; report them separately")
     if best:
         chooses = rows[0].first.settings["early_stopping.metric"]  # as in training and search
         rows = best_rows(rows, chooses or metrics[0])
@@ -65,7 +65,7 @@ def write_report(
 
 
 def _row(rows: Sequence[ReportRow], words: str) -> dict[str, ReportRow]:
-    """{data: the row of it whose label has these words}."""
+    """For each data set (`Run.data`), the row whose label has these words."""
     wanted = words.split()
     labels = ", ".join(f"'{row.label}'" for row in rows)
     fitting: dict[str, list[ReportRow]] = {}

@@ -1,6 +1,5 @@
-"""What p_rnn is measured against, in plain PyTorch: a textbook step, and the floor.
+"""What p_rnn is compared with, in plain PyTorch: a textbook step, and the floor.
 
-Nothing of p_rnn is imported. The package runs under its short name, `python -m plain` with the
-folder above on the path, so that what p_rnn sets for a process when it is imported (allocator,
-threads) does not reach what it is compared with.
+Nothing of p_rnn is imported. The package runs as `python -m plain` with the folder above on the
+path, so that process settings made by p_rnn (allocator, threads) do not affect the comparison.
 """

@@ -11,7 +11,7 @@ from .textbook import STEPS, Textbook, draw_steps
 
 
 def training_floor(B: int, C: int, H: int, device: str) -> Callable[[int], None]:
-    """The matrix products of a step and nothing else, their results allocated beforehand."""
+    """Only the matrix products of a step, into preallocated results."""
     x, h, a, u, dx = (torch.randn(B, n, device=device) for n in (H, H, 3 * H, 3 * H, H))
     W, U, dW = (torch.randn(H, 3 * H, device=device) for _ in range(3))
     rows, drows = torch.randn(C, H, device=device), torch.randn(C, H, device=device)
@@ -31,7 +31,7 @@ def training_floor(B: int, C: int, H: int, device: str) -> Callable[[int], None]
 
 
 def ranking_floor(B: int, N: int, H: int, block: int, device: str) -> Callable[[int], None]:
-    """The scores of B targets against all items, block after block into the same memory."""
+    """The scores of B targets for all items, block by block into the same memory."""
     h, rows = torch.randn(B, H, device=device), torch.rand(N, H, device=device)
     whole, last = (torch.empty(B, n, device=device) for n in (block, N % block or block))
 
@@ -64,7 +64,7 @@ def make(spec: Spec) -> Work:
 
 
 def fastest_ranking_floor(spec: Spec) -> Work:
-    """With the best of a few sizes of blocks, tried on a part of the catalogue."""
+    """The ranking floor with the fastest of a few block sizes, tried on a part of the catalogue."""
     few = min(spec.num_items, 2**15)
     sizes = [(b, n) for b in (512, 1024) for n in (512, 4096, 2**15)]
 

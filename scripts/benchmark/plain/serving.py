@@ -1,4 +1,4 @@
-"""A worker process: what it is told to measure, how it measures, and on which sessions."""
+"""A worker process: its specification, its main loop, and the sessions that it measures on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Answer = dict[str, Any]
 
 @dataclass(frozen=True)
 class Spec:
-    """What a worker process measures; `seconds`: about how long a measurement is."""
+    """What a worker process measures; `seconds`: the approximate time of a measurement."""
 
     work: str
     seconds: float
@@ -35,27 +35,27 @@ class Spec:
     stage: int = 0
     compile: str = "never"
     sharp: bool = False  # scores far apart, so that the softmax has denormal numbers
-    events: int = 0  # of an evaluation or a preparation; 0: as many as `seconds` are enough for
+    events: int = 0  # of an evaluation or a preparation; 0: as many as fit into `seconds`
     path: str = ""
     device: str = "cpu"
     threads: int | None = None
 
 
-LEARNED = 50_000  # events that a network learns from before it is measured
+LEARNED = 50_000  # events that a network is trained on before it is measured
 
 
 class Work(Protocol):
     def measure(self, seconds: float) -> Answer:
-        """{"work": ..., "seconds": ...}, and further figures by name."""
+        """{"work": ..., "seconds": ...} and further figures by name."""
 
 
 def serve(make: Callable[[Spec], Work]) -> None:
-    """Be a worker: make a contender of the first line, and measure at every further one."""
+    """The loop of a worker: build from the first line of stdin, measure at each further line."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent closes the pipe
     with os.fdopen(os.dup(1), "w", buffering=1) as answers:
-        os.dup2(2, 1)  # what libraries print is no answer
+        os.dup2(2, 1)  # keeps what libraries print out of the answers
         contender = None
-        print("{}", file=answers)  # all is imported
+        print("{}", file=answers)  # ready: everything is imported
         for line in sys.stdin:
             try:
                 if contender is None:
@@ -64,13 +64,13 @@ def serve(make: Callable[[Spec], Work]) -> None:
                     answer = about(spec.device)
                 else:
                     answer = contender.measure(float(json.loads(line)))
-            except Exception as error:  # a contender that fails must not end the others
+            except Exception as error:  # a contender that fails must not stop the others
                 answer = {"error": f"{error}", "trace": traceback.format_exc()}
             print(json.dumps(answer), file=answers)
 
 
 def about(device: str) -> Answer:
-    """Versions and machine, as the process sees them."""
+    """Versions, threads and GPU of this process."""
     found: Answer = {"PyTorch": torch.__version__, "threads": torch.get_num_threads()}
     return found | ({"GPU": torch.cuda.get_device_name()} if device == "cuda" else {})
 
@@ -78,12 +78,12 @@ def about(device: str) -> Answer:
 def draw_sessions(
     num_items: int, num_events: int, seed: int = 0, parallel: int = 0
 ) -> tuple[Array, Array]:
-    """Items int32 [E] and offsets int64 [S+1] of about `num_events` events, 5 to a session.
+    """Items int32 [E] and offsets int64 [S+1] of about `num_events` events, 5 per session.
 
-    P(item) ~ (rank + 10)^-0.8, but that three of four events are of the item that follows the one
-    before: something to learn, or weights would stay as random as no trained network's. The last
-    sessions run from long to short, so that `parallel` slots run empty together: the end of a pass
-    of a second must not weigh as it never does in training.
+    P(item) ~ (rank + 10)^-0.8, except that three of four events are the item that follows the
+    previous one, so that there is something to learn and weights become those of a trained network.
+    The last sessions are sorted from long to short, so that `parallel` slots end together: in a
+    pass of a second the end would otherwise weigh far more than in real training.
     """
     rng = np.random.default_rng([seed, num_events])
     lengths = 1 + rng.geometric(0.25, size=max(1, parallel, num_events // 5))
@@ -94,7 +94,7 @@ def draw_sessions(
     ranks = np.searchsorted(below, rng.random(offsets[-1]) * below[-1], side="right")
     follows = rng.random(len(ranks)) < 0.75
     follows[offsets[:-1]] = False
-    # Where a run of followers begins, and how far it has come.
+    # The start of the run of followers that each event belongs to.
     begin = np.maximum.accumulate(np.where(follows, 0, np.arange(len(ranks))))
     ranks = (ranks[begin] + np.arange(len(ranks)) - begin) % num_items
     permuted = np.random.default_rng(0).permutation(num_items).astype(np.int32)
@@ -117,11 +117,11 @@ def synchronise() -> None:
 
 
 class Repeated:
-    """Calls a function about as often as a measurement has time for."""
+    """Calls a function about as often as fits into a measurement."""
 
     def __init__(self, run: Callable[[int], Any], work: int, seconds: float) -> None:
         self.run, self.work = run, work
-        tried = 20 if timed(run, 1) < 0.1 else 1  # a call of a second needs no repetition
+        tried = 20 if timed(run, 1) < 0.1 else 1  # a slow call needs no repetition
         timed(run, tried)
         self.count = max(1, round(seconds * tried / timed(run, tried)))
 

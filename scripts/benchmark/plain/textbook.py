@@ -1,6 +1,6 @@
-"""GRU4Rec as it is written by the book, to compare with: kept in the benchmark only.
+"""A textbook implementation of GRU4Rec, for comparison in the benchmark only.
 
-Its mini-batches and negatives are drawn beforehand, while p_rnn makes its own as it goes.
+Its mini-batches and negatives are prepared in advance, while p_rnn draws them during training.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from .serving import Spec, draw_sessions
 
-STEPS = 256  # prepared mini-batches, which the textbook step goes through again and again
+STEPS = 256  # prepared mini-batches, which the textbook step cycles through
 
 
 def cross_entropy(scores: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ def _weights(o: Tensor) -> Tensor:
     return o.masked_fill(target, float("-inf")).softmax(dim=1)
 
 
-# Of scores [B, C] whose column i is the target of row i, as the formulas are printed.
+# Losses of scores [B, C] in which column i is the target of row i, as in the papers.
 LOSSES = {
     "cross_entropy": cross_entropy,
     "bpr_max": bpr_max,
@@ -61,7 +61,7 @@ LOSSES = {
 
 
 class Textbook(nn.Module):
-    """GRU4Rec by the book: autograd, sparse embeddings, GRUCell, Adagrad, the loss read out."""
+    """Textbook GRU4Rec: autograd, sparse embeddings, GRUCell, Adagrad, loss.item() each step."""
 
     def __init__(self, num_items: int, hidden_size: int, loss: str, batch_size: int) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class Textbook(nn.Module):
         return self.to(device)
 
     def step(self, inputs: Tensor, targets: Tensor, keep: Tensor, negatives: Tensor) -> float:
-        """One update; the loss."""
+        """Make one update; return the loss."""
         hidden = self.gru(self.embedding(inputs), self.state * keep)
         items = torch.cat([targets, negatives])
         scores = hidden @ self.embedding(items).t() + self.output_bias(items).t()
@@ -108,9 +108,9 @@ class Textbook(nn.Module):
 
 
 def draw_steps(spec: Spec) -> dict[str, Tensor]:
-    """Mini-batches side by side: inputs and targets [T, B], keep [T, B, 1], negatives [T, S].
+    """T mini-batches: inputs and targets [T, B], keep [T, B, 1], negatives [T, S].
 
-    Each slot reads on from session to session; keep is 0 where a session begins.
+    Each slot reads one session after another; keep is 0 where a session begins.
     """
     B, S = spec.batch_size, spec.num_negatives
     items, offsets = draw_sessions(spec.num_items, 2 * STEPS * B)
