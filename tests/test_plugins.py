@@ -107,6 +107,15 @@ def test_a_parameter_out_of_its_declared_range(folder: Path, tiny: Callable[...,
             resolve(tiny("plugins=[my_loss]", "loss.name=hinge", word))
 
 
+def test_a_loss_that_returns_a_mean_is_refused(folder: Path, tiny: Callable[..., Config]) -> None:
+    (folder / "my_mean.py").write_text(
+        "from p_rnn.training.losses import LOSSES\n"
+        "LOSSES['mean'] = lambda scores, target, log_q: scores.mean()\n"
+    )
+    with pytest.raises(UserError, match=r"one value for each of the 8 examples"):
+        train(tiny("plugins=[my_mean]", "loss.name=mean"), folder / "run")
+
+
 def test_the_section_of_the_page_declares_a_setting(folder: Path) -> None:
     names: dict[str, object] = {}
     exec(EXAMPLES["my_setting"], names)

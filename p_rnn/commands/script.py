@@ -21,7 +21,14 @@ from p_rnn.settings.config import CONF
 from p_rnn.settings.folders import own_conf
 from p_rnn.settings.hydra_glue import register, typed
 from p_rnn.settings.job_names import SWEPT, swept_keys
-from p_rnn.settings.messages import MENDABLE, check_commands, check_groups, one_line, sections_there
+from p_rnn.settings.messages import (
+    MENDABLE,
+    check_commands,
+    check_flags,
+    check_groups,
+    one_line,
+    sections_there,
+)
 
 C = TypeVar("C")
 INTERRUPTED = (
@@ -75,6 +82,7 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
             os.environ[SWEPT] = ",".join(swept_keys(sys.argv[1:]))
             try:
                 sys.argv[1:] = in_order(sys.argv[1:])
+                check_flags(sys.argv[1:])
                 check_groups(sys.argv[1:])
                 if name == "train":
                     check_commands(sys.argv[1:])

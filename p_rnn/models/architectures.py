@@ -127,7 +127,7 @@ class Architecture:
     def defaults(self) -> dict[str, Any]:
         """All defaults of this architecture."""
         inputs = {key: value for key, value in READS.items() if key in self.reads}
-        return {**GRU4REC, **inputs, **self.own}
+        return {**inputs, **self.own}
 
 
 # Defaults of the paper's and GRU4Rec's networks, in addition to those of the declared settings.

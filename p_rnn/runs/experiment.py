@@ -81,6 +81,7 @@ def train(
         metrics: dict[str, Any] = {
             split: table[config.model.name]["metrics"] for split, table in results.items()
         }
+        _warn_of_failure(config, tested.table)
         summary = job.summary()
         last = max(config.evaluation.cutoffs)
         tracker.hyperparameters(
@@ -113,6 +114,19 @@ def train(
     log.info("%s", describe(results, config.evaluation))
     log.info("\ntested:\n%s", folder / "checkpoints" / ("final.pt" if final else "best.pt"))
     return metrics
+
+
+def _warn_of_failure(config: Settings, table: dict[str, Any]) -> None:
+    """Say so where popularity alone ranks better than a trained model."""
+    name = f"recall@{max(config.evaluation.cutoffs)}"
+    model, pop = (table.get(each, {}).get("metrics") for each in (config.model.name, "pop"))
+    if model and pop and not counts(config.model.name) and model[name] < pop[name]:
+        log.warning(
+            "warning: test %s is below that of popularity alone: the training has failed; lower "
+            "learning_rate (now %g), or give it more epochs or data",
+            name,
+            config.learning_rate,
+        )
 
 
 def check_names(config: Settings) -> None:

@@ -43,6 +43,7 @@ def run_job(config: Config, folder: Path, varied: Sequence[str] = ()) -> dict[st
         refuse_difference(str(stored), from_dict(metrics["config"], str(stored)), resolve(config))
         log.info("finished before: %s", stored)
         return metrics
+    resolve(config)  # refuses before a folder is named
     log.info("run folder:\n%s", folder)
     last = folder / "checkpoints" / "last.pt"
     if last.exists() and config.resume is None:  # an interrupted job of a sweep

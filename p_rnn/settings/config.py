@@ -71,7 +71,9 @@ class Settings(Hyperparameters):
     strategy: Component = chosen(
         "simultaneous", "which subnet learns when", networks=True, role="training", column=True
     )
-    loss: Component = chosen(None, "loss over the candidates", networks=True, role="training")
+    loss: Component = chosen(
+        None, "loss over the candidates", otherwise="bpr_max", networks=True, role="training"
+    )
     loss_type: Optional[str] = choice(
         None,
         "CE",
@@ -88,7 +90,9 @@ class Settings(Hyperparameters):
         networks=True,
         role="model",
     )
-    optimizer: Component = chosen(None, "optimizer", networks=True, role="training")
+    optimizer: Component = chosen(
+        None, "optimizer", otherwise="adagrad", networks=True, role="training"
+    )
     clip_norm: Optional[float] = number(
         None, "largest norm of all gradients together", above=0, networks=True, role="training"
     )
@@ -208,7 +212,7 @@ class PrepareConfig:
 class EvaluationOverrides:
     """What `evaluate` may measure differently; null: as in training."""
 
-    cutoffs: Optional[list[int]] = setting(None, "K of Recall@K, MRR@K and NDCG@K")
+    cutoffs: Optional[list[int]] = setting(None, "K of Recall@K and so on; null: as in training")
     ties: Optional[str] = choice(None, "standard", "conservative", "median", help="tied items")
     cold_items: Optional[str] = choice(None, "drop", "keep", help="targets without training events")
     most_popular: Optional[int] = number(None, "rank against only these; 0: all items", low=0)

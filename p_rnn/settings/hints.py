@@ -11,7 +11,6 @@ SETTINGS = {
     "max_item_list_length": "window",
     "max_seq_length": "window",
     "topk": "evaluation.cutoffs",
-    "metrics": "evaluation.cutoffs",
     "valid_metric": "early_stopping.metric",
     "stopping_step": "early_stopping.patience",
     "learner": "optimizer",

@@ -7,6 +7,7 @@ from dataclasses import MISSING, fields
 from typing import Any, TypeVar
 
 import hydra
+import yaml
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -33,7 +34,7 @@ def load_config(*overrides: str) -> Config:
     check_commands(overrides)
     try:
         return typed(composed("train", Config, overrides), Config)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise UserError(one_line(error, Config)) from error
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -19,7 +20,31 @@ from p_rnn.settings.registry import suggest
 from p_rnn.settings.tree import known_of
 
 # What a person can mend: one line; anything else is a bug of ours and keeps its traceback.
-MENDABLE = (UserError, OmegaConfBaseException, HydraException, OSError, FloatingPointError)
+MENDABLE = (
+    UserError,
+    OmegaConfBaseException,
+    HydraException,
+    yaml.YAMLError,
+    OSError,
+    FloatingPointError,
+)
+# Of Hydra.
+FLAGS = (
+    "--help",
+    "--hydra-help",
+    "--version",
+    "--cfg",
+    "--resolve",
+    "--package",
+    "--run",
+    "--multirun",
+    "--shell-completion",
+    "--config-path",
+    "--config-name",
+    "--config-dir",
+    "--info",
+    "--experimental-rerun",
+)
 TYPES = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
 SECTIONS = {"Subnet": "weight=2", "Feature": "kind=text"}  # examples
 
@@ -29,12 +54,18 @@ def one_line(error: BaseException, schema: type[Any]) -> str:
     plain = isinstance(error, (UserError, OSError, FloatingPointError))
     if plain and not isinstance(error, HydraException):
         return str(error)
+    if isinstance(error, yaml.YAMLError):
+        mark = getattr(error, "problem_mark", None)
+        where = f"{mark.name}, line {mark.line + 1}: " if mark else ""
+        return f"{where}{getattr(error, 'problem', None) or error}; it is not YAML"
     if isinstance(error, MissingMandatoryValue):
         key = str(getattr(error, "full_key", "") or str(error).split(":")[-1]).strip()
         return f"{key} must be given ({key}=...)"
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         other = ours(group, choice) or (choice.lower() if choice.lower() in error.options else None)
+        if group == "loss" and choice in ("CE", "BPR"):
+            return f"unknown loss '{choice}'; RecBole's, with its negatives, is loss_type={choice}"
         if other:
             return f"unknown {group} '{choice}'; here it is {group}={other}"
         if group == "hydra/launcher" and choice in EXTRAS:
@@ -44,6 +75,8 @@ def one_line(error: BaseException, schema: type[Any]) -> str:
     if isinstance(error, MissingConfigException) and launcher and launcher[1] in EXTRAS:
         return _extra(launcher[1])
     if isinstance(error, OverrideParseException):
+        if "=" not in str(error.override):
+            return _key_and_value(str(error.override))
         first_line = str(error).splitlines()[0]
         key, _, value = str(error.override).partition("=")
         quoted = f"; values with = or blanks need quotes: \"{key}='{value}'\"" if value else ""
@@ -70,6 +103,14 @@ def one_line(error: BaseException, schema: type[Any]) -> str:
     for omegaconf_type, words in TYPES.items():
         reason = reason.replace(f"could not be converted to {omegaconf_type}", f"is not {words}")
     return f"{key}: {reason}" if key else reason
+
+
+def _key_and_value(word: str) -> str:
+    name = word.lstrip("-")
+    example = f"{ours('setting', name) or (name if name.isidentifier() else 'num_epochs')}=..."
+    if word.endswith(".pt"):
+        example = f"checkpoint={word}"
+    return f"cannot read '{word}': settings are given as key=value, such as {example}"
 
 
 def _extra(launcher: str) -> str:
@@ -143,6 +184,17 @@ def check_commands(overrides: Sequence[str]) -> None:
         key, _, value = word.partition("=")
         if key in COMMANDS and value:
             raise UserError(f"unknown setting '{key}'; {COMMANDS[key].format(value=value)}")
+
+
+def check_flags(words: Sequence[str]) -> None:
+    """Refuse a flag that Hydra does not know, which it would answer with its own usage.
+
+    Raises:
+        UserError: with the setting that may be meant.
+    """
+    for word in words:
+        if re.fullmatch(r"--[\w-]+(=.*)?", word) and word.partition("=")[0] not in FLAGS:
+            raise UserError(_key_and_value(word.partition("=")[0]))
 
 
 def check_groups(overrides: Sequence[str]) -> None:

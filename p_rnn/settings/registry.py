@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from p_rnn.settings.errors import UserError
+from p_rnn.settings.folders import conf_file
 from p_rnn.settings.hints import ours
 
 T = TypeVar("T")
@@ -31,4 +32,9 @@ def lookup(kind: str, registry: Mapping[str, T], name: str | None) -> T:
     other = ours(kind, str(name)) or next((k for k in registry if k == str(name).lower()), None)
     if other:
         raise UserError(f"unknown {kind} '{name}'; here it is {kind}={other}")
+    if name is not None and conf_file(kind, name) is not None:
+        raise UserError(
+            f"unknown {kind} '{name}': conf/{kind}/{name}.yaml is there, but nothing registers it; "
+            "name its module in plugins=[...]"
+        )
     raise UserError(f"unknown {kind} '{name}'{suggest(str(name), registry)}")

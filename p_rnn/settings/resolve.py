@@ -26,6 +26,8 @@ from p_rnn.settings.tree import check_ranges, leaves
 
 Values = dict[str, Any]
 DECLARED: dict[str, Any] = {f.name: f.default for f in fields(Hyperparameters)}
+# What is chosen where neither somebody nor the model says.
+OTHERWISE = {f.name: f.metadata["otherwise"] for f in fields(Settings) if "otherwise" in f.metadata}
 # RecBole's words for a loss and its negatives.
 LOSS_TYPES = {
     "CE": (Component({}, "cross_entropy"), "full"),
@@ -58,20 +60,22 @@ def resolve(config: Config | Settings) -> Settings:
     model = _model(config, own)
     values = _hyperparameters(config, own, model) | {"negatives": negatives}
     unused = unused_keys(values, model, kind.recurrent)
-    for key, why in unused.items():
-        _refuse(_given(config, key), key, why)
     for key, value, _ in leaves(config):
         _refuse(key.startswith("baseline.") and value is not None, key, unused["baseline"])
+    for key, why in unused.items():
+        _refuse(_given(config, key), key, why)
     _check_combination(config, values, loss, unused)
     values |= {key: type(DECLARED[key])() for key in unused if key in values}
     rest = {f.name: getattr(config, f.name) for f in fields(Settings) if f.name not in values}
     rest |= {"dataset": dataset, "model": model, "loss_type": None, "dropout_prob": None}
     rest["loss"] = filled("loss", loss)
-    rest["optimizer"] = filled("optimizer", _named(config.optimizer, own.get("optimizer")))
+    rest["optimizer"] = filled(
+        "optimizer", _named(config.optimizer, own.get("optimizer"), OTHERWISE["optimizer"])
+    )
     rest["strategy"] = filled("strategy", config.strategy)
     rest["schedule"] = filled("schedule", config.schedule)
     if kind.recurrent:
-        rest["cell"] = filled("cell", _named(config.cell, {"name": "gru"}))
+        rest["cell"] = filled("cell", _named(config.cell, None, OTHERWISE["cell"]))
     rest["early_stopping"] = _early_stopping(config, own)
     return Settings(**values, **rest)
 
@@ -134,11 +138,11 @@ def _reads_none(name: str) -> str:
     return f"with model={name}, which reads no features"
 
 
-def _named(given: Component, own: Values | None) -> Component:
+def _named(given: Component, own: Values | None, otherwise: str) -> Component:
     """What is given by name; else the model's own, of which single parameters may be given."""
     if given.name is not None:
         return given
-    parameters = dict(own or {})
+    parameters = dict(own or {"name": otherwise})
     name = parameters.pop("name", None)
     return Component(parameters | _there(given.parameters), name)
 
@@ -151,7 +155,7 @@ def _loss_and_negatives(config: Config, own: Values) -> tuple[Component, str]:
     """From `loss` and `negatives`, from RecBole's `loss_type`, or the model's own."""
     negatives = config.negatives or own.get("negatives", DECLARED["negatives"])
     if config.loss_type is None:
-        return _named(config.loss, own["loss"]), negatives
+        return _named(config.loss, own.get("loss"), OTHERWISE["loss"]), negatives
     for key, given in (("loss", config.loss.name), ("negatives", config.negatives)):
         if given is not None:
             raise UserError(f"{key} and loss_type={config.loss_type} both given; keep one")

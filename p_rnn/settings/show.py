@@ -72,6 +72,9 @@ def _yaml(tree: dict[str, Any], prefix: str, helps: dict[str, About]) -> Iterato
             text = f"{key}: [{', '.join(map(str, value))}]"
         known = helps.get(full) or about_key(full)
         comment = known.get("help", "")
+        if (known.get("options") and value is None) or isinstance(value, str):
+            others = [option for option in known.get("options", ()) if option != value]
+            comment += f" (or {', '.join(others)})" if others else ""
         line = f"{indent}{text}"
         if comment and len(f"{line:<34}  # {comment}") > WIDTH:
             yield from textwrap.wrap(
@@ -83,10 +86,19 @@ def _yaml(tree: dict[str, Any], prefix: str, helps: dict[str, About]) -> Iterato
 
 
 def differences(config: Settings) -> list[str]:
-    """`key=value (default)` of what differs from the defaults of its model and data set."""
-    model = ModelConfig(config.model.name)
-    dataset = dataclasses.replace(config.dataset)
-    default = {key: v for key, v, _ in leaves(resolve(Config(model=model, dataset=dataset)))}
+    """`key=value (default)` of what differs from the defaults of its model, on its data set.
+
+    Parameters are compared with the defaults of the component that takes them.
+    """
+    basis = {"model": ModelConfig(config.model.name), "dataset": config.dataset}
+    default = {key: v for key, v, _ in leaves(resolve(Config(**basis)))}
+    names = ("cell", "strategy", "loss", "optimizer", "schedule")
+    if not counts(config.model.name):
+        same = {name: type(getattr(config, name))({}, getattr(config, name).name) for name in names}
+        if default["loss.name"] == config.loss.name:
+            del same["loss"]  # with the model's own parameters
+        chosen = {key: v for key, v, _ in leaves(resolve(Config(**basis, **same)))}
+        default = chosen | {f"{name}.name": default.get(f"{name}.name") for name in names}
     lines = []
     for key, value, known in leaves(config):
         if known["role"] != "output" and not key.startswith("paths.") and value != default.get(key):
@@ -121,10 +133,10 @@ def page() -> str:
         "declarations in the code (`python -m p_rnn.settings.show`); a test keeps it current.",
         "`p-rnn train --cfg job` prints the values that would run.",
         "",
-        "A hyper-parameter that is not given has the default below or the model's own",
-        "(`gru4recf`, `bpr_mf`). `null` means: off, or as said. A setting without effect in the",
-        "chosen combination is refused. Parameters that several components take have the default",
-        "of each where none is shown.",
+        "A hyper-parameter that is not given has the default below, or that of the model (at the",
+        "end of this page). Where the default is `null`, a rule or limit is off, unless the text",
+        "beside it says otherwise. A setting without effect in the chosen combination is refused. Components",
+        "may have different defaults for a parameter of the same name; then the column is empty.",
     ]
     rows = list(every_setting())
     for role, title in ROLES.items():

@@ -15,6 +15,7 @@ from torch import Tensor
 from p_rnn.batches import Batch
 from p_rnn.models.cells import State
 from p_rnn.models.network import PRNN, Learners
+from p_rnn.settings.errors import UserError
 from p_rnn.training.gradients import clip_, gradient_norm
 from p_rnn.training.losses import LossFunction
 
@@ -64,6 +65,11 @@ class Update:
         self.network.learn(learners)
         scores, after = self.network(batch, state)
         losses = self.loss(scores, batch.column, self.log_q(batch))
+        if losses.dim() != 1:
+            raise UserError(
+                f"the loss returns a tensor of shape {list(losses.shape)}; it must return one value "
+                f"for each of the {len(scores)} examples, not their mean or sum"
+            )
         # The configured B, also when fewer slots are live, so that all examples weigh the same (P).
         loss = losses.sum() / self.batch_size
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from p_rnn.settings.config import Config
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.hints import SETTINGS
 from p_rnn.settings.hydra_glue import load_config
+from p_rnn.settings.messages import check_flags
 from p_rnn.settings.resolve import resolve
 from p_rnn.settings.roles import every_setting
 
@@ -21,6 +23,8 @@ HERE = {
     "stopping_step=10": "here it is early_stopping.patience",
     "space=prnn": "p-rnn search --space prnn",
     "study=globo": "p-rnn study globo",
+    "loss=BPR": "RecBole's, with its negatives, is loss_type=BPR",
+    "baseline.neighbours=50": "baseline.neighbours has no effect on model=id_only",
     "model=GRU4Rec": "unknown model 'GRU4Rec'; here it is model=id_only",
     "model=gru4rec": "here it is model=id_only",
     "model=GRU4RecF": "here it is model=gru4recf",
@@ -49,6 +53,41 @@ def test_hints_name_settings_that_exist() -> None:
     known = keys | groups | {"hydra.run.dir"}
     assert {ours for ours in SETTINGS.values() if ours not in known} == set()
     assert not set(SETTINGS) & keys
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ["--epochs", "3"],
+            "cannot read '--epochs': settings are given as key=value, such as num_",
+        ),
+        (["--lr=3"], "such as learning_rate=..."),
+    ],
+)
+def test_unknown_flags(words: list[str], says: str) -> None:
+    with pytest.raises(UserError) as error:
+        check_flags(words)
+    assert says in str(error.value)
+    check_flags(["-m", "--cfg", "job", "--multirun"])
+
+
+def test_a_word_without_a_value_and_a_file_that_is_not_yaml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"key=value, such as dropout_prob="):
+        load_config("dropout_prob")
+    with pytest.raises(UserError, match=r"such as checkpoint=best\.pt"):
+        load_config("best.pt")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf" / "dataset").mkdir(parents=True)
+    (tmp_path / "conf" / "dataset" / "shop.yaml").write_text("name: shop\ntime_unit iso\npath: x\n")
+    (tmp_path / "conf" / "loss").mkdir()
+    (tmp_path / "conf" / "loss" / "hinge.yaml").write_text("name: hinge\n")
+    with pytest.raises(UserError, match=r"shop.yaml, line 3: .* it is not YAML"):
+        load_config("dataset=shop")
+    with pytest.raises(UserError, match=r"hinge.yaml is there, but nothing registers it"):
+        resolve(load_config("loss=hinge"))
 
 
 def test_flags_may_stand_between_overrides() -> None:
