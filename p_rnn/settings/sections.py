@@ -180,10 +180,13 @@ class ModelConfig:
         "one_hot",
         "embedding",
         "shared",
-        help="how item ids enter; shared: one matrix for input and output",
+        help="how item ids enter; null: shared, one matrix for input and output",
     )
     feature_input: Optional[str] = choice(
-        None, "direct", "embedding", help="features times W, or through an embedding first"
+        None,
+        "direct",
+        "embedding",
+        help="features times W, or through an embedding first; null: direct",
     )
 
 

@@ -135,15 +135,15 @@ def page() -> str:
         "",
         "A hyper-parameter that is not given has the default below, or that of the model (at the",
         "end of this page). Where the default is `null`, a rule or limit is off, unless the text",
-        "beside it says otherwise. A setting without effect in the chosen combination is refused. Components",
-        "may have different defaults for a parameter of the same name; then the column is empty.",
+        "beside it says otherwise. A setting without effect in the chosen combination is refused.",
+        "Where components have different defaults for a parameter, the column is empty.",
     ]
     rows = list(every_setting())
     for role, title in ROLES.items():
         lines += ["", f"## {title}", "", "| setting | default | |", "|---|---|---|"]
         for key, default, known in rows:
             if known["role"] == role:
-                lines.append(f"| `{key}` | {_default(default)} | {_about(known)} |")
+                lines.append(f"| `{key}` | {_default(default, known)} | {_about(known)} |")
     for kind in ("model", "baseline", "cell", "strategy", "loss", "optimizer", "schedule"):
         names = ", ".join(f"`{name}`" for name in registry(kind))
         lines += [
@@ -165,9 +165,11 @@ def _inline(value: Any) -> str:
     return _word(value)
 
 
-def _default(value: Any) -> str:
+def _default(value: Any, known: About) -> str:
     if value is dataclasses.MISSING:
         return "must be given"
+    if known.get("low") is not None and value is not None and value != "" and value < known["low"]:
+        return ""  # filled in from other settings
     return "" if value == "" else f"`{_word(value)}`"
 
 

@@ -67,8 +67,8 @@ class Update:
         losses = self.loss(scores, batch.column, self.log_q(batch))
         if losses.dim() != 1:
             raise UserError(
-                f"the loss returns a tensor of shape {list(losses.shape)}; it must return one value "
-                f"for each of the {len(scores)} examples, not their mean or sum"
+                f"the loss returns a tensor of shape {list(losses.shape)}; it must return one "
+                f"value for each of the {len(scores)} examples, not their mean or sum"
             )
         # The configured B, also when fewer slots are live, so that all examples weigh the same (P).
         loss = losses.sum() / self.batch_size
