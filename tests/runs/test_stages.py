@@ -338,7 +338,7 @@ def test_a_data_set_without_features_and_pooling_without_bags_are_refused(
 ) -> None:
     with pytest.raises(UserError, match="dataset tiny has no item features"):
         train(tiny("model=parallel"), tmp_path / "none")
-    with pytest.raises(UserError, match="pooling_mode has no effect: of the features size none"):
+    with pytest.raises(UserError, match="pooling_mode has no effect: none of the features size"):
         train(job("selected_features=[size]", "pooling_mode=max"), tmp_path / "pool")
     assert not (tmp_path / "none").exists()
 
