@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from p_rnn.settings.folders import conf_choices, conf_file
 from p_rnn.settings.hydra_glue import load_config
 from p_rnn.settings.messages import MENDABLE, one_line
 from p_rnn.settings.registry import suggest
+from p_rnn.settings.tree import as_overrides
 
 log = logging.getLogger(__name__)
 TRIES = 1000  # draws without a new combination after which a space counts as exhausted
@@ -54,7 +55,7 @@ def search(
         raise UserError(f"trials={trials} must be at least 1")
     best: Trial | None = None
     for k, drawn in zip(range(trials), draws(_free(space, overrides), seed), strict=False):
-        own = _words(drawn)
+        own = as_overrides(drawn)
         log.info("\ntrial %d of %d: %s", k + 1, trials, " ".join(own))
         place = folder / f"trial{k:03d}"
         metrics = attempt([*overrides, *own], place, list(drawn))
@@ -95,26 +96,13 @@ def attempt(
 
 def first_draw(space: str, seed: int, overrides: Sequence[str]) -> list[str]:
     """The overrides that the first trial draws in addition to these."""
-    return [
-        f"{key}={_word(value)}" for key, value in next(draws(_free(space, overrides), seed)).items()
-    ]
+    return as_overrides(next(draws(_free(space, overrides), seed)))
 
 
 def _free(space: str, overrides: Sequence[str]) -> dict[str, list[Any]]:
     """The settings of a space that are not among the overrides."""
     fixed = {word.partition("=")[0].lstrip("+~") for word in overrides}
     return {key: values for key, values in read_space(space).items() if key not in fixed}
-
-
-def _words(drawn: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={_word(value)}" for key, value in drawn.items()]
-
-
-def _word(value: Any) -> str:
-    """A value in the syntax of overrides."""
-    if isinstance(value, list):
-        return f"[{','.join(map(_word, value))}]"
-    return "null" if value is None else str(value)
 
 
 def file_of(group: str, name: str) -> Path:

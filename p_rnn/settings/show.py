@@ -15,7 +15,7 @@ from p_rnn.settings.declare import About
 from p_rnn.settings.resolve import counts, resolve, unused_keys
 from p_rnn.settings.roles import about_key, every_setting
 from p_rnn.settings.sections import Hyperparameters, ModelConfig
-from p_rnn.settings.tree import known_of, leaves, plain
+from p_rnn.settings.tree import as_word, known_of, leaves, plain
 
 WIDTH = 80
 
@@ -102,16 +102,9 @@ def differences(config: Settings) -> list[str]:
     lines = []
     for key, value, known in leaves(config):
         if known["role"] != "output" and not key.startswith("paths.") and value != default.get(key):
-            was = f" ({_word(default[key])})" if default.get(key) is not None else ""
-            lines.append(f"{key.removesuffix('.name')}={_word(value)}{was}")
+            was = f" ({as_word(default[key])})" if default.get(key) is not None else ""
+            lines.append(f"{key.removesuffix('.name')}={as_word(value)}{was}")
     return lines
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{','.join(map(_word, value))}]"
-    words: dict[Any, str] = {None: "null", True: "true", False: "false"}
-    return words[value] if value is None or isinstance(value, bool) else str(value)
 
 
 ROLES = {
@@ -162,7 +155,7 @@ def page() -> str:
 def _inline(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {v}" for key, v in value.items()) + "}"
-    return _word(value)
+    return as_word(value)
 
 
 def _default(value: Any, known: About) -> str:
@@ -170,7 +163,7 @@ def _default(value: Any, known: About) -> str:
         return "must be given"
     if known.get("low") is not None and value is not None and value != "" and value < known["low"]:
         return ""  # filled in from other settings
-    return "" if value == "" else f"`{_word(value)}`"
+    return "" if value == "" else f"`{as_word(value)}`"
 
 
 def _about(known: About) -> str:

@@ -92,6 +92,20 @@ def plain(node: Any) -> Any:
     return [plain(value) for value in node] if isinstance(node, list | tuple) else node
 
 
+def as_word(value: Any) -> str:
+    """A value in the syntax of overrides."""
+    if isinstance(value, list):
+        return f"[{','.join(map(as_word, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
+def as_overrides(settings: Mapping[str, Any]) -> list[str]:
+    """key=value of each."""
+    return [f"{key}={as_word(value)}" for key, value in settings.items()]
+
+
 def read(content: Mapping[str, Any], schema: type[Any]) -> Any:
     """Nested dicts as an object of the schema, every type checked.
 

@@ -167,7 +167,7 @@ def test_runs_of_other_data_or_targets_say_in_what_they_differ(sweep: Path) -> N
         ["dataset.time_range=[1970-01-02,1970-01-09]", "evaluation.ties=standard"],
     ]
     both = altered(one, train_on_validation=True)
-    assert settings_of(one, both) == [["train_on_validation=False"], ["train_on_validation=True"]]
+    assert settings_of(one, both) == [["train_on_validation=false"], ["train_on_validation=true"]]
     # The same settings, other content of the raw files.
     own = one.metrics["dataset"]["fingerprint"]
     raw = altered(one, "f2")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from p_rnn.runs.report.runs import Run
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.roles import tells_rows_apart
+from p_rnn.settings.tree import as_overrides
 
 Array = NDArray[Any]
 
@@ -55,12 +56,12 @@ class ReportRow:
     @property
     def protocol_words(self) -> list[str]:
         """`protocol` as key=value."""
-        return _words(self.protocol)
+        return as_overrides(self.protocol)
 
     @property
     def _own(self) -> list[str]:
         """`varied` as key=value, without null values."""
-        return _words({key: value for key, value in self.varied.items() if value is not None})
+        return as_overrides({key: value for key, value in self.varied.items() if value is not None})
 
     def values(self, name: str, split: str = "test") -> Array:
         """A metric of each run [R]; NaN if a run has no such split or cutoff."""
@@ -168,14 +169,3 @@ def _refuse_twins(runs: Sequence[Run]) -> None:
                 "pass only one of them"
             )
         seen[seed] = run
-
-
-def _words(settings: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={_word(value)}" for key, value in settings.items()]
-
-
-def _word(value: Any) -> str:
-    """A value as one word, also a list or null."""
-    if isinstance(value, list):
-        return f"[{','.join(map(_word, value))}]"
-    return "null" if value is None else str(value)
