@@ -112,7 +112,7 @@ def test_a_loss_that_returns_a_mean_is_refused(folder: Path, tiny: Callable[...,
         "from p_rnn.training.losses import LOSSES\n"
         "LOSSES['mean'] = lambda scores, target, log_q: scores.mean()\n"
     )
-    with pytest.raises(UserError, match=r"one value for each of the 8 examples"):
+    with pytest.raises(UserError, match=r"shape \[\]; it must return one value for each example"):
         train(tiny("plugins=[my_mean]", "loss.name=mean"), folder / "run")
 
 

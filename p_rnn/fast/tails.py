@@ -21,7 +21,7 @@ from p_rnn.fast.native.tape import off_tape
 from p_rnn.models.merges import Merge
 from p_rnn.models.tables import Table
 from p_rnn.training import losses as plain
-from p_rnn.training.step import Update
+from p_rnn.training.step import Update, per_example
 
 # Compiled losses: the name of the C++ function, and its parameters after the gradient.
 COMPILED = {
@@ -134,7 +134,7 @@ class ProductsTail(_MergeTail):
         assert scores is not None
         scores.requires_grad_()
         with torch.enable_grad():
-            losses = self.update.loss(scores, batch.column, self.update.log_q(batch))
+            losses = per_example(self.update.loss(scores, batch.column, self.update.log_q(batch)))
             mean = losses.sum() / self.update.batch_size
             (slope,) = torch.autograd.grad(mean, scores)
         for q, table in zip(queries, tables, strict=True):

@@ -64,12 +64,7 @@ class Update:
         """
         self.network.learn(learners)
         scores, after = self.network(batch, state)
-        losses = self.loss(scores, batch.column, self.log_q(batch))
-        if losses.dim() != 1:
-            raise UserError(
-                f"the loss returns a tensor of shape {list(losses.shape)}; it must return one "
-                f"value for each of the {len(scores)} examples, not their mean or sum"
-            )
+        losses = per_example(self.loss(scores, batch.column, self.log_q(batch)))
         # The configured B, also when fewer slots are live, so that all examples weigh the same (P).
         loss = losses.sum() / self.batch_size
 
@@ -98,6 +93,20 @@ class Update:
         if len(log_q) == count:
             return log_q
         return torch.cat([log_q[:count], self.sample_alpha * log_q[count:]])
+
+
+def per_example(losses: Tensor) -> Tensor:
+    """The losses [B] of a mini-batch.
+
+    Raises:
+        UserError: a loss, perhaps of a plugin, that returns their mean or sum.
+    """
+    if losses.dim() != 1:
+        raise UserError(
+            f"the loss returns a tensor of shape {list(losses.shape)}; it must return one value "
+            "for each example, [B], and not their mean or sum"
+        )
+    return losses
 
 
 class UpdateLike(Protocol):
