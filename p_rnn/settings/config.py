@@ -11,6 +11,7 @@ so on.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Optional
 from omegaconf import MISSING
 
 from p_rnn.settings.declare import choice, number, setting
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.hints import ours
 from p_rnn.settings.sections import (
     Component,
     DatasetConfig,
@@ -193,6 +196,18 @@ if TYPE_CHECKING:
 
 else:
     Config = _given(Settings)
+    _init = Config.__init__
+
+    def _checked(self: Config, **given: Any) -> None:
+        for name in given:
+            if name not in Config.__dataclass_fields__:
+                other = ours("setting", name)
+                close = difflib.get_close_matches(other or name, Config.__dataclass_fields__, n=1)
+                hint = f"; here it is {other or close[0]}" if other or close else ""
+                raise UserError(f"unknown setting '{name}'{hint}")
+        _init(self, **given)
+
+    Config.__init__ = _checked
     Config.__doc__ = "What somebody gave: `Settings` in which a null hyper-parameter is not given."
 
 

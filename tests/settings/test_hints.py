@@ -47,6 +47,14 @@ def test_python_callers_get_the_line_that_helps(word: str) -> None:
     assert "hyperparameters." not in str(error.value).partition(";")[2]
 
 
+def test_a_config_of_python_with_names_of_others() -> None:
+    with pytest.raises(UserError, match="unknown setting 'lr'; here it is learning_rate"):
+        Config(lr=0.1)
+    with pytest.raises(UserError, match="unknown setting 'num_epoch'; here it is num_epochs"):
+        Config(num_epoch=3)
+    assert Config(num_epochs=3).num_epochs == 3
+
+
 def test_hints_name_settings_that_exist() -> None:
     keys = {key for key, _, _ in every_setting()}
     groups = {key.removesuffix(".name") for key in keys}
