@@ -7,15 +7,10 @@ from dataclasses import fields, replace
 from typing import Any
 
 from p_rnn.settings.components import check_parameters, parameters_of, registry
-from p_rnn.settings.errors import UserError
+from p_rnn.settings.errors import UserError, refuse_inert
 from p_rnn.settings.registry import lookup, suggest
 from p_rnn.settings.sections import DatasetConfig, FeatureConfig
 from p_rnn.settings.tree import check_ranges
-
-
-def _refuse(inert: bool, key: str, why: str) -> None:
-    if inert:
-        raise UserError(f"{key} has no effect {why}; leave it out or set it to null")
 
 
 def resolve_dataset(dataset: DatasetConfig) -> DatasetConfig:
@@ -30,11 +25,11 @@ def resolve_dataset(dataset: DatasetConfig) -> DatasetConfig:
     else:
         for name in ("valid_path", "test_path"):
             value = getattr(dataset, name)
-            _refuse(value is not None, f"dataset.{name}", "without dataset.split=given")
+            refuse_inert(value is not None, f"dataset.{name}", "without dataset.split=given")
     if dataset.split in ("leave_one_out", "given"):
         why = f"with split={dataset.split}"
-        _refuse(dataset.test_days is not None, "dataset.test_days", why)
-        _refuse(dataset.straddling is not None, "dataset.straddling", why)
+        refuse_inert(dataset.test_days is not None, "dataset.test_days", why)
+        refuse_inert(dataset.straddling is not None, "dataset.straddling", why)
     elif dataset.test_days is None:
         raise UserError("dataset.split=time needs dataset.test_days, the length of the test split")
     else:
@@ -55,7 +50,7 @@ def resolve_dataset(dataset: DatasetConfig) -> DatasetConfig:
             f"dataset.drop_repeats={dataset.drop_repeats} must be true (an item clicked again at "
             "once), all (every later event of an item in its session) or false"
         )
-    _refuse(
+    refuse_inert(
         dataset.long_sessions is not None and dataset.max_session_length is None,
         "dataset.long_sessions",
         "without dataset.max_session_length",
@@ -73,20 +68,21 @@ def resolve_dataset(dataset: DatasetConfig) -> DatasetConfig:
     return replace(dataset, parameters=parameters)
 
 
-def reader_parameters(dataset: DatasetConfig) -> dict[str, Any]:
-    """What is given to the reader, in its types; its defaults are its own.
+def reader_settings(dataset: DatasetConfig) -> tuple[Any, dict[str, Any]]:
+    """The class of the reader, and all settings with which it runs.
 
     Raises:
         UserError: an unknown reader, or a setting that it does not take.
     """
     reader = lookup("dataset.reader", registry("dataset.reader"), dataset.reader)
-    taken = check_parameters(
-        "dataset",
-        f"reader={dataset.reader}",
-        reader,
-        dataset.parameters,
-        beside=[f.name for f in fields(dataset)],
-    )
+    own = [f.name for f in fields(dataset)]
+    name = f"reader={dataset.reader}"
+    return reader, check_parameters("dataset", name, reader, dataset.parameters, own)
+
+
+def reader_parameters(dataset: DatasetConfig) -> dict[str, Any]:
+    """Of these settings those that are given, in their types."""
+    taken = reader_settings(dataset)[1]
     return {key: taken[key] for key, value in dataset.parameters.items() if value is not None}
 
 
@@ -118,7 +114,9 @@ def _check_columns(dataset: DatasetConfig, columns: Any) -> None:
                 "dataset.columns.history makes a session of each row, whose events have no times; "
                 "set dataset.columns.time=null"
             )
-        _refuse(dataset.session_gap_s is not None, "dataset.session_gap_s", "with columns.history")
+        refuse_inert(
+            dataset.session_gap_s is not None, "dataset.session_gap_s", "with columns.history"
+        )
 
 
 def _check_given(dataset: DatasetConfig) -> None:
@@ -130,7 +128,7 @@ def _check_given(dataset: DatasetConfig) -> None:
             "dataset.split=given needs dataset.valid_path, or dataset.validation=false where there "
             "is no such file"
         )
-    _refuse(
+    refuse_inert(
         not dataset.validation and dataset.valid_path is not None,
         "dataset.valid_path",
         "with dataset.validation=false",

@@ -11,5 +11,15 @@ class UserError(ValueError):
     """
 
 
+def refuse_inert(inert: bool, key: str, why: str) -> None:
+    """Refuse a setting that has no effect.
+
+    Raises:
+        UserError: where it is so.
+    """
+    if inert:
+        raise UserError(f"{key} has no effect {why}; leave it out or set it to null")
+
+
 class Uninformative(UserError):
     """A feature that tells nothing of any item: without values, or the same for all."""

@@ -12,6 +12,7 @@ import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from p_rnn.settings.components import in_words
 from p_rnn.settings.config import Config
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.folders import conf_choices, conf_groups
@@ -45,7 +46,6 @@ FLAGS = (
     "--info",
     "--experimental-rerun",
 )
-TYPES = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
 SECTIONS = {"Subnet": "weight=2", "Feature": "kind=text"}  # examples
 
 
@@ -100,8 +100,7 @@ def one_line(error: BaseException, schema: type[Any]) -> str:
     section = re.search(r"is not a subclass of (Subnet|Feature)Config", reason)
     if section:
         return f"{key} is a section of settings, such as {key}.{SECTIONS[section[1]]}"
-    for omegaconf_type, words in TYPES.items():
-        reason = reason.replace(f"could not be converted to {omegaconf_type}", f"is not {words}")
+    reason = in_words(reason)
     return f"{key}: {reason}" if key else reason
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from p_rnn.settings.components import check_parameters, filled, registry
 from p_rnn.settings.config import Config, Settings
 from p_rnn.settings.dataset_rules import resolve_dataset
-from p_rnn.settings.errors import UserError
+from p_rnn.settings.errors import UserError, refuse_inert
 from p_rnn.settings.registry import lookup, suggest
 from p_rnn.settings.sections import (
     Component,
@@ -61,9 +61,9 @@ def resolve(config: Config | Settings) -> Settings:
     values = _hyperparameters(config, own, model) | {"negatives": negatives}
     unused = unused_keys(values, model, kind.recurrent)
     for key, value, _ in leaves(config):
-        _refuse(key.startswith("baseline.") and value is not None, key, unused["baseline"])
+        refuse_inert(key.startswith("baseline.") and value is not None, key, unused["baseline"])
     for key, why in unused.items():
-        _refuse(_given(config, key), key, why)
+        refuse_inert(_given(config, key), key, why)
     _check_combination(config, values, loss, unused)
     values |= {key: type(DECLARED[key])() for key in unused if key in values}
     rest = {f.name: getattr(config, f.name) for f in fields(Settings) if f.name not in values}
@@ -107,13 +107,13 @@ def _resolve_counting(config: Config, dataset: DatasetConfig) -> Settings:
     for key, value, known in leaves(config):
         if known.get("networks") or key in DECLARED:
             inert = value is not None and value != plain.get(key)
-            _refuse(inert, key, f"on model={name}, from which nothing is trained")
+            refuse_inert(inert, key, f"on model={name}, from which nothing is trained")
     ranker = registry("baseline")[name]
     wanted = "direct" if getattr(ranker, "reads_features", False) else None
     if config.model.input is not None or config.model.feature_input not in (None, wanted):
         raise UserError(f"{name} takes neither model.input nor model.feature_input; leave them out")
     inert = wanted is None and config.selected_features is not None
-    _refuse(inert, "selected_features", _reads_none(name))
+    refuse_inert(inert, "selected_features", _reads_none(name))
     values: Values = {key: type(default)() for key, default in DECLARED.items()}
     rest = {f.name: getattr(config, f.name) for f in fields(Settings) if f.name not in values}
     rest |= dict.fromkeys(("loss", "optimizer", "cell", "strategy"), Component())
@@ -127,11 +127,6 @@ def _resolve_counting(config: Config, dataset: DatasetConfig) -> Settings:
 def _given(config: Config, key: str) -> bool:
     """Whether somebody has set it."""
     return getattr(config, key) not in (None, {}, Component())
-
-
-def _refuse(inert: bool, key: str, why: str) -> None:
-    if inert:
-        raise UserError(f"{key} has no effect {why}; leave it out or set it to null")
 
 
 def _reads_none(name: str) -> str:
@@ -222,7 +217,7 @@ def _check_combination(
     names = [key for key in ("dropout_embedding", "dropout_hidden") if key not in unused]
     settable = [getattr(config, name) for name in names]
     why = f"{_inputs(_model(config, {}))} and {' and '.join(names)} given"
-    _refuse(config.dropout_prob is not None and None not in settable, "dropout_prob", why)
+    refuse_inert(config.dropout_prob is not None and None not in settable, "dropout_prob", why)
     if loss.parameters.get("logq") and values["negatives"] != "sampled":
         raise UserError(
             f"loss.logq={loss.parameters['logq']} corrects for sampling and needs "
@@ -270,12 +265,12 @@ def _early_stopping(config: Config, own: Values) -> EarlyStoppingConfig:
     if not config.dataset.validation:
         why = "without a validation split (dataset.validation=false)"
         for key in given:
-            _refuse(given[key] is not None, f"early_stopping.{key}", why)
-        _refuse(config.train_on_validation, "train_on_validation", why)
+            refuse_inert(given[key] is not None, f"early_stopping.{key}", why)
+        refuse_inert(config.train_on_validation, "train_on_validation", why)
         return EarlyStoppingConfig()
     keep = given.pop("keep") or "best"
     one_stage = keep != "best" and config.strategy.name != "residual"
-    _refuse(one_stage, "early_stopping.keep", f"with strategy={config.strategy.name}")
+    refuse_inert(one_stage, "early_stopping.keep", f"with strategy={config.strategy.name}")
     if not _there(given):
         given = own.get("early_stopping", {})
     metric = given.get("metric") or f"recall@{max(config.evaluation.cutoffs)}"

@@ -33,15 +33,18 @@ def every_setting() -> Iterator[Leaf]:
     `*` stands for the name of a subnet or a feature. A parameter is known with `takers`, the
     names of the components that take it.
     """
-    declared = list(known_of(Settings))
-    yield from declared
-    roles = {key: known["role"] for key, _, known in declared}
+    yield from known_of(Settings)
     for section, kind in TAKERS.items():
-        role = "model" if section == "baseline" else roles.get(kind, roles.get(f"{section}.name"))
-        yield from _parameters(section, kind, role)
+        yield from _parameters(section, kind, _role(section))
 
 
-def _parameters(section: str, kind: str, role: str | None) -> Iterator[Leaf]:
+def _role(key: str) -> str:
+    """The role of the section of a key."""
+    section = Settings.__dataclass_fields__[key.partition(".")[0]]
+    return str(section.metadata["role"])
+
+
+def _parameters(section: str, kind: str, role: str) -> Iterator[Leaf]:
     found: dict[str, tuple[Any, About]] = {}
     for name, component in registry(kind).items():
         for key, default, known in _flat(parameters_of(component), section):
@@ -84,8 +87,7 @@ def about_key(key: str) -> About:
         words[at] = "*"
     known = _known().get(".".join(words))
     if known is None and words[0] in TAKERS:
-        of_section = {"dataset": "data", "cell": "model", "baseline": "model"}
-        known = About({"role": of_section.get(words[0], "training")})
+        known = About({"role": _role(key)})
     return known or About({"role": None})
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from p_rnn.settings.components import check_parameters, registry
+from p_rnn.settings.components import registry
 from p_rnn.settings.config import Config, Settings
+from p_rnn.settings.dataset_rules import reader_settings
 from p_rnn.settings.declare import About
 from p_rnn.settings.resolve import counts, resolve, unused_keys
 from p_rnn.settings.roles import about_key, every_setting
@@ -29,9 +30,7 @@ def listing(config: Any) -> list[str]:
     if not isinstance(config, Settings):
         return as_yaml(plain(config), type(config))
     tree, unused = plain(config), _unused(config)
-    reader = registry("dataset.reader")[config.dataset.reader]
-    given = check_parameters("dataset", config.dataset.reader, reader, config.dataset.parameters)
-    tree["dataset"] |= plain(given)
+    tree["dataset"] |= plain(reader_settings(config.dataset)[1])
     for key in unused:
         tree.pop(key, None)
     for key in ("loss_type", "dropout_prob"):  # other words for settings that are shown

@@ -25,10 +25,7 @@ def leaves(node: Any, prefix: str = "", role: str | None = None) -> Iterator[Lea
         own = known["role"] = known.get("role", role)
         # Parameters of what is chosen by name stand beside the settings of their section.
         key = prefix.rstrip(".") if f.name == "parameters" else f"{prefix}{f.name}"
-        if dataclasses.is_dataclass(value):
-            for name, below, more in leaves(value, f"{key}.", own):
-                yield name, below, About({**_marks(known), **more})
-        elif isinstance(value, dict):
+        if dataclasses.is_dataclass(value) or isinstance(value, dict):
             yield from _inside(value, key, About({**_marks(known), "role": own}))
         else:
             yield key, value, known

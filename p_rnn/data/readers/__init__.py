@@ -18,8 +18,7 @@ from p_rnn.data.readers.retailrocket import RetailRocketReader
 from p_rnn.data.readers.sequences import SequencesReader
 from p_rnn.data.readers.table import TableReader
 from p_rnn.data.readers.yoochoose import YoochooseReader
-from p_rnn.settings.components import check_parameters
-from p_rnn.settings.registry import lookup
+from p_rnn.settings.dataset_rules import reader_settings
 from p_rnn.settings.sections import DatasetConfig, PathsConfig
 from p_rnn.synthetic.reader import SyntheticReader
 
@@ -38,9 +37,7 @@ READERS: dict[str, Any] = {
 
 def make_reader(dataset: DatasetConfig, paths: PathsConfig) -> Reader:
     """The reader of a data set with its settings; refuses settings without effect on it."""
-    cls = lookup("dataset.reader", READERS, dataset.reader)
-    name = f"reader={dataset.reader}"
-    settings = check_parameters("dataset", name, cls, dataset.parameters)
+    cls, settings = reader_settings(dataset)
     reader: Reader = cls(Path(paths.raw), dataset.source, **settings)
     return reader
 
