@@ -61,7 +61,7 @@ def settings(*overrides: str) -> Config:
     given = {word.split("=")[0] for word in overrides}
     sizes = {"hidden_size": 4, "batch_size": 3, "num_epochs": 2, "tracking.log_every": 1}
     fixed = [f"{key}={value}" for key, value in sizes.items() if key not in given]
-    if "model=gru4recf" not in overrides:
+    if not {"model=gru4recf", "model=bpr_mf"} & set(overrides):
         fixed += [] if "num_negatives" in given or "negatives" in given else ["num_negatives=5"]
     config = composed("dataset=table", "dataset.path=none", "device=cpu", *fixed, *overrides)
     resolved = resolve(config)
@@ -71,9 +71,7 @@ def settings(*overrides: str) -> Config:
 
 def network(config: Config, features: dict[str, Feature] | None = None, seed: int = 0) -> PRNN:
     """As initialised, in float32."""
-    read = FEATURES if features is None else features
-    if config.model.name == "id_only":
-        read = {}
+    read = (FEATURES if features is None else features) if config.model.reads_features else {}
     return build_network(config, N, Streams(seed), read)
 
 
@@ -95,7 +93,7 @@ def trainer(
 ) -> tuple[Trainer, Recorder]:
     """A trainer on `sessions()`, and the recorder of its losses."""
     data = data or sessions()
-    read = {} if config.model.name == "id_only" else FEATURES if features is None else features
+    read = (FEATURES if features is None else features) if config.model.reads_features else {}
     streams, tracker = Streams(config.seed, config.device), Recorder(folder)
     made = build_network(config, N, streams, read)
     return Trainer(config, made, data, data.support(N), streams, tracker), tracker

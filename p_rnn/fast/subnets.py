@@ -14,23 +14,21 @@ from torch import Tensor, nn
 
 from p_rnn.batches import Batch
 from p_rnn.fast.gradients import Gradients
-from p_rnn.fast.native import serves
 from p_rnn.fast.native.functions import (
     GateValues,
-    RowsRead,
     gates_backward,
     gates_forward,
-    gather,
     mask,
-    pool,
     product,
     times,
 )
 from p_rnn.fast.native.tape import off_tape
+from p_rnn.fast.rows import ReadRows, dense_rows
 from p_rnn.models.cells import State
 from p_rnn.models.cells.gru import GRU
 from p_rnn.models.dropout import Dropout
-from p_rnn.models.inputs import DenseRows, Direct, ItemRows, PooledRows, Projection
+from p_rnn.models.features import DenseRows
+from p_rnn.models.inputs import Direct, ItemRows, Projection
 from p_rnn.models.network import Subnet
 
 
@@ -71,10 +69,10 @@ class Input:
 
     def __init__(self, read: nn.Module, weight: float) -> None:
         self.read, self.weight = read, weight
+        self.viewed: ReadRows | None = None
 
     def forward(self, items: Tensor) -> Tensor:
         assert isinstance(self.read, (Direct, Projection))
-        self.items = items
         x = self.x = self._view(self.read.view, items)
         if isinstance(self.read, Projection):
             self.mask = mask(self.read.dropout, x)
@@ -88,37 +86,19 @@ class Input:
             of_a = times(of_a, scale=self.weight)
         if isinstance(self.read, Projection):
             found.whole(self.read.weight, product(self.x.t(), of_a))
-            if isinstance(self.read.view, DenseRows):
+            if self.viewed is None:
                 return  # a dense feature has no parameters before W
             of_x = product(of_a, self.read.weight, turned=True)
             of_a = of_x if self.mask is None else times(of_x, self.mask)
-        assert isinstance(self.read, (Direct, Projection))
-        self._view_backward(self.read.view, of_a, found)
+        assert self.viewed is not None
+        self.viewed.backward(of_a, found)
 
     def _view(self, view: nn.Module, items: Tensor) -> Tensor:
-        if isinstance(view, ItemRows):
-            return gather(view.table.weight, items)
-        if isinstance(view, DenseRows) and serves(view.values):
-            return gather(view.values, items)
-        if isinstance(view, PooledRows) and view.pooling_mode != "max":
-            return pool(view.table.weight, items, bags_of(view))
-        off_tape()
-        with torch.enable_grad():
-            self.viewed = view(items).float()
-        found: Tensor = self.viewed.detach()
-        return found
-
-    def _view_backward(self, view: nn.Module, gradient: Tensor, found: Gradients) -> None:
-        if isinstance(view, ItemRows):
-            found.rows(view.table.weight, RowsRead(self.items, gradient))
-        elif isinstance(view, PooledRows) and view.pooling_mode != "max":
-            found.rows(view.table.weight, RowsRead(self.items, gradient, bags_of(view)))
-        elif self.viewed.requires_grad:
-            torch.autograd.backward(self.viewed, gradient)
-
-
-def bags_of(view: PooledRows) -> tuple[Tensor, Tensor, Tensor]:
-    return view.offsets, view.tokens, view.weights
+        if isinstance(view, DenseRows):
+            self.viewed = None
+            return dense_rows(view, items, {})
+        self.viewed = ReadRows(view.table if isinstance(view, ItemRows) else view, items)
+        return self.viewed.rows
 
 
 class GRURunner:

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from p_rnn.batches import Batch
 from p_rnn.fast.gradients import Gradients
 from p_rnn.fast.native.functions import RowsRead, loss, offset
 from p_rnn.fast.native.tape import off_tape
+from p_rnn.fast.rows import Dense, ReadRows
 from p_rnn.models.merges import Merge
+from p_rnn.models.outputs import FeatureTable
 from p_rnn.models.tables import Table
 from p_rnn.training import losses as plain
 from p_rnn.training.step import Update, per_example
@@ -50,19 +52,64 @@ class _MergeTail:
         assert isinstance(merge, Merge)
         return merge
 
-    def tables(self, queries: Sequence[Tensor]) -> list[Table]:
-        tables = [table for table in self.merge.tables if isinstance(table, Table)]
-        return tables[: len(queries)]
+    def tables(self, queries: Sequence[Tensor]) -> list[OutputRows]:
+        """How the rows of the candidates are read from each output table."""
+        tables = list(self.merge.tables)[: len(queries)]
+        from_features = any(isinstance(table, FeatureTable) for table in tables)
+        read: Dense = {}
+        return [OutputRows(table, read, from_features) for table in tables]
 
-    def found(self, table: Table, batch: Batch, gradient: Tensor | None, found: Gradients) -> None:
-        """Add the gradient of a table's rows of the candidates to `found`."""
-        if gradient is None or not table.weight.requires_grad:
+
+class OutputRows:
+    """An output table in a step: its weight [N, D] and the candidates, or their rows [C, D].
+
+    Args:
+        gathered: read the rows of the candidates; otherwise the loss reads them from the weight.
+        read: the dense features of the candidates that were read before.
+    """
+
+    def __init__(self, table: nn.Module, read: Dense, gathered: bool) -> None:
+        self.table, self.dense, self.gathered = table, read, gathered
+        self.learns = any(p.requires_grad for p in table.parameters())
+        self.width = int(table.width)  # type: ignore[arg-type]
+
+    def weight(self, items: Tensor | None) -> Tensor:
+        """[N, D], or [C, D] where it is gathered."""
+        if not self.gathered:
+            assert isinstance(self.table, Table)
+            return self.table.weight.detach()
+        if items is None:
+            if isinstance(self.table, Table):
+                return self.table.weight.detach()
+            assert isinstance(self.table, FeatureTable)
+            items = torch.arange(self.table.num_trained)
+        self.read = ReadRows(self.table, items, self.dense)
+        return self.read.rows
+
+    def rows(self, items: Tensor | None) -> Tensor:
+        """[C, D], the rows of the candidates."""
+        weight = self.weight(items)
+        return weight if self.gathered or items is None else weight.index_select(0, items)
+
+    def backward(self, gradient: Tensor | None, items: Tensor | None, found: Gradients) -> None:
+        """Add the gradients of the parameters, given that [C, D] of the candidates' rows."""
+        if gradient is None or not self.learns:
             return
-        gradient = gradient.view(-1, table.weight.shape[1])
-        if batch.items is None:
-            found.whole(table.weight, gradient)
+        if isinstance(self.table, Table):
+            add_rows(self.table, items, gradient, found)
         else:
-            found.rows(table.weight, RowsRead(batch.items, gradient))
+            self.read.backward(gradient, found)
+
+
+def add_rows(table: Table, items: Tensor | None, gradient: Tensor, found: Gradients) -> None:
+    """Add the gradient of a table's rows of the candidates (None: of all)."""
+    if not table.weight.requires_grad:
+        return
+    gradient = gradient.view(-1, table.width)
+    if items is None:
+        found.whole(table.weight, gradient)
+    else:
+        found.rows(table.weight, RowsRead(items, gradient))
 
 
 class NativeTail(_MergeTail):
@@ -83,7 +130,7 @@ class NativeTail(_MergeTail):
         self, queries: Sequence[Tensor], batch: Batch, found: Gradients
     ) -> tuple[Tensor, list[Tensor]]:
         update, tables, bias, shift = self.update, self.tables(queries), self.merge.bias, None
-        weights = [t.weight.detach() for t in tables]
+        weights = [t.weight(batch.items) for t in tables]
         if bias is not None or update.log_support is not None:
             count = len(weights[0]) if batch.items is None else len(batch.items)
             shift = offset(
@@ -96,22 +143,22 @@ class NativeTail(_MergeTail):
                 count,
                 weights[0],
             )
-        wanted = [t.weight.requires_grad for t in tables]
+        gathered = any(t.gathered for t in tables)
         mean, of_queries, of_rows, of_offset = loss(
             self.name,
             queries,
             weights,
-            batch.items,
+            None if gathered else batch.items,
             shift,
             batch.column,
             self.parameters,
             1 / update.batch_size,
-            wanted,
+            [t.learns for t in tables],
         )
         for table, gradient in zip(tables, of_rows, strict=True):
-            self.found(table, batch, gradient, found)
-        if bias is not None:
-            self.found(bias, batch, of_offset, found)
+            table.backward(gradient, batch.items, found)
+        if bias is not None and of_offset is not None:
+            add_rows(bias, batch.items, of_offset, found)
         return mean, of_queries
 
 
@@ -123,7 +170,7 @@ class ProductsTail(_MergeTail):
     ) -> tuple[Tensor, list[Tensor]]:
         off_tape()
         tables, bias, items = self.tables(queries), self.merge.bias, batch.items
-        rows = [t.weight if items is None else t.weight.index_select(0, items) for t in tables]
+        rows = [t.rows(items) for t in tables]
         scores: Tensor | None = None
         if bias is not None:
             scores = (bias.weight if items is None else bias.weight.index_select(0, items)).view(
@@ -138,8 +185,8 @@ class ProductsTail(_MergeTail):
             mean = losses.sum() / self.update.batch_size
             (slope,) = torch.autograd.grad(mean, scores)
         for q, table in zip(queries, tables, strict=True):
-            if table.weight.requires_grad:
-                self.found(table, batch, slope.t() @ q, found)
+            if table.learns:
+                table.backward(slope.t() @ q, items, found)
         if bias is not None:
-            self.found(bias, batch, slope.sum(dim=0), found)
+            add_rows(bias, items, slope.sum(dim=0), found)
         return mean.detach(), [slope @ own for own in rows]

@@ -95,7 +95,7 @@ def bpr_mf(parts: Parts) -> PRNN:
     session during training; we use the same mean (R).
     """
     width = parts.config.hidden_size
-    table = parts.table(parts.num_items, width, "shared/embedding")
+    table = parts.item_table(width, "shared/embedding")
     layers = Layers([Mean(width)], [Dropout(0.0, parts.streams.running("none"))], [])
     subnet = Subnet([Direct(ItemRows(table))], [1.0], layers)
     return PRNN(parts.num_items, {ID: subnet}, Merge([table], [None], [1.0]))
@@ -222,7 +222,7 @@ def build_network(config: Settings, num_items: int, streams: Streams, features: 
 
     Args:
         num_items: N, the items that occur in training.
-        features: those that the model reads, by name; empty for id_only.
+        features: those that the model reads, by name; empty if it reads none.
 
     Raises:
         UserError: settings for a subnet that it does not have, or unequal sizes.

@@ -1,7 +1,8 @@
 """Merges: combine the hidden states of the subnets into one score per candidate.
 
 Every merge has the form score_j = sum_p q_p . W^p_j + b_j: `queries` computes the vectors q_p from
-the hidden states, and each table W^p has one row per item. One `forward` therefore serves them all.
+the hidden states, and each table W^p has one row per item (p_rnn/models/outputs.py). One `forward`
+therefore serves them all.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from p_rnn.models.outputs import ItemTable, rows_of
 from p_rnn.models.tables import Init, ItemIndex, Table
 from p_rnn.streams import Streams
 
@@ -25,7 +27,7 @@ class Merge(nn.Module):
 
     def __init__(
         self,
-        tables: Sequence[Table],
+        tables: Sequence[ItemTable],
         owners: Sequence[int | None],
         weights: Sequence[float],
         bias: bool = True,
@@ -34,14 +36,13 @@ class Merge(nn.Module):
         self.tables = nn.ModuleList(tables)
         self.owners = list(owners)
         self.weights = list(weights)
-        self.bias = Table(len(tables[0].weight), 1) if bias else None
+        self.bias = Table(tables[0].num_trained, 1) if bias else None
 
     def owned(self) -> dict[nn.Parameter, int | None]:
         """The subnet that owns each parameter of the merge; None = shared."""
         own: dict[nn.Parameter, int | None] = {}
         for table, owner in zip(self.tables, self.owners, strict=True):
-            assert isinstance(table, Table)
-            own[table.weight] = owner
+            own.update(dict.fromkeys(table.parameters(), owner))
         if self.bias is not None:
             own[self.bias.weight] = 0
         return own
@@ -52,20 +53,25 @@ class Merge(nn.Module):
 
     def forward(self, hidden: Sequence[Tensor], items: ItemIndex) -> Tensor:
         """Scores [B, C]; items: a slice or [C] shared by all examples, or [B, C] per example."""
-        scores: Tensor | None = None
-        bias = None if self.bias is None else self.bias(items).squeeze(-1)
-        for q, table in zip(self.queries(hidden), self.tables, strict=False):
-            rows = table(items)
-            if rows.dim() == 3:
-                product = torch.bmm(rows, q.unsqueeze(2)).squeeze(2)
-            elif scores is None and bias is not None and not torch.is_grad_enabled():
-                # Adding the bias this way costs nothing extra.
-                product, bias = torch.addmm(bias, q, rows.t()), None
-            else:
-                product = q @ rows.t()
-            scores = product if scores is None else scores + product
-        assert scores is not None
-        return scores if bias is None else scores + bias
+        queries = self.queries(hidden)
+        rows = rows_of(self.tables[: len(queries)], items)
+        return scores_of(queries, rows, None if self.bias is None else self.bias(items).squeeze(-1))
+
+
+def scores_of(queries: Sequence[Tensor], rows: Sequence[Tensor], bias: Tensor | None) -> Tensor:
+    """sum_p q_p . rows_p + bias: [B, D_p], [C, D_p] or [B, C, D_p], [C] or [B, C] -> [B, C]."""
+    scores: Tensor | None = None
+    for q, own in zip(queries, rows, strict=True):
+        if own.dim() == 3:
+            product = torch.bmm(own, q.unsqueeze(2)).squeeze(2)
+        elif scores is None and bias is not None and not torch.is_grad_enabled():
+            # Adding the bias this way costs nothing extra.
+            product, bias = torch.addmm(bias, q, own.t()), None
+        else:
+            product = q @ own.t()
+        scores = product if scores is None else scores + product
+    assert scores is not None
+    return scores if bias is None else scores + bias
 
 
 class SharedMerge(Merge):
@@ -92,7 +98,7 @@ class ProjectedMerge(Merge):
 
     def __init__(
         self,
-        table: Table,
+        table: ItemTable,
         sizes: Sequence[int],
         weights: Sequence[float],
         key: str,
@@ -100,7 +106,7 @@ class ProjectedMerge(Merge):
         init: Init,
     ) -> None:
         super().__init__([table], [None], weights, bias=False)
-        width = table.weight.shape[1]
+        width = table.width
         whole = torch.empty(sum(sizes), width)  # one linear layer on the concatenated states
         init(whole, streams.initial(key))
         self.projections = nn.ParameterList(

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from p_rnn.batches import Batch
 from p_rnn.models.cells import State
 from p_rnn.models.layers import Layers
-from p_rnn.models.merges import Merge
+from p_rnn.models.merges import Merge, scores_of
+from p_rnn.models.outputs import all_rows
 from p_rnn.models.tables import ItemIndex, Table
 
 Learners = Collection[int] | None  # numbers of the subnets that learn; None = all
@@ -32,6 +33,12 @@ class Subnet(nn.Module):
         self.inputs = nn.ModuleList(inputs)
         self.weights = list(weights)
         self.layers = layers
+
+    @property
+    def num_readable(self) -> int:
+        """The subnet reads the items 0..num_readable-1: those that any of its inputs can read."""
+        views = [getattr(read, "view", read) for read in self.inputs]
+        return max(int(getattr(view, "num_items", 0)) for view in views)
 
     def gate_inputs(self, items: Tensor, repeat: Tensor | None = None) -> Tensor:
         total: Tensor | None = None
@@ -57,10 +64,11 @@ class Subnet(nn.Module):
 class PRNN(nn.Module):
     """K subnets and a merge.
 
-    It is a `Ranker` (p_rnn.evaluation.ranking): `begin`, `step` and `scores`. Its state is the
-    tuple of all layers' states [B, ...], subnet after subnet.
+    Its state is the tuple of all layers' states [B, ...], subnet after subnet. `ranker()` makes a
+    `Ranker` (p_rnn.evaluation.ranking) of it; it is one itself for the items it was trained on.
 
     Attributes:
+        num_items: n, the items that occur in training.
         in_score: the score is that of the first `in_score` subnets; the others do not run (`use`).
         learners: the subnets that learn (`learn`).
     """
@@ -103,10 +111,18 @@ class PRNN(nn.Module):
         return tuple(like.new_zeros(batch, width) for width in widths)
 
     def step(self, items: Tensor, state: State, active: Tensor) -> State:
-        """`advance` where `active` (bool [B]); the other sessions keep their state."""
-        new = self.advance(torch.where(active, items, 0), state)
-        keep = ~active[:, None]
-        return tuple(torch.where(keep, old, h) for old, h in zip(state, new, strict=True))
+        """The state after one more item [B] where `active` (bool [B]); others keep their state.
+
+        An item that occurs in no training event is read by the subnets that read features of it;
+        the others keep their state.
+        """
+        new: list[Tensor] = []
+        for subnet, at in self.active():
+            reads = active & (items < subnet.num_readable)
+            after = subnet(torch.where(reads, items, 0), state[at])
+            keep = ~reads[:, None]
+            new += [torch.where(keep, old, h) for old, h in zip(state[at], after, strict=True)]
+        return tuple(new)
 
     def hidden(self, state: State) -> list[Tensor]:
         """h_k [B, H_k]: the top layer's output of each subnet."""
@@ -116,6 +132,10 @@ class PRNN(nn.Module):
         """Scores [B, C] of candidate items: a slice, [C], or [B, C]."""
         scores: Tensor = self.merge(self.hidden(state), items)
         return scores
+
+    def ranker(self) -> NetworkRanker:
+        """The network as it is now, as a `Ranker` of all items that it can score."""
+        return NetworkRanker(self)
 
     def active(self) -> list[tuple[Subnet, slice]]:
         """The subnets that run, and the slice of the state that belongs to each."""
@@ -182,3 +202,67 @@ class PRNN(nn.Module):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+
+class NetworkRanker:
+    """A network in evaluation mode as a `Ranker`, with the rows of all items computed once.
+
+    Weights that change later have no effect on rows that are computed from features.
+
+    Attributes:
+        num_items: it scores the items 0..num_items-1: those that occur in training, or with
+            model.output=features and both all that have features.
+        num_readable: it reads the items 0..num_readable-1 as input.
+    """
+
+    def __init__(self, network: PRNN) -> None:
+        self.network = network.eval()
+        merge = network.merge
+        assert isinstance(merge, Merge)
+        queries = self._queries(network.begin(1))
+        self.rows = [all_rows(table) for table in merge.tables[: len(queries)]]
+        self.num_items = min(len(rows) for rows in self.rows)
+        subnets = [subnet for subnet, _ in network.active()]
+        self.num_readable = max(subnet.num_readable for subnet in subnets)
+        self.bias: Tensor | None = None
+        if merge.bias is not None:
+            trained = merge.bias.weight.detach().squeeze(1)
+            self.bias = trained
+            if self.num_items > len(trained):
+                self.bias = torch.cat([trained, trained.new_zeros(self.num_items - len(trained))])
+
+    @torch.no_grad()
+    def begin(self, batch: int) -> State:
+        """Zero states for `batch` sessions."""
+        return self.network.begin(batch)
+
+    @torch.no_grad()
+    def step(self, items: Tensor, state: State, active: Tensor) -> State:
+        """`PRNN.step`."""
+        return self.network.step(items, state, active)
+
+    @torch.no_grad()
+    def scores(self, state: State, items: slice | Tensor) -> Tensor:
+        """Scores [B, C] of candidate items: a slice or [C]."""
+        bias = None if self.bias is None else self.bias[items]
+        return scores_of(self._queries(state), [rows[items] for rows in self.rows], bias)
+
+    def vectors(self) -> Tensor:
+        """[N, D]: a vector per item; its product with a query is the item's score."""
+        rows = list(self.rows)
+        if self.bias is not None:
+            rows.append(self.bias[:, None])
+        return torch.cat([each[: self.num_items] for each in rows], dim=1)
+
+    @torch.no_grad()
+    def queries(self, state: State) -> Tensor:
+        """[B, D]: a vector per session; 1 in the last column, that of the bias, if there is one."""
+        queries = self._queries(state)
+        if self.bias is not None:
+            queries.append(queries[0].new_ones(len(queries[0]), 1))
+        return torch.cat(queries, dim=1)
+
+    def _queries(self, state: State) -> list[Tensor]:
+        merge = self.network.merge
+        assert isinstance(merge, Merge)
+        return merge.queries(self.network.hidden(state))

@@ -13,18 +13,12 @@ from torch import nn
 from p_rnn.data.features import BagFeature, Feature
 from p_rnn.models.cells import CELLS, Initial, build_cell
 from p_rnn.models.dropout import Dropout
-from p_rnn.models.inputs import (
-    DenseRows,
-    Direct,
-    Embedded,
-    ItemRows,
-    PooledRows,
-    Projection,
-    new_table,
-)
+from p_rnn.models.features import Bags, DenseRows, FeatureRows
+from p_rnn.models.inputs import Direct, Embedded, ItemRows, PooledRows, Projection
 from p_rnn.models.layers import Layers
 from p_rnn.models.network import Subnet
-from p_rnn.models.tables import Init, Table, uniform_
+from p_rnn.models.outputs import FeatureTable, ItemTable
+from p_rnn.models.tables import Init, Table, new_table, uniform_
 from p_rnn.settings.config import Settings
 from p_rnn.settings.registry import lookup
 from p_rnn.streams import Streams
@@ -45,7 +39,8 @@ class Parts:
     init_cell: Init = uniform_
     cell_bias: bool = True
     feature_dropout: bool = True  # dropout_embedding applies to feature embeddings too
-    tied: Table | None = field(default=None, init=False)  # E, if input and output share it
+    tied: ItemTable | None = field(default=None, init=False)  # E, if input and output share it
+    read: dict[str, FeatureRows] = field(default_factory=dict, init=False)
 
     @property
     def gates(self) -> int:
@@ -81,16 +76,37 @@ class Parts:
         generator = self.streams.running(f"{name}/dropout_embedding")
         return Projection(view, weight, Dropout(dropout, generator))
 
-    def pooled(
-        self, name: str, feature: BagFeature, width: int, key: str, gates: int
-    ) -> PooledRows:
-        """Pooled rows [B, width] of a bag's tokens, from a new table [V + 1, width]."""
-        mode = self.config.pooling_mode
-        table = self.table(feature.num_tokens, width, f"{name}/{key}", gates, padding=1)
-        return PooledRows(feature, table, mode, self.streams.device)
+    def feature(self, name: str) -> FeatureRows:
+        """A feature on the device of the network; one object for all that read it."""
+        if name not in self.read:
+            feature, device = self.features[name], self.streams.device
+            self.read[name] = (
+                Bags(feature, self.config.pooling_mode, device)
+                if isinstance(feature, BagFeature)
+                else DenseRows(feature, device)
+            )
+        return self.read[name]
+
+    def view(self, name: str, width: int, key: str, gates: int = 1) -> PooledRows | Embedded:
+        """A feature in `width` columns: pooled rows of a new table [V + 1, width], or phi E."""
+        feature = self.feature(name)
+        if isinstance(feature, DenseRows):
+            return Embedded(feature, width, key, self.streams, self.init)
+        table = self.table(feature.num_tokens, width, key, gates, padding=1)
+        return PooledRows(feature, table, self.config.pooling_mode)
 
     def table(self, rows: int, width: int, key: str, gates: int = 1, padding: int = 0) -> Table:
         return new_table(rows, width, key, self.streams, self.init, gates, padding)
+
+    def item_table(self, width: int, key: str) -> ItemTable:
+        """Rows [N, width] of the items, as model.output says (p_rnn/models/outputs.py)."""
+        output = self.config.model.output
+        free = None if output == "features" else self.table(self.num_items, width, key)
+        if output == "free":
+            assert free is not None
+            return free
+        parts = {name: self.view(name, width, f"{key}/{name}") for name in self.features}
+        return FeatureTable(self.num_items, width, free, parts)
 
     def subnet(self, name: str, inputs: list[str], weighted: bool) -> Subnet:
         """Recurrent layers over one or more inputs; `weighted`: scaled by their weights."""
@@ -126,11 +142,11 @@ class Parts:
         """One subnet for item ids and one for each feature."""
         return {name: self.subnet(name, [name], False) for name in (ID, *self.features)}
 
-    def output(self, name: str, hidden: int) -> Table:
+    def output(self, name: str, hidden: int) -> ItemTable:
         """Output matrix W [N, H]; for the id subnet it is the shared embedding, if there is one."""
         if self.tied is not None and name == ID:
             return self.tied
-        return self.table(self.num_items, hidden, f"{name}/output")
+        return self.item_table(hidden, f"{name}/output")
 
 
 def one_hot(parts: Parts, hidden: int) -> nn.Module:
@@ -148,7 +164,7 @@ def embedding(parts: Parts, hidden: int) -> nn.Module:
 
 def shared(parts: Parts, hidden: int) -> nn.Module:
     """E_i W, where E is also the output matrix: GRU4Rec's constrained embedding (P)."""
-    parts.tied = parts.table(parts.num_items, parts.config.embedding_size, "shared/embedding")
+    parts.tied = parts.item_table(parts.config.embedding_size, "shared/embedding")
     return parts.embedded(ItemRows(parts.tied), ID, hidden, dropped=True)
 
 
@@ -161,22 +177,15 @@ ID_INPUTS: dict[str, Callable[[Parts, int], nn.Module]] = {
 
 def direct_feature(parts: Parts, name: str, hidden: int) -> nn.Module:
     """W phi: for a bag, pooled rows of W [V, gates H]; otherwise the dense vector times W."""
-    feature = parts.features[name]
-    if isinstance(feature, BagFeature):
-        return Direct(parts.pooled(name, feature, parts.gates * hidden, "direct", parts.gates))
-    view = DenseRows(feature, parts.streams.device)
-    return parts.projected(view, view.width, name, hidden)
+    feature = parts.feature(name)
+    if isinstance(feature, DenseRows):
+        return parts.projected(feature, feature.width, name, hidden)
+    return Direct(parts.view(name, parts.gates * hidden, f"{name}/direct", parts.gates))
 
 
 def embedded_feature(parts: Parts, name: str, hidden: int) -> nn.Module:
     """As `direct_feature`, through `embedding_size` dimensions: pool(E[tokens]) W, or phi E W."""
-    feature, width = parts.features[name], parts.config.embedding_size
-    view: nn.Module
-    if isinstance(feature, BagFeature):
-        view = parts.pooled(name, feature, width, "embedding", gates=1)
-    else:
-        dense = DenseRows(feature, parts.streams.device)
-        view = Embedded(dense, width, name, parts.streams, parts.init)
+    view = parts.view(name, parts.config.embedding_size, f"{name}/embedding")
     return parts.embedded(view, name, hidden, dropped=parts.feature_dropout)
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from p_rnn.streams import Streams
+
 ItemIndex = Tensor | slice  # item indices, or a range of them
 Init = Callable[..., Tensor]  # of (weight [rows, gates * cols], generator, gates)
 
@@ -48,6 +50,8 @@ class Table(nn.Embedding):
     def __init__(self, num_rows: int, width: int) -> None:
         super().__init__(num_rows, width, sparse=True, device="meta")  # draws no random numbers
         self.weight = nn.Parameter(torch.zeros(num_rows, width))
+        self.num_items = self.num_trained = num_rows
+        self.width = width
 
     def forward(self, items: ItemIndex) -> Tensor:
         """Rows by index: [C] -> [C, D], [M, C] -> [M, C, D]; a slice returns a view."""
@@ -60,3 +64,18 @@ class Table(nn.Embedding):
         return F.embedding_bag(
             rows, self.weight, mode="sum", per_sample_weights=weights, sparse=self.sparse
         )
+
+
+def new_table(
+    num_rows: int,
+    width: int,
+    key: str,
+    streams: Streams,
+    init: Init = uniform_,
+    gates: int = 1,
+    padding: int = 0,
+) -> Table:
+    """A table [num_rows + padding, width] initialised from the stream `key`; padding is zero."""
+    table = Table(num_rows + padding, width)
+    init(table.weight[:num_rows], streams.initial(key), gates=gates)
+    return table

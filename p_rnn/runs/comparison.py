@@ -66,7 +66,7 @@ def load_features(config: Settings, dataset: Dataset, pooled: bool = False) -> d
     Raises:
         UserError: features that the data set does not have, or nothing to pool.
     """
-    if config.model.feature_input is None:
+    if not config.model.reads_features:
         return {}
     selected = config.selected_features
     features = prepare_features(config.dataset, config.paths, dataset, selected)
@@ -141,7 +141,7 @@ def compare(
     protocol = make_protocol(config, num_items, training)
     check_targets(sessions, protocol, split)
     if isinstance(ranker, PRNN):
-        ranker.eval()
+        ranker = ranker.ranker()
     rankers = {config.model.name: ranker, **baselines_beside(config, training)}
     oracles = {} if others else make_oracles(config.dataset, dataset, split, device)
     ranks = {

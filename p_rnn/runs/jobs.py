@@ -103,7 +103,7 @@ class TrainingJob(ModelJob):
             sessions = self.dataset.sessions("valid")
 
             def validate() -> dict[str, float]:
-                ranks = evaluate(trainer.ranker.eval(), sessions, protocol, self.device)
+                ranks = evaluate(trainer.kept.ranker(), sessions, protocol, self.device)
                 measured: dict[str, float] = summarise(ranks, protocol)["metrics"]
                 return measured
 
@@ -127,7 +127,7 @@ class TrainingJob(ModelJob):
         trainer = self._trainer(tracker, with_validation=True)
         for index in passes:
             trainer.run_pass(index)
-        network = trainer.ranker
+        network = trainer.kept
         about = self.origin(network.num_items, with_validation=True)
         content = {**about, **network_content(network)}
         save_checkpoint(self.folder / "checkpoints" / "final.pt", self.config, content)

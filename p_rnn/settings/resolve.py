@@ -110,8 +110,11 @@ def _resolve_counting(config: Config, dataset: DatasetConfig) -> Settings:
             refuse_inert(inert, key, f"on model={name}, from which nothing is trained")
     ranker = registry("baseline")[name]
     wanted = "direct" if getattr(ranker, "reads_features", False) else None
-    if config.model.input is not None or config.model.feature_input not in (None, wanted):
-        raise UserError(f"{name} takes neither model.input nor model.feature_input; leave them out")
+    if config.model not in (ModelConfig(name), ModelConfig(name, None, wanted)):
+        raise UserError(
+            f"{name} takes neither model.input nor model.feature_input nor model.output; leave "
+            "them out"
+        )
     inert = wanted is None and config.selected_features is not None
     refuse_inert(inert, "selected_features", _reads_none(name))
     values: Values = {key: type(default)() for key, default in DECLARED.items()}
@@ -160,8 +163,8 @@ def _loss_and_negatives(config: Config, own: Values) -> tuple[Component, str]:
 
 def _model(config: Config, own: Values) -> ModelConfig:
     given = config.model
-    name, ids, features = given.name, given.input, given.feature_input
-    return ModelConfig(name, ids or own.get("input"), features or own.get("feature_input"))
+    ids, features = given.input or own.get("input"), given.feature_input or own.get("feature_input")
+    return ModelConfig(given.name, ids, features, given.output)
 
 
 def _hyperparameters(config: Config, own: Values, model: ModelConfig) -> Values:
@@ -198,7 +201,7 @@ def unused_keys(values: Values, model: ModelConfig, recurrent: bool = True) -> d
         unused |= dict.fromkeys(("num_negatives", "sample_alpha"), why)
     elif values["num_negatives"] == 0:
         unused["sample_alpha"] = "with num_negatives=0"
-    if model.feature_input is None:
+    if not model.reads_features:
         names = ("selected_features", "pooling_mode")
         unused |= dict.fromkeys(names, _reads_none(model.name))
     return unused

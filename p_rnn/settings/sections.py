@@ -188,6 +188,19 @@ class ModelConfig:
         "embedding",
         help="features times W, or through an embedding first; null: direct",
     )
+    output: str = choice(
+        "free",
+        "free",
+        "features",
+        "both",
+        help="row of an item that scores it: learned for each item, made from its features (so "
+        "that items without a click have scores), or their sum",
+    )
+
+    @property
+    def reads_features(self) -> bool:
+        """Whether the model reads features of items, as input or for its scores."""
+        return self.feature_input is not None or self.output != "free"
 
 
 @dataclass

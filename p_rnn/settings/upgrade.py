@@ -32,7 +32,8 @@ def upgraded_config(plain: dict[str, Any]) -> dict[str, Any]:
     plain["early_stopping"] = {
         k: v or "" if k == "metric" else v for k, v in plain["early_stopping"].items()
     }
-    plain["model"] = {key: plain["model"].get(key) for key in ("name", "input", "feature_input")}
+    model = {key: plain["model"].get(key) for key in ("name", "input", "feature_input")}
+    plain["model"] = {**model, "output": plain["model"].get("output", "free")}
     plain["baseline"] = _there(plain["baseline"])
     for name in ("loss", "optimizer", "cell", "strategy", "schedule", "dataset"):
         known = {f.name for f in fields(_SECTIONS.get(name, Component))}

@@ -111,13 +111,13 @@ class Trainer:
             self.average = copy.deepcopy(network)
 
     @property
-    def ranker(self) -> PRNN:
+    def kept(self) -> PRNN:
         """The network to evaluate and keep: the averaged one if there is one."""
         return self.network if self.average is None else self.average
 
     def use(self, in_score: int) -> None:
         """Run and score with only the first `in_score` subnets."""
-        for network in {self.network, self.ranker}:
+        for network in {self.network, self.kept}:
             network.use(in_score)
 
     def run_pass(self, index: int) -> PassResult:

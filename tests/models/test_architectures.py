@@ -78,7 +78,7 @@ def input_matrix(made: Any) -> np.ndarray:
     view = made.view
     if hasattr(view, "table"):
         table = array(view.table.weight)
-        table = table[:V] if hasattr(view, "tokens") else table  # the padding is no token
+        table = table[:V] if hasattr(view, "bags") else table  # the padding is no token
         return table @ array(made.weight) if hasattr(made, "weight") else table
     inner = array(view.weight) if hasattr(view, "weight") else np.eye(made.weight.shape[0])
     return inner @ array(made.weight)

@@ -152,6 +152,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "optimizer.beta2": (ADAM, "0.9"),
     "optimizer.eps": (ADAM, "0.1"),
     "model.feature_input": (TAGS, "embedding"),
+    "model.output": (TAGS, "both"),
     "selected_features": (WARES, "[words]"),
     "subnets.*.hidden_size": (TAGS, "3"),
     "subnets.*.num_layers": (TAGS, "2"),

@@ -92,8 +92,8 @@ def test_the_average_of_a_run_is_that_of_its_weights(tmp_path: Path) -> None:
 
     job._learn = spy  # type: ignore[method-assign]
     job.run_pass(0)
-    assert job.ranker is job.average
-    for name, x in weights(job.ranker).items():
+    assert job.kept is job.average
+    for name, x in weights(job.kept).items():
         np.testing.assert_allclose(x, average[name], rtol=1e-5, atol=1e-6)
 
 
