@@ -131,7 +131,7 @@ def evaluate(
         FloatingPointError: a score is NaN or infinite.
     """
     keep_cold, settings = protocol.keep_cold, protocol.settings
-    readable = ranker.num_items
+    readable = getattr(ranker, "num_readable", ranker.num_items)
     if not (keep_cold or reads_cold):
         readable = min(readable, protocol.num_warm)
     # One entry per event, so that results need no sorting; 0 = not a target.

@@ -41,7 +41,8 @@ class Ranker(Protocol):
 
     A state is a tuple of tensors whose first dimension is B, so that sessions can be selected.
     A ranker with a true attribute `at_once` computes the scores of all items at once: it is called
-    with few sessions and all items.
+    with few sessions and all candidates. One with an attribute `num_readable` takes the items
+    0..num_readable-1 as input; without it, those that it scores.
 
     Attributes:
         num_items: the ranker scores the item indices 0..num_items-1.

@@ -52,8 +52,18 @@ class Growing(Hash):
         return (*super().step(items, state[:1], active), new)
 
 
+class Reader(Hash):
+    """Reads all items, and scores some of them."""
+
+    num_readable = NUM_ITEMS
+
+
 def matrix(
-    rows: list[list[int]], num_scored: int, how: EvaluationProtocol, context: Any
+    rows: list[list[int]],
+    num_scored: int,
+    how: EvaluationProtocol,
+    context: Any,
+    num_readable: int | None = None,
 ) -> tuple[list[tuple[int, int, int]], np.ndarray, np.ndarray]:
     """(session, position, item) of the targets, scores [M, N], and who is a candidate [M, N].
 
@@ -68,7 +78,8 @@ def matrix(
                 continue
             if before and (context is None or t >= context[s]):
                 targets.append((s, len(before), item))
-                known = hash_scores([i for i in before if i < num_scored], num_scored)
+                read = [i for i in before if i < (num_readable or num_scored)]
+                known = hash_scores(read, num_scored)
                 scores.append(np.array(known + [math.nan] * (NUM_ITEMS - num_scored)))
                 mine = np.arange(NUM_ITEMS) < min(num_scored, NUM_ITEMS if keep else NUM_WARM)
                 if how.settings.most_popular is not None:
@@ -81,9 +92,13 @@ def matrix(
 
 
 def brute(
-    rows: list[list[int]], num_scored: int, how: EvaluationProtocol, context: Any
+    rows: list[list[int]],
+    num_scored: int,
+    how: EvaluationProtocol,
+    context: Any,
+    num_readable: int | None = None,
 ) -> list[RankedTarget]:
-    targets, scores, allowed = matrix(rows, num_scored, how, context)
+    targets, scores, allowed = matrix(rows, num_scored, how, context, num_readable)
     item = np.array([item for _, _, item in targets])
     own = scores[np.arange(len(item)), item][:, None]
     others = allowed & (np.arange(NUM_ITEMS) != item[:, None])
@@ -100,7 +115,7 @@ def brute(
     return [(*target, float(r)) for target, r in zip(targets, rank, strict=True)]
 
 
-@pytest.mark.parametrize("cls", [Hash, Whole, Unsteady, Growing])
+@pytest.mark.parametrize("cls", [Hash, Whole, Unsteady, Growing, Reader])
 @pytest.mark.parametrize("num_scored", [NUM_WARM, NUM_ITEMS])
 @pytest.mark.parametrize("cold_items", ["drop", "keep"])
 @pytest.mark.parametrize("exclude_seen", [False, True])
@@ -130,7 +145,8 @@ def test_ranks_equal_those_of_a_full_matrix(
                 most_popular=most_popular,
             )
             found = listed(evaluate(cls(num_scored), sessions, how))
-            assert found == brute(rows, num_scored, how, sessions.context)
+            readable = NUM_ITEMS if cls is Reader else num_scored
+            assert found == brute(rows, num_scored, how, sessions.context, readable)
 
 
 def test_the_cases_have_what_they_test() -> None:
