@@ -47,7 +47,7 @@ def recall(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, 
 def test_gru4rec_comes_near_the_best_possible(recall: Callable[..., dict[str, float]]) -> None:
     found = recall("normal")
     assert found["id_only"] > 0.7 * found["best possible"]
-    assert found["id_only"] > 1.1 * found["first order"]
+    assert found["id_only"] > 1.05 * found["first order"]
     assert found["first order"] < 0.75 * found["best possible"]
     # The Bayesian filter is the best in expectation: above it there is only luck.
     assert found["id_only"] < found["best possible"]
