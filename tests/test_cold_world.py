@@ -46,7 +46,10 @@ def world(raw: Path) -> pd.DataFrame:
     events = pd.DataFrame(rows, columns=["visit", "sku", "at"])
     raw.mkdir()
     events.to_csv(raw / "events.csv", index=False)
-    items["style"], items["brand"] = "s" + items["style"].astype(str), "b" + items["brand"].astype(str)
+    items["style"], items["brand"] = (
+        "s" + items["style"].astype(str),
+        "b" + items["brand"].astype(str),
+    )
     items[["sku", "style", "brand"]].to_csv(raw / "items.csv", index=False)
     return items
 

@@ -29,7 +29,10 @@ COMMANDS = re.findall(r"^    p-rnn train (.*)$", DOC.read_text(), re.MULTILINE)
 # What a command of the page brings to the settings that are stored.
 ARRIVES = {
     "my_loss": ("loss", {"name": "hinge", "margin": 0.5}),
-    "my_merge": ("model", {"name": "parallel_mean", "input": "shared", "feature_input": "direct"}),
+    "my_merge": (
+        "model",
+        {"name": "parallel_mean", "input": "shared", "feature_input": "direct", "output": "free"},
+    ),
     "my_cell": ("cell", {"name": "elman", "leak": 0.2}),
     "my_baseline": ("baseline", {"power": 1.0}),
 }

@@ -72,9 +72,13 @@ def test_scores_are_their_equation(model: str, output: str, pooling: str) -> Non
         assert isinstance(table, FeatureTable)
         wanted += array(q) @ rows(table, pooling).T
     with torch.no_grad():
-        np.testing.assert_allclose(array(made.scores(state, slice(0, N))), wanted, rtol=rtol, atol=1e-7)
+        np.testing.assert_allclose(
+            array(made.scores(state, slice(0, N))), wanted, rtol=rtol, atol=1e-7
+        )
         some = torch.tensor([5, 1, 5, N - 1])
-        np.testing.assert_allclose(array(made.scores(state, some)), wanted[:, some], rtol=rtol, atol=1e-7)
+        np.testing.assert_allclose(
+            array(made.scores(state, some)), wanted[:, some], rtol=rtol, atol=1e-7
+        )
         own = torch.stack([some.roll(k) for k in range(len(ITEMS))])
         each = np.take_along_axis(wanted, own.numpy(), axis=1)
         np.testing.assert_allclose(array(made.scores(state, own)), each, rtol=rtol, atol=1e-7)
