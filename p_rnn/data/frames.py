@@ -103,14 +103,14 @@ class Dataset:
         >>> data
         Dataset 'frame': 6 events, 3 sessions, 2 items; train 1, valid 1, test 1; features: tags
         >>> print(data.describe())
-        rule              events  sessions  items  from        to
-        read                   6         3      2  2024-03-02  2024-03-04
-        duplicates             0         0      0
-        min_session_length     0         0      0
-        left                   6         3      2
-        train                  2         1      2  2024-03-02  2024-03-02
-        valid                  2         1         2024-03-03  2024-03-03
-        test                   2         1         2024-03-04  2024-03-04
+        rule                events  sessions  items  from        to
+        read                     6         3      2  2024-03-02  2024-03-04
+        duplicates               0         0      0
+        min_session_length       0         0      0
+        left                     6         3      2  2024-03-02  2024-03-04
+        train                    2         1      2  2024-03-02  2024-03-02
+        valid                    2         1         2024-03-03  2024-03-03
+        test                     2         1         2024-03-04  2024-03-04
         """
         with _in_words_of_python():
             _check_rules(rules)
@@ -228,7 +228,7 @@ def _read(content: dict[str, Any]) -> DatasetConfig:
     try:
         config = read(content, DatasetConfig)
     except OmegaConfBaseException as error:
-        raise UserError(one_line(error, DatasetConfig)) from error
+        raise UserError(one_line(error, DatasetConfig)) from None
     assert isinstance(config, DatasetConfig)
     return config
 
@@ -242,4 +242,4 @@ def _in_words_of_python() -> Iterator[None]:
         text = str(error).replace("dataset.item_table.columns", "features")
         text = text.replace(", or set dataset.item_table.on_conflict=last", "")
         text = re.sub(r"\bdataset\.(columns\.)?(?=\w)", "", text).replace("=null", "=None")
-        raise type(error)(text) from error
+        raise type(error)(text) from None

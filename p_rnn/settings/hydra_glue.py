@@ -39,9 +39,9 @@ def load_config(*overrides: str, **settings: Any) -> Config:
     >>> config = load_config("model=parallel", "loss.bpreg=0.5", hidden_size=50)
     >>> config.model.name, config.hidden_size
     ('parallel', 50)
-    >>> load_config(hiden_size=50)
+    >>> load_config(lr=0.1)
     Traceback (most recent call last):
-    p_rnn.settings.errors.UserError: unknown setting 'hiden_size'; did you mean hidden_size?
+    p_rnn.settings.errors.UserError: unknown setting 'lr'; here it is learning_rate
     """
     check_groups(overrides)
     check_commands(overrides)
@@ -50,7 +50,7 @@ def load_config(*overrides: str, **settings: Any) -> Config:
         tree = composed("train", Config, [*overrides, *words])
         return read_as(_laid_over(_content(tree), values), Config)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        raise UserError(one_line(error, Config)) from error
+        raise UserError(one_line(error, Config)) from None
 
 
 def _by_name(settings: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:

@@ -165,7 +165,7 @@ def test_rows_without_an_id(tmp_path: Path) -> None:
     data = of_frame(tmp_path / "b", events, missing_ids="drop")
     assert data.item_ids.dtype.kind == "i"
     rows = {line.split()[0]: line.split()[1] for line in data.describe().splitlines()}
-    assert rows["missing_ids"] == "1"
+    assert rows["missing_ids"] == "-1"
 
 
 def test_sessions_of_several_columns_and_rows_in_time_order(tmp_path: Path) -> None:
