@@ -83,7 +83,7 @@ class Trained:
 
     def describe(self) -> str:
         """The table of results, with the baselines beside the model."""
-        return describe(self.metrics["results"], self.config.evaluation)
+        return describe(self.metrics["results"], self.config.evaluation).strip("\n")
 
     def __repr__(self) -> str:
         last = max(self.config.evaluation.cutoffs)
