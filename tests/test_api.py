@@ -81,7 +81,8 @@ def test_every_model_trains_on_frames(model: str, data: Dataset, tmp_path: Path)
         with pytest.raises(UserError, match=f"^model {model} has no hidden states"):
             trained.hidden_states([[1]])
     else:
-        assert trained.network is trained.ranker
+        assert isinstance(trained.network, torch.nn.Module)
+        assert trained.ranker.network is trained.network
         assert list(trained.history["epoch"]) == [1]
         assert "valid/recall@20" in trained.history
         states = trained.hidden_states([[1, 2], [3]])
@@ -123,6 +124,20 @@ def test_hidden_states_are_those_of_single_steps(
     assert trained.hidden_states([])["tags"].shape == (0, 3)
     with pytest.raises(UserError, match="a list of sessions"):
         trained.hidden_states(["abc"])
+
+
+def test_a_cold_item_is_read_by_its_features(tmp_path: Path) -> None:
+    log = random_log(seed=1)
+    late = log.tail(1).assign(session=10**6, item=30)
+    late = pd.concat([late, late.assign(item=3, time=late["time"] + 9)])
+    items = pd.DataFrame({"item": range(31), "tags": [[f"t{k % 4}"] for k in range(31)]})
+    data = Dataset.from_frame(pd.concat([log, late]), items, min_item_support=1, test_days=2)
+    assert data.prepared.num_train_items == 30
+    states = train(data, "parallel", folder=tmp_path, **SMALL).hidden_states([[30], [31]])
+    assert [states[name].any(axis=1).tolist() for name in ("id", "tags")] == [
+        [False, False],
+        [True, False],
+    ]
 
 
 def test_the_same_as_from_files(data: Dataset, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class Outcome:
         metrics: the content of metrics.json: "valid" and "test" metrics, counts, timings, history,
             config.
         config: the settings of the run.
-        ranker: the trained network in evaluation mode, or a baseline.
+        ranker: the trained network, or a baseline.
         dataset: what it was trained on.
         folder: of the run.
         checkpoint: best.pt, or with train_on_validation final.pt.

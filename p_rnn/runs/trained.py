@@ -29,7 +29,8 @@ class Trained:
         metrics: the content of metrics.json; `metrics["test"]["recall@20"]`.
         config: the settings of the run, with every default filled in.
         network: the trained `torch.nn.Module` in evaluation mode; None for baselines.
-        ranker: the network or baseline that scores items (`p_rnn.evaluation.ranking.Ranker`).
+        ranker: scores items for sessions (`p_rnn.evaluation.ranking.Ranker`): a snapshot of the
+            network, or a baseline.
         dataset: the prepared data set (`p_rnn.data.dataset.Dataset`).
         folder: of the run.
         checkpoint: best.pt, or with train_on_validation=True final.pt.
@@ -39,8 +40,9 @@ class Trained:
         self._data = data  # keeps the temporary folder of its arrays alive
         self.metrics: dict[str, Any] = outcome.metrics
         self.config: Settings = outcome.config
-        self.ranker: Any = outcome.ranker
-        self.network: PRNN | None = self.ranker if isinstance(self.ranker, PRNN) else None
+        ranker = outcome.ranker
+        self.network: PRNN | None = ranker if isinstance(ranker, PRNN) else None
+        self.ranker: Any = ranker if self.network is None else self.network.ranker()
         self.dataset = outcome.dataset
         self.folder: Path = outcome.folder
         self.checkpoint: Path = outcome.checkpoint
@@ -54,7 +56,8 @@ class Trained:
         """The state of each subnet after each session: {name: [S, H]}.
 
         Args:
-            sessions: S lists of raw item ids; ids that the network does not know are skipped.
+            sessions: S lists of raw item ids. Ids that the data set does not have are skipped; an
+                item without training events is read by the subnets that read its features.
 
         Raises:
             UserError: a baseline has no hidden states.
@@ -100,9 +103,8 @@ class Trained:
 
     @cached_property
     def _index(self) -> dict[Any, int]:
-        """Raw id -> item index, of the items that the network reads."""
-        ids = self.dataset.item_ids[: self.ranker.num_items].tolist()
-        return {raw: index for index, raw in enumerate(ids)}
+        """Raw id -> item index."""
+        return {raw: index for index, raw in enumerate(self.dataset.item_ids.tolist())}
 
     def _known(self, session: Sequence[Any]) -> list[int]:
         if isinstance(session, str):
