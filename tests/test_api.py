@@ -8,6 +8,7 @@ import inspect
 import logging
 import subprocess
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +252,25 @@ def test_a_checkpoint_of_a_frame_is_evaluated_where_its_arrays_are(tmp_path: Pat
     assert not (tmp_path / "prepared").exists()
     moved = run_script("evaluate", tmp_path, word, "device=cpu", f"prepared={tmp_path / 'away'}")
     assert moved.returncode == 0, moved.stderr
+
+
+def test_recommendations_are_those_of_the_checkpoint(
+    tmp_path: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = train(data, "pop", folder=tmp_path, device="cpu")
+    calls: list[Any] = []
+
+    class Recommender:
+        def recommend(self, *arguments: Any, **options: Any) -> str:
+            calls.append((arguments, options))
+            return "items"
+
+    module = types.ModuleType("p_rnn.recommend")
+    module.load = lambda path: calls.append(path) or Recommender()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "p_rnn.recommend", module)
+    assert trained.recommend([1, 2], k=3) == "items"
+    assert isinstance(trained.recommender(), Recommender)
+    assert calls == [trained.checkpoint, (([1, 2],), {"k": 3})]  # loaded once
 
 
 def test_arrays_live_as_long_as_what_was_trained_on_them(tmp_path: Path) -> None:

@@ -240,6 +240,10 @@ def _in_words_of_python() -> Iterator[None]:
         yield
     except UserError as error:
         text = str(error).replace("dataset.item_table.columns", "features")
-        text = text.replace(", or set dataset.item_table.on_conflict=last", "")
+        for of_files in (
+            "; check dataset.item_table.item",
+            ", or set dataset.item_table.on_conflict=last",
+        ):
+            text = text.replace(of_files, "")
         text = re.sub(r"\bdataset\.(columns\.)?(?=\w)", "", text).replace("=null", "=None")
         raise type(error)(text) from None

@@ -29,8 +29,6 @@ class Trained:
         metrics: the content of metrics.json; `metrics["test"]["recall@20"]`.
         config: the settings of the run, with every default filled in.
         network: the trained `torch.nn.Module` in evaluation mode; None for baselines.
-        ranker: scores items for sessions (`p_rnn.evaluation.ranking.Ranker`): a snapshot of the
-            network, or a baseline.
         dataset: the prepared data set (`p_rnn.data.dataset.Dataset`).
         folder: of the run.
         checkpoint: best.pt, or with train_on_validation=True final.pt.
@@ -40,12 +38,16 @@ class Trained:
         self._data = data  # keeps the temporary folder of its arrays alive
         self.metrics: dict[str, Any] = outcome.metrics
         self.config: Settings = outcome.config
-        ranker = outcome.ranker
-        self.network: PRNN | None = ranker if isinstance(ranker, PRNN) else None
-        self.ranker: Any = ranker if self.network is None else self.network.ranker()
+        self._model = outcome.ranker
+        self.network: PRNN | None = self._model if isinstance(self._model, PRNN) else None
         self.dataset = outcome.dataset
         self.folder: Path = outcome.folder
         self.checkpoint: Path = outcome.checkpoint
+
+    @cached_property
+    def ranker(self) -> Any:
+        """What scores items (`p_rnn.evaluation.ranking.Ranker`): the network, or a baseline."""
+        return self._model if self.network is None else self.network.ranker()
 
     @property
     def history(self) -> pd.DataFrame:

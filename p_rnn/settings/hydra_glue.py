@@ -48,7 +48,8 @@ def load_config(*overrides: str, **settings: Any) -> Config:
     try:
         words, values = _by_name(settings)
         tree = composed("train", Config, [*overrides, *words])
-        return read_as(_laid_over(_content(tree), values), Config)
+        content = _laid_over(_content(tree, whole=False), values)
+        return typed(OmegaConf.create(content), Config)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise UserError(one_line(error, Config)) from None
 
@@ -132,17 +133,13 @@ def typed(tree: DictConfig, schema: type[C]) -> C:
     Raises:
         OmegaConfBaseException: a key that the schema does not have (Hydra lets "+key" through).
     """
-    return read_as(_content(tree), schema)
-
-
-def _content(tree: DictConfig) -> dict[str, Any]:
-    content = OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)
-    assert isinstance(content, dict)
-    return content  # type: ignore[return-value]
-
-
-def read_as(content: Mapping[str, Any], schema: type[C]) -> C:
-    """`read`, typed."""
-    config = read(content, schema)
+    config = read(_content(tree), schema)
     assert isinstance(config, schema)
     return config
+
+
+def _content(tree: DictConfig, whole: bool = True) -> dict[str, Any]:
+    """Nested dicts; with `whole`, nothing that must be given may be missing."""
+    content = OmegaConf.to_container(tree, resolve=True, throw_on_missing=whole)
+    assert isinstance(content, dict)
+    return content  # type: ignore[return-value]

@@ -440,5 +440,13 @@ def test_a_data_set_by_name(tmp_path: Path) -> None:
         UserError, match="unknown dataset 'retailroket'; did you mean 'retailrocket'"
     ):
         Dataset.from_name("retailroket")
+    log().to_csv(tmp_path / "clicks.csv", index=False)
+    with pytest.raises(UserError, match=r"^dataset\.path must be given"):
+        Dataset.from_name("table")
+    columns = {"session": "visit", "item": "sku", "time": "at"}
+    table = Dataset.from_name(
+        "table", place, f"paths.raw={tmp_path}", path="clicks.csv", columns=columns, test_days=2
+    )
+    assert table.num_items == 30
     with pytest.raises(UserError, match="min_item_suport"):
         Dataset.from_name("synthetic", place, min_item_suport=3)
