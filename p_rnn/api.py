@@ -40,7 +40,9 @@ def train(
 
 
 @overload
-def train(data: Config | Settings, folder: Path | str | None = ..., /) -> Trained: ...
+def train(
+    data: Config | Settings, place: Path | str | None = ..., /, *, folder: Path | str | None = ...
+) -> Trained: ...
 
 
 def train(

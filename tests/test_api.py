@@ -23,6 +23,7 @@ from p_rnn.baselines import BASELINES
 from p_rnn.models.architectures import MODELS
 from p_rnn.runs import experiment
 from p_rnn.settings.config import Config
+from p_rnn.training.losses import LOSSES
 from tests.conftest import random_log
 from tests.running import run_script
 
@@ -183,6 +184,8 @@ def test_the_last_model_is_that_of_both_splits(data: Dataset, tmp_path: Path) ->
         ([], {"hidden_size": 0}, "^hidden_size=0 must be at least 1"),
         ([], {"loss": "bpr_min"}, "^unknown loss 'bpr_min'; did you mean 'bpr_max'"),
         ([], {"loss": component("bpr_max", bpre=1)}, r"did you mean loss\.bpreg\?"),
+        ([], {"loss": "CE"}, "^unknown loss 'CE'; RecBole's, with its negatives, is loss_type=CE"),
+        ([], {"experiment": "prnn_papr"}, "^unknown experiment 'prnn_papr'; did you mean 'prnn_pa"),
         ([], {"strategy": "residul"}, "^unknown strategy 'residul'; did you mean 'residual'"),
         (
             [],
@@ -229,6 +232,10 @@ def test_components_and_nested_settings(data: Dataset) -> None:
     assert config.early_stopping.patience == 3
     assert config.subnets["tags"].weight == 2
     assert config.loss.parameters == {"bpreg": 0.25}
+    assert load_config(**{"loss.bpreg": 1, "loss": "bpr_max"}).loss == component("bpr_max", bpreg=1)
+    with pytest.MonkeyPatch.context() as patch:  # registered by a plugin, without a YAML file
+        patch.setitem(LOSSES, "own", LOSSES["top1"])
+        assert load_config(loss="own").loss == component("own")
     assert load_config(experiment="prnn_paper") == load_config("experiment=prnn_paper")
     # What another loss had stays with it.
     assert load_config("loss=bpr_max", "loss.bpreg=1", loss=component("top1")).loss == component(

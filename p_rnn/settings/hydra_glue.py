@@ -13,9 +13,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from p_rnn.settings.components import registry
 from p_rnn.settings.config import CONF, Config
 from p_rnn.settings.errors import UserError
-from p_rnn.settings.folders import conf_file, look_in_own_conf
+from p_rnn.settings.folders import conf_file, conf_groups, look_in_own_conf
 from p_rnn.settings.job_names import job_name, run_words
 from p_rnn.settings.messages import check_commands, check_groups, one_line, sections_there
 from p_rnn.settings.sections import DatasetConfig, Open
@@ -55,19 +56,28 @@ def load_config(*overrides: str, **settings: Any) -> Config:
 
 
 def _by_name(settings: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
-    """Choices that have a YAML file as overrides, and the other settings as nested dicts."""
+    """Choices of groups as overrides, and the other settings as nested dicts."""
     words, values = [], dict[str, Any]()
-    for key, value in simple(settings).items():
-        if isinstance(value, str) and conf_file(key, value) is not None:
+    for key, value in sorted(simple(settings).items(), key=lambda given: given[0].count(".")):
+        choice = isinstance(value, str) and key in conf_groups()
+        by_name = choice and _has_no_file(key, value)
+        if choice and not by_name:
             words.append(f"{key}={value}")
             continue
-        by_name = isinstance(value, str) and key in _CHOSEN
         *above, last = key.split(".")
         inside = values
         for name in above:
             inside = inside.setdefault(name, {})
         inside[last] = {"name": value} if by_name else value
     return words, values
+
+
+def _has_no_file(group: str, name: str) -> bool:
+    """Whether something is chosen that a plugin has registered, without a YAML file."""
+    if group not in _CHOSEN or conf_file(group, name) is not None:
+        return False
+    kinds = ("model", "baseline") if group == "model" else (group,)
+    return any(name in registry(kind) for kind in kinds)
 
 
 def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
