@@ -10,6 +10,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from p_rnn.api import (
         Config,
+        Dataset,
+        Trained,
         UserError,
         component,
         load_checkpoint,
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Config",
+    "Dataset",
+    "Trained",
     "UserError",
     "component",
     "load_checkpoint",

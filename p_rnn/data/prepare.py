@@ -108,6 +108,8 @@ def _prepare_items(
     key |= {"table": table, "sources": sources}
     if "properties" in own:
         key["properties"] = own["properties"]
+    if "items" in own:  # the hash of a frame
+        key["items"] = own["items"]
     folder = prepared.folder / f"items-{fingerprint_of(key)}"
     if folder.exists():
         return folder

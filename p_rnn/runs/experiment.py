@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from p_rnn.baselines import check_beside
+from p_rnn.data.dataset import Dataset
 from p_rnn.data.prepare import prepare
 from p_rnn.evaluation.ranks_file import RANKS, write_ranks
 from p_rnn.evaluation.report import describe
@@ -28,16 +29,40 @@ from p_rnn.tracking import Tracker, varied_hyperparameters
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a run has made.
+
+    Attributes:
+        metrics: the content of metrics.json: "valid" and "test" metrics, counts, timings, history,
+            config.
+        config: the settings of the run.
+        ranker: the trained network, or a baseline.
+        dataset: what it was trained on.
+        folder: of the run.
+        checkpoint: best.pt, or with train_on_validation final.pt.
+    """
+
+    metrics: dict[str, Any]
+    config: Settings
+    ranker: Any
+    dataset: Dataset
+    folder: Path
+    checkpoint: Path
+
+
 def train(
     given: Config | Settings, folder: Path | str, varied: Sequence[str] = ()
 ) -> dict[str, Any]:
+    """`run`, of which only the content of metrics.json is kept."""
+    return run(given, folder, varied).metrics
+
+
+def run(given: Config | Settings, folder: Path | str, varied: Sequence[str] = ()) -> Outcome:
     """Prepare the data, train, choose the best epoch, test, and write all results to `folder`.
 
     Args:
         varied: the settings that the surrounding sweep varies; TensorBoard names runs by them.
-
-    Returns:
-        The content of metrics.json: "valid" and "test" metrics, counts, timings, history, config.
 
     Raises:
         UserError: invalid settings or data; `folder` then has no metrics.json.
@@ -112,8 +137,9 @@ def train(
     write_ranks(folder / RANKS, tested.ranks)
     write_json(folder / "metrics.json", metrics)
     log.info("%s", describe(results, config.evaluation))
-    log.info("\ntested:\n%s", folder / "checkpoints" / ("final.pt" if final else "best.pt"))
-    return metrics
+    checkpoint = folder / "checkpoints" / ("final.pt" if final else "best.pt")
+    log.info("\ntested:\n%s", checkpoint)
+    return Outcome(metrics, config, ranker, dataset, folder, checkpoint)
 
 
 def _warn_of_failure(config: Settings, table: dict[str, Any]) -> None:

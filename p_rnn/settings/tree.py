@@ -6,6 +6,7 @@ import dataclasses
 import math
 import typing
 from collections.abc import Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -87,6 +88,18 @@ def plain(node: Any) -> Any:
     if isinstance(node, dict):
         return {key: plain(value) for key, value in node.items()}
     return [plain(value) for value in node] if isinstance(node, list | tuple) else node
+
+
+def simple(node: Any) -> Any:
+    """`plain`, and what Python has beside the values of YAML as those: NumPy's numbers, paths."""
+    node = plain(node)
+    if isinstance(node, dict):
+        return {str(key): simple(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [simple(value) for value in node]
+    if isinstance(node, PurePath):
+        return str(node)
+    return node.item() if hasattr(node, "item") and not hasattr(node, "items") else node
 
 
 def as_word(value: Any) -> str:

@@ -119,6 +119,8 @@ CASES: dict[str, tuple[list[str], str]] = {
         "[item,b]",
     ),
     "dataset.properties": ([], "['790']"),  # what it does: tests/data/readers/test_shops.py
+    "dataset.events": ([], "'0123'"),  # what they do: tests/data/test_frames.py
+    "dataset.items": ([], "'0123'"),
     "dataset.download": (["dataset=movielens_100k", "dataset.download=true"], "false"),
     "dataset.name": ([], "other"),
     "dataset.reader": ([], "sequences"),
@@ -256,6 +258,8 @@ for name, case in HYPERPARAMETERS.items():
 REFUSED = {
     "model.name",
     "dataset.properties",
+    "dataset.events",
+    "dataset.items",
     "loss.name",
     "optimizer.name",
     "dataset.reader",

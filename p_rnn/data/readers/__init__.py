@@ -12,6 +12,7 @@ from typing import Any
 from p_rnn.data.readers.atomic import AtomicReader
 from p_rnn.data.readers.base import Reader
 from p_rnn.data.readers.diginetica import DigineticaReader
+from p_rnn.data.readers.frame import FrameReader
 from p_rnn.data.readers.globo import GloboReader
 from p_rnn.data.readers.movielens import MovieLensReader
 from p_rnn.data.readers.retailrocket import RetailRocketReader
@@ -25,6 +26,7 @@ from p_rnn.synthetic.reader import SyntheticReader
 READERS: dict[str, Any] = {
     "atomic": AtomicReader,
     "diginetica": DigineticaReader,
+    "frame": FrameReader,
     "globo": GloboReader,
     "movielens": MovieLensReader,
     "retailrocket": RetailRocketReader,
