@@ -166,12 +166,13 @@ def text(
         np.concatenate([fit, rest]) if pruned else rest
     )  # otherwise only these can have unknown tokens
     dropped = {token for i in looked_at for token in analyze(texts[i]) if token not in known}
-    if len(rest) or not bags:
+    if len(rest):
         bags.append(vectorizer.transform([texts[i] for i in rest]))
-    lengths = np.concatenate([np.diff(bag.indptr) for bag in bags])
+    none = np.zeros(0, dtype=np.int32)  # if no item has a text
+    lengths = np.concatenate([none, *(np.diff(bag.indptr) for bag in bags)])
     item = np.repeat(np.concatenate([fit, rest]), lengths)
-    tokens = np.concatenate([bag.indices for bag in bags])
-    weights = np.concatenate([bag.data for bag in bags])
+    tokens = np.concatenate([none, *(bag.indices for bag in bags)])
+    weights = np.concatenate([none.astype(np.float32), *(bag.data for bag in bags)])
     save_bag(folder, item, tokens, len(items), weights)
     return {**counts, "dropped_tokens": len(dropped), "num_tokens": len(known)}
 
