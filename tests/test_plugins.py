@@ -7,10 +7,13 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from p_rnn.data.features.values import Items, Objects
 from p_rnn.runs.comparison import evaluate_checkpoint
 from p_rnn.runs.experiment import train
 from p_rnn.settings import components
@@ -114,6 +117,18 @@ def test_a_loss_that_returns_a_mean_is_refused(folder: Path, tiny: Callable[...,
     )
     with pytest.raises(UserError, match=r"shape \[\]; it must return one value for each example"):
         train(tiny("plugins=[my_mean]", "loss.name=mean"), folder / "run")
+
+
+def test_the_kind_of_the_page_takes_new_items(folder: Path) -> None:
+    names: dict[str, Any] = {}
+    exec(EXAMPLES["my_kind"], names)
+    items = Items(np.arange(3), num_train=2)
+    texts = [Objects("title", ["abcd", "ab", "abcdefgh"]), Objects("title", [None, "abc"])]
+    fitted: dict[str, Any] = {}
+    names["length"]([texts[0]], items, folder, fitted)
+    assert np.load(folder / "values.npy").tolist() == [[1], [0.5], [2]]
+    names["length"]([texts[1]], Items(np.arange(2), 0), folder, fitted, power=2.0)
+    assert np.load(folder / "values.npy").tolist() == [[0], [0.5625]]
 
 
 def test_the_section_of_the_page_declares_a_setting(folder: Path) -> None:

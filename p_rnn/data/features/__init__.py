@@ -10,15 +10,24 @@ from __future__ import annotations
 import json
 import logging
 import re
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from p_rnn.data.dataset import Dataset
-from p_rnn.data.features.kinds import KINDS
+from p_rnn.data.features.fitted import FITTED, VOCABULARY, Fitted, StoredState
+from p_rnn.data.features.folders import (
+    FORMAT,
+    VERSION,
+    BagFeature,
+    DenseFeature,
+    Feature,
+    add_state,
+    arrays_in,
+    open_feature,
+)
+from p_rnn.data.features.kinds import KINDS, fit_kind, takes_new_items
 from p_rnn.data.features.sources import (
     file_source,
     item_table_source,
@@ -30,51 +39,16 @@ from p_rnn.data.features.sources import (
 )
 from p_rnn.data.features.values import Items
 from p_rnn.data.prepare import fingerprint_of, item_table_folder, new_folder
-from p_rnn.data.readers.files import one_line
 from p_rnn.settings.components import check_parameters
 from p_rnn.settings.errors import Uninformative, UserError
 from p_rnn.settings.registry import lookup, suggest
 from p_rnn.settings.sections import DatasetConfig, FeatureConfig, PathsConfig
 from p_rnn.settings.tree import check_ranges
 
-Array = NDArray[Any]
+__all__ = ["BagFeature", "DenseFeature", "Feature", "Fitted", "has_features", "prepare_features"]
 log = logging.getLogger(__name__)
-FORMAT = "p_rnn feature"
-VERSION = 1  # to be increased when the same values and settings give another result
-VOCABULARY = "vocabulary.json"  # the tokens in order of their numbers
 # Names that networks use for something else: ids, shared matrices, GRUs over several inputs.
 RESERVED = ("id", "shared", "concat", "features")
-
-
-@dataclass(frozen=True)
-class DenseFeature:
-    """values: float16 or float32 [N, D], memory-mapped; zero where an item has no value."""
-
-    name: str
-    fingerprint: str
-    values: Array
-
-
-@dataclass(frozen=True)
-class BagFeature:
-    """Item i has the tokens tokens[offsets[i]:offsets[i + 1]], each at most once.
-
-    Attributes:
-        offsets: int64 [N+1], memory-mapped as all are.
-        tokens: int32 [nnz], 0 <= token < num_tokens.
-        weights: float32 [nnz], or None where all are 1.
-        num_tokens: V, the size of the vocabulary or the number of hash buckets.
-    """
-
-    name: str
-    fingerprint: str
-    offsets: Array
-    tokens: Array
-    weights: Array | None
-    num_tokens: int
-
-
-Feature = DenseFeature | BagFeature
 
 
 def prepare_features(
@@ -166,67 +140,34 @@ def _prepare_one(
     key = {"feature": name, "kind": kind, "settings": settings, "source": source.key}
     fingerprint = fingerprint_of({"version": VERSION, **key})
     folder = prepared.folder / "features" / f"{name}-{fingerprint}"
+
+    def fit_into(temporary: Path) -> dict[str, int]:
+        columns, counts = source.read()
+        if config.kind is None and kind == "category" and not folder.exists():
+            warn_of_text(prefix, columns[0])
+        counts |= fit_kind(kind, columns, items, temporary, settings)
+        manifest = {
+            "format": FORMAT,
+            "version": VERSION,
+            "fingerprint": fingerprint,
+            "dataset": prepared.fingerprint,
+            **key,
+            "counts": counts,
+            "arrays": arrays_in(temporary),
+            "vocabulary": (temporary / VOCABULARY).exists(),
+        }
+        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        return counts
+
     if not folder.exists():
         with new_folder(folder) as temporary, named(prefix):
-            columns, counts = source.read()
-            if config.kind is None and kind == "category":
-                warn_of_text(prefix, columns[0])
-            counts |= fit(columns, items, temporary, **settings)
-            manifest = {
-                "format": FORMAT,
-                "version": VERSION,
-                "fingerprint": fingerprint,
-                "dataset": prepared.fingerprint,
-                **key,
-                "counts": counts,
-                "arrays": _arrays(temporary),
-                "vocabulary": (temporary / VOCABULARY).exists(),
-            }
-            (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+            counts = fit_into(temporary)
         log.info("%s", _describe(name, kind, counts))
-    return open_feature(folder, name, fingerprint, prepared)
-
-
-def open_feature(folder: Path, name: str, fingerprint: str, prepared: Dataset) -> Feature:
-    """Open the folder of a feature after checking that it is complete and the expected one.
-
-    Raises:
-        UserError: the folder is damaged, incomplete or something else; says how to recover.
-    """
-    remedy = f"delete {folder} to have it fitted again"
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        if manifest["format"] != FORMAT:
-            raise UserError(f"{folder} is not a feature of p_rnn; {remedy}")
-        if (manifest["fingerprint"], manifest["dataset"]) != (fingerprint, prepared.fingerprint):
-            raise UserError(f"{folder} belongs to other settings or another data set; {remedy}")
-        # mode c (copy-on-write), because PyTorch warns about read-only arrays
-        arrays = {n: np.load(folder / f"{n}.npy", mmap_mode="c") for n in manifest["arrays"]}
-        words = (folder / VOCABULARY).exists()
-        if (_arrays(folder), words) != (manifest["arrays"], manifest["vocabulary"]):
-            raise UserError(f"{folder} does not match its manifest; {remedy}")
-        if "values" in arrays:
-            if len(arrays["values"]) != prepared.num_items:
-                raise UserError(f"{folder}/values.npy has the wrong length; {remedy}")
-            return DenseFeature(name, fingerprint, arrays["values"])
-        bag = BagFeature(
-            name,
-            fingerprint,
-            arrays["offsets"],
-            arrays["tokens"],
-            arrays.get("weights"),
-            int(manifest["counts"]["num_tokens"]),
-        )
-        sizes = (len(bag.offsets) - 1, int(bag.offsets[-1]))
-        if sizes != (prepared.num_items, len(bag.tokens)):
-            raise UserError(f"{folder}/offsets.npy does not fit the other files; {remedy}")
-        return bag
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(
-            f"{folder} is damaged ({type(error).__name__}: {one_line(error)}); {remedy}"
-        ) from error
+    feature = open_feature(folder, name, fingerprint, prepared)
+    if takes_new_items(fit) and ((folder / FITTED).exists() or add_state(folder, fit_into)):
+        fitted = Fitted(kind, settings, source.columns, StoredState(folder))
+        return replace(feature, fitted=fitted)
+    return feature
 
 
 def _check(name: str, config: FeatureConfig, declared: list[str]) -> None:
@@ -248,12 +189,6 @@ def _check(name: str, config: FeatureConfig, declared: list[str]) -> None:
         raise UserError(
             f"dataset.features.{name}.columns is empty; name a column or set it to null"
         )
-
-
-def _arrays(folder: Path) -> dict[str, Any]:
-    """Shape and type of each array in `folder`."""
-    arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
-    return {n: {"shape": list(a.shape), "dtype": str(a.dtype)} for n, a in arrays.items()}
 
 
 def _describe(name: str, kind: str, counts: dict[str, int]) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,10 +22,15 @@ def distinct_tokens(columns: list[Column], items: Items, separator: str | None) 
     """
     if separator == "":
         raise UserError("separator is empty; set a character, or null to split at whitespace")
-    if separator is not None and all(
-        isinstance(column, Objects)
-        and all(isinstance(value, list) for value in column.values if value is not None)
-        for column in columns
+    # Items that come later may have lists, whatever the fitted ones had.
+    if (
+        items.num_train
+        and separator is not None
+        and all(
+            isinstance(column, Objects)
+            and all(isinstance(value, list) for value in column.values if value is not None)
+            for column in columns
+        )
     ):
         raise UserError("separator has no effect on lists; leave it out or set it to null")
     parts = [as_tokens(c, items, lambda t: t.split(separator), lists=True) for c in columns]
@@ -33,9 +38,16 @@ def distinct_tokens(columns: list[Column], items: Items, separator: str | None) 
 
 
 def write_vocabulary_bag(
-    bags: list[list[str]], items: Items, folder: Path, min_df: int, max_tokens: int | None
+    bags: list[list[str]],
+    items: Items,
+    folder: Path,
+    fitted: dict[str, Any],
+    min_df: int,
+    max_tokens: int | None,
 ) -> dict[str, int]:
     """Number the tokens of the training items by descending frequency, and write the bag.
+
+    If `fitted` has a "vocabulary" already, its numbers are taken.
 
     Raises:
         UserError: no training item has a value, or no token occurs in `min_df` of them.
@@ -43,17 +55,19 @@ def write_vocabulary_bag(
     counts = presence(np.array([bool(bag) for bag in bags]), items)
     item = row_of_each(np.array([len(bag) for bag in bags]))  # [tokens of all items]
     codes, names = pd.factorize(np.array([t for bag in bags for t in bag], dtype=object))
-    df = np.bincount(codes[item < items.num_train], minlength=len(names))
-    kept = np.flatnonzero(df >= min_df).tolist()
-    order = sorted(kept, key=lambda code: (-df[code], names[code]))[:max_tokens]
-    if not order:
-        raise UserError(f"no token is left: none occurs in min_df={min_df} training items")
-    number_of = np.full(len(names), -1)
-    number_of[order] = np.arange(len(order))
+    if "vocabulary" not in fitted:
+        df = np.bincount(codes[item < items.num_train], minlength=len(names))
+        kept = np.flatnonzero(df >= min_df).tolist()
+        order = sorted(kept, key=lambda code: (-df[code], names[code]))[:max_tokens]
+        if not order:
+            raise UserError(f"no token is left: none occurs in min_df={min_df} training items")
+        fitted["vocabulary"] = names[order].tolist()
+    words = pd.Index(fitted["vocabulary"], dtype=object)
+    number_of = words.get_indexer(pd.Index(names, dtype=object))  # -1: not in the vocabulary
     tokens = number_of[codes]
     save_bag(folder, item[tokens >= 0], tokens[tokens >= 0], len(items))
-    save_vocabulary(folder, names[order].tolist())
-    return {**counts, "dropped_tokens": len(names) - len(order), "num_tokens": len(order)}
+    dropped = int((number_of < 0).sum())
+    return {**counts, "dropped_tokens": dropped, "num_tokens": len(words)}
 
 
 def save_bag(
@@ -65,8 +79,3 @@ def save_bag(
     np.save(folder / "tokens.npy", tokens.astype(np.int32))
     if weights is not None:
         np.save(folder / "weights.npy", weights.astype(np.float32))
-
-
-def save_vocabulary(folder: Path, tokens: list[str]) -> None:
-    with (folder / "vocabulary.json").open("w", encoding="utf-8") as file:
-        json.dump(tokens, file)

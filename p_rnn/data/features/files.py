@@ -65,7 +65,7 @@ def _read(
     table = RawTable([Member(path)], text)
     frame = read_properties(table, item, columns)
     index = align(frame["item"].to_numpy(), items, str(path))
-    values = [_column(f"{path}, column '{c}'", frame[c], index, items) for c in columns]
+    values = [column_of(f"{path}, column '{c}'", frame[c], index, items) for c in columns]
     return values, index
 
 
@@ -89,7 +89,7 @@ def source_files(raw: Path, file: str, ids: str | None) -> list[Path]:
     return [path, locate(raw, ids, "")]
 
 
-def _column(label: str, column: pd.Series, index: Array, items: Items) -> Column:
+def column_of(label: str, column: pd.Series, index: Array, items: Items) -> Column:
     """A column of a table; row r belongs to the item index[r]."""
     missing = column.isna().to_numpy()
     if pd.api.types.is_numeric_dtype(column.dtype):

@@ -32,9 +32,15 @@ SOURCE = ("columns", "item", "ids", "column_separator", "quoting", "encoding")
 
 @dataclass(frozen=True)
 class Source:
-    """Where the values of a feature come from; `key` goes into its fingerprint."""
+    """Where the values of a feature come from.
+
+    Attributes:
+        key: goes into the fingerprint of the feature.
+        columns: names of the properties, columns or tensors; the feature's own for a .npy.
+    """
 
     key: dict[str, Any]
+    columns: list[str]
     read: Callable[[], tuple[list[Column], dict[str, int]]]
 
 
@@ -64,7 +70,7 @@ def item_table_source(name: str, config: FeatureConfig, table: Path | None, item
     # The values themselves, so that a change elsewhere in the table does not re-fit this feature.
     with _undamaged(table):
         content = [[column, property_hash(table, column)] for column in settings["columns"]]
-    return Source({"properties": content}, partial(read, **settings))
+    return Source({"properties": content}, settings["columns"], partial(read, **settings))
 
 
 def file_source(name: str, config: FeatureConfig, paths: PathsConfig, items: Items) -> Source:
@@ -88,7 +94,7 @@ def file_source(name: str, config: FeatureConfig, paths: PathsConfig, items: Ite
     later = {f.name for f in fields(FeatureConfig) if f.metadata.get("later")}
     given = _where(config, None)
     key = {name: v for name, v in settings.items() if name not in later or given.get(name)}
-    return Source({"files": files, **key}, values)
+    return Source({"files": files, **key}, settings.get("columns") or [name], values)
 
 
 def _where(config: FeatureConfig, columns: list[str] | None) -> dict[str, Any]:

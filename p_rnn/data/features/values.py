@@ -15,12 +15,17 @@ from p_rnn.data.readers.properties import EXACT
 from p_rnn.settings.errors import Uninformative, UserError
 
 Array = NDArray[Any]
+Counts = dict[str, int]
+State = dict[str, Any]  # what a kind has learned from the training items, see kinds.py
 BLOCK_BYTES = 64 * 2**20  # of rows in memory at a time
 
 
 @dataclass(frozen=True)
 class Items:
-    """Raw ids [N] of all items; features are fitted to the first `num_train`."""
+    """Raw ids [N] of all items; features are fitted to the first `num_train`.
+
+    Of items that come later, when the features are fitted, `num_train` is 0.
+    """
 
     ids: Array
     num_train: int
@@ -120,14 +125,29 @@ def align(ids: Array, items: Items, label: str) -> Array:
     return np.asarray(index, dtype=np.int64)
 
 
-def as_rows(column: Column, items: Items) -> Rows:
+def as_rows(column: Column, items: Items, width: int | None = None) -> Rows:
     """Numbers, or lists of equally many numbers, as rows; text that spells a number is converted.
+
+    Args:
+        width: how many numbers a value must have; None = as many as the first.
 
     Raises:
         UserError: a value that is not a number, or lists of different lengths.
     """
-    if isinstance(column, Rows):
-        return column
+    rows = column if isinstance(column, Rows) else _parsed(column, items)
+    if width is None or rows.values.shape[1] == width:
+        return rows
+    if (rows.items >= 0).any():
+        raise UserError(
+            f"{column.label} has values of {rows.values.shape[1]} numbers, but the feature was "
+            f"fitted to {width}"
+        )
+    empty = np.empty((0, width), dtype=rows.values.dtype)
+    return Rows(column.label, empty, np.empty(0, dtype=np.int64), rows.numbered)
+
+
+def _parsed(column: Objects, items: Items) -> Rows:
+    """The values of `as_rows` from objects."""
     present = [i for i, value in enumerate(column.values) if value is not None]
     rows: list[list[float]] = []
     for i in present:
@@ -196,9 +216,9 @@ def presence(has: Array, items: Items) -> dict[str, int]:
     """Counts of items with and without a value (bool [N]).
 
     Raises:
-        Uninformative: no training item has one.
+        Uninformative: there are training items, but none has one.
     """
-    if not has[: items.num_train].any():
+    if items.num_train and not has[: items.num_train].any():
         raise Uninformative("no training item has a value; leave it out")
     return {"with_value": int(has.sum()), "missing": int((~has).sum())}
 

@@ -138,6 +138,13 @@ def is_text(values: pd.Series) -> bool:
     )
 
 
+def spells_number(text: str) -> bool:
+    """Whether `_numbers` would convert a column of this text alone."""
+    if re.fullmatch(INTEGER, text):
+        return len(text) < EXACT_CHARACTERS
+    return NUMBER.fullmatch(text) is not None and repr(float(text)) == text
+
+
 def looks_numeric(texts: pd.Series) -> bool:
     """Whether all texts are numbers and none looks like a code.
 
@@ -238,12 +245,15 @@ def split_lists(column: pd.Series, separator: str | None) -> pd.Series:
     def split(value: object) -> list[str] | None:
         if isinstance(value, list):
             return value
-        if not isinstance(value, str):
-            return None
-        parts = [part.strip() for part in value.split(separator)]
-        return [part for part in parts if part] or None
+        return split_text(value, separator) if isinstance(value, str) else None
 
     return pd.Series([split(v) for v in column], index=column.index, dtype=object, name=column.name)
+
+
+def split_text(text: str, separator: str | None) -> list[str] | None:
+    """The parts of a text that are not empty; None if there are none."""
+    parts = [part.strip() for part in text.split(separator)]
+    return [part for part in parts if part] or None
 
 
 def _plain(column: pd.Series, member: Member, where: RowName) -> pd.Series:
