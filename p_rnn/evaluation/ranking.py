@@ -29,6 +29,10 @@ WHOLE = 2048  # up to so many items, all blocks are kept and the target scores a
 GPU_SCORES_IN_MEMORY, GPU_BLOCK, GPU_WHOLE = 2**25, 8192, 2**15  # a GPU needs larger pieces of work
 AT_ONCE = 2**22  # scores per call of rankers that compute all of a row at once
 KEPT_AGAIN = 2**24  # scores kept while rows are ranked again, 64 MiB of float32
+BAD_SCORES = (
+    "a score is NaN or infinite, so nothing can be ranked: training has diverged; lower "
+    "learning_rate or optimizer.momentum"
+)
 
 
 class Ranker(Protocol):
@@ -106,10 +110,7 @@ def rank_targets(
     # The only synchronisation with a GPU per call.
     bad, again = torch.stack([~torch.isfinite(total).all(), missed.any()]).tolist()
     if bad:
-        raise FloatingPointError(
-            "a score is NaN or infinite, so nothing can be ranked: training has diverged; lower "
-            "learning_rate or optimizer.momentum"
-        )
+        raise FloatingPointError(BAD_SCORES)
     if again:
         rows = missed.nonzero().squeeze(1)
         cut = _BlockSize(max(1, KEPT_AGAIN // ranked), cut.block, whole=True)
