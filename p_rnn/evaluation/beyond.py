@@ -10,6 +10,9 @@ from torch import Tensor
 
 Array = NDArray[Any]
 
+# How each figure is printed.
+KINDS = {"coverage": ".4f", "popularity": ",.1f", "novelty": ".2f"}
+
 
 class TopLists:
     """Counts how often each item is in the top-K lists, for several K.

@@ -184,6 +184,20 @@ def test_runs_of_other_data_or_targets_say_in_what_they_differ(sweep: Path) -> N
     ]
 
 
+def test_runs_that_leave_seen_items_out_are_not_mixed_with_others(sweep: Path) -> None:
+    one = find_runs([sweep / "markov"])[0]
+    unseen = altered(one, evaluation__exclude_seen=True)
+    found = [["evaluation.exclude_seen=false"], ["evaluation.exclude_seen=true"]]
+    assert settings_of(one, unseen) == found
+    lists = altered(one, seed=5, evaluation__beyond_accuracy=True)
+    assert settings_of(one, lists) == [[]]
+    # A run of a version that had no such setting has ranked them.
+    old = altered(one, seed=5)
+    del old.metrics["config"]["evaluation"]["exclude_seen"]
+    assert settings_of(one, old) == [[]]
+    assert settings_of(old, unseen) == found
+
+
 def test_runs_of_the_same_events_with_other_properties_of_items_are_rows_of_one_table(
     sweep: Path,
 ) -> None:
