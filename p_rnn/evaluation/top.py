@@ -49,6 +49,8 @@ def top_k(
         FloatingPointError: a score is NaN or infinite.
     """
     limit = ranker.num_items if limit is None else min(limit, ranker.num_items)
+    if seen is not None and not seen.shape[1]:
+        seen = None
     if candidates is not None:
         candidates = _in_order(candidates, limit, ranker.num_items)
     count = limit if candidates is None else len(candidates)
@@ -155,6 +157,8 @@ def _first_largest(values: Tensor, k: int) -> Tensor:
 
 def _without(scores: Tensor, items: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
     """The items [b, n] that are not in `seen` [b, T], in the same order, then nothing."""
-    out = (items[:, :, None] == seen[:, None, :]).any(dim=2)
+    seen = seen.sort(dim=1).values
+    place = torch.searchsorted(seen, items).clamp(max=seen.shape[1] - 1)
+    out = seen.gather(1, place) == items
     order = out.to(torch.uint8).argsort(dim=1, stable=True)
     return scores.masked_fill(out, -torch.inf).gather(1, order), items.gather(1, order)
