@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from p_rnn.data.dataset import Sessions
+from p_rnn.evaluation.beyond import TopLists, beyond_accuracy
 from p_rnn.evaluation.metrics import POSITION_GROUPS, SUPPORT_GROUPS, breakdown, metrics
 from p_rnn.evaluation.pool import TargetPool
 from p_rnn.evaluation.ranking import Ranker
@@ -31,12 +32,22 @@ class EvaluationProtocol:
     Attributes:
         num_warm: items 0..num_warm-1 occur in the training sessions; others are cold.
         support: int64 [N], training events per item.
-        settings: cutoffs, ties, cold_items, most_popular.
+        settings: cutoffs, ties, cold_items, most_popular, exclude_seen, beyond_accuracy.
     """
 
     num_warm: int
     support: Array
     settings: EvaluationConfig
+
+    @property
+    def keep_cold(self) -> bool:
+        return self.settings.cold_items == "keep"
+
+    @property
+    def candidates(self) -> int:
+        """A target is ranked against the items 0..candidates-1, if the ranker scores them."""
+        count = len(self.support) if self.keep_cold else self.num_warm
+        return min(count, self.settings.most_popular or count)
 
 
 @dataclass(frozen=True)
@@ -47,13 +58,17 @@ class Ranks:
         session: int64 [M], number of the session in the split.
         position: int64 [M], number of events before the target that were not left out.
         item: int64 [M], index of the target item.
-        rank: float64 [M], from 1; inf = the ranker has no score for the item.
+        rank: float64 [M], from 1; inf = the ranker has no score for the item, or the item was seen
+            and seen items are left out.
+        listed: {K: int64 [N]}, how often each item is in the top-K lists of the targets; None =
+            not counted.
     """
 
     session: Array
     position: Array
     item: Array
     rank: Array
+    listed: dict[int, Array] | None = None
 
 
 def count_targets(sessions: Sessions, protocol: EvaluationProtocol) -> int:
@@ -62,7 +77,7 @@ def count_targets(sessions: Sessions, protocol: EvaluationProtocol) -> int:
     position = place_in_row(lengths)
     context = np.ones_like(lengths) if sessions.context is None else sessions.context
     late = position >= np.repeat(context, lengths)
-    if protocol.settings.cold_items == "keep":
+    if protocol.keep_cold:
         return int(np.count_nonzero(late & (position > 0)))
     warm = sessions.items < protocol.num_warm
     before: Array = np.cumsum(warm) - warm  # warm events before each event, over all sessions
@@ -80,7 +95,7 @@ def check_targets(sessions: Sessions, protocol: EvaluationProtocol, split: str) 
         return
     reason = (
         "no session has two events; use a longer held-out period"
-        if protocol.settings.cold_items == "keep"
+        if protocol.keep_cold
         else "every held-out event is of a cold item (one without training events) or has only "
         "such events before it; set evaluation.cold_items=keep, or use a longer training period"
     )
@@ -94,14 +109,20 @@ def evaluate(
     protocol: EvaluationProtocol,
     device: torch.device | str = "cpu",
     reads_cold: bool = False,
+    lists: bool = False,
 ) -> Ranks:
     """Rank every target of the sessions from the state after its predecessors.
 
     With cold_items=drop, cold items are neither targets nor predecessors, as if they had been
     removed from the sessions (if only the last event is a target and it is cold, the session has no
-    target); with keep they count as both. A ranker skips inputs that it cannot read.
+    target), and no target is ranked against them; with keep they count as all of these. A ranker
+    skips inputs that it cannot read.
+
+    With exclude_seen, the predecessors of a target are left out of its ranking, and a target that
+    is one of them has the rank infinity, because it cannot be recommended.
 
     Args:
+        lists: whether to count the items of the top-K lists of all targets.
         reads_cold: whether the ranker steps through dropped items: for the best possible ranker of
             a synthetic world, which must see the whole session.
 
@@ -109,14 +130,16 @@ def evaluate(
         UserError: no target.
         FloatingPointError: a score is NaN or infinite.
     """
-    keep_cold = protocol.settings.cold_items == "keep"
+    keep_cold, settings = protocol.keep_cold, protocol.settings
     readable = ranker.num_items
     if not (keep_cold or reads_cold):
         readable = min(readable, protocol.num_warm)
     # One entry per event, so that results need no sorting; 0 = not a target.
     position = np.zeros(len(sessions.items), dtype=np.int64)
     rank = np.zeros(len(sessions.items))
-    pool = TargetPool(ranker, protocol.settings, SESSIONS_TOGETHER, rank)
+    top = TopLists(settings.cutoffs, len(protocol.support)) if lists else None
+    limit = protocol.candidates
+    pool = TargetPool(ranker, settings.ties, limit, SESSIONS_TOGETHER, rank, top)
     for chunk, items, lengths in _chunks(sessions):
         padded = torch.from_numpy(items).to(device)
         warm = items < protocol.num_warm
@@ -138,13 +161,16 @@ def evaluate(
                 places = sessions.offsets[chunk[rows]] + (t + 1)
                 position[places] = known[rows, t]
                 picked = torch.from_numpy(rows).to(device)
-                pool.add(tuple(x[picked] for x in state), padded[picked, t + 1], places)
+                # Of these, cold items that are no predecessors are no candidates either.
+                seen = padded[picked, : t + 1] if settings.exclude_seen else None
+                pool.add(tuple(x[picked] for x in state), padded[picked, t + 1], places, seen)
     pool.flush()
     place = np.flatnonzero(position)
     if not len(place):
         raise UserError("no target is left to evaluate: every held-out event is of a cold item")
     session = np.searchsorted(sessions.offsets, place, side="right") - 1
-    return Ranks(session, position[place], sessions.items[place].astype(np.int64), rank[place])
+    item, listed = sessions.items[place].astype(np.int64), None if top is None else top.counts
+    return Ranks(session, position[place], item, rank[place], listed)
 
 
 def _chunks(sessions: Sessions) -> Iterator[tuple[Array, Array, Array]]:
@@ -170,12 +196,20 @@ def _chunks(sessions: Sessions) -> Iterator[tuple[Array, Array, Array]]:
 
 
 def summarise(ranks: Ranks, protocol: EvaluationProtocol) -> dict[str, Any]:
-    """{"targets", "metrics", "by_position", "by_support"} of an evaluation."""
+    """{"targets", "metrics", "by_position", "by_support"} of an evaluation.
+
+    With counted lists, also {"beyond_accuracy"}.
+    """
     cutoffs = protocol.settings.cutoffs
     support = protocol.support[ranks.item]
-    return {
+    result = {
         "targets": len(ranks.rank),
         "metrics": metrics(ranks.rank, cutoffs),
         "by_position": breakdown(ranks.rank, ranks.position, POSITION_GROUPS, cutoffs),
         "by_support": breakdown(ranks.rank, support, SUPPORT_GROUPS, cutoffs),
     }
+    if ranks.listed is not None:
+        result["beyond_accuracy"] = beyond_accuracy(
+            ranks.listed, protocol.support, protocol.candidates
+        )
+    return result

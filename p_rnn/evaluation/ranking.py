@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from p_rnn.evaluation.counting import COMPARISONS, Compare, Counter, counter_for
+from p_rnn.evaluation.seen import SeenItems, distinct
 
 State = tuple[Tensor, ...]
 
@@ -29,6 +30,10 @@ WHOLE = 2048  # up to so many items, all blocks are kept and the target scores a
 GPU_SCORES_IN_MEMORY, GPU_BLOCK, GPU_WHOLE = 2**25, 8192, 2**15  # a GPU needs larger pieces of work
 AT_ONCE = 2**22  # scores per call of rankers that compute all of a row at once
 KEPT_AGAIN = 2**24  # scores kept while rows are ranked again, 64 MiB of float32
+BAD_SCORES = (
+    "a score is NaN or infinite, so nothing can be ranked: training has diverged; lower "
+    "learning_rate or optimizer.momentum"
+)
 
 
 class Ranker(Protocol):
@@ -76,45 +81,70 @@ class _Query:
     comparisons: tuple[Compare, ...]
 
 
+@dataclass(frozen=True)
+class _Targets:
+    """Attributes:
+    state, items: of the ranker, and the targets, int64 [B].
+    seen: int64 [B, T], items that are no candidates, distinct in a row and padded with -1.
+    """
+
+    state: State
+    items: Tensor
+    seen: Tensor | None
+
+    def __getitem__(self, rows: slice | Tensor) -> _Targets:
+        seen = None if self.seen is None else self.seen[rows]
+        return _Targets(tuple(x[rows] for x in self.state), self.items[rows], seen)
+
+
 def rank_targets(
-    ranker: Ranker, state: State, targets: Tensor, ties: str, most_popular: int | None = None
+    ranker: Ranker,
+    state: State,
+    targets: Tensor,
+    ties: str,
+    limit: int | None = None,
+    seen: Tensor | None = None,
 ) -> Tensor:
-    """float64 [B]: rank = 1 + number of other items with a higher score, and a tie rule.
+    """float64 [B]: rank = 1 + number of other candidates with a higher score, and a tie rule.
 
     Args:
         targets: int64 [B]. A target that the ranker cannot score has the rank infinity.
         ties: `standard` (tied items rank behind the target), `conservative` (all ahead of it),
             `median` (half of them).
-        most_popular: rank only against the items 0..most_popular-1; None: against all.
+        limit: the candidates are the items 0..limit-1; None: all that the ranker scores.
+        seen: int64 [B, T], items that are no candidates for a target, in any order, padded with
+            -1. A target among them has the rank infinity.
 
     Raises:
         FloatingPointError: a score is NaN or infinite.
     """
     if not len(targets):
         return torch.empty(0, dtype=torch.float64)
-    ranked = min(ranker.num_items, most_popular or ranker.num_items)
+    ranked = ranker.num_items if limit is None else min(limit, ranker.num_items)
+    if seen is not None:
+        seen = distinct(seen)
+        hidden = (seen == targets[:, None]).any(dim=1)
+        targets = torch.where(hidden, ranker.num_items, targets)  # as one that has no score
     query = _Query(ranker, ranked, COMPARISONS[ties])
     if getattr(ranker, "at_once", False):
         cut = _BlockSize(max(1, AT_ONCE // ranked), ranked, whole=True)
     else:
         cut = _block_size(ranked, targets.device)
+    asked = _Targets(state, targets, seen)
     found = [
-        _rank_rows(query, tuple(x[lo : lo + cut.rows] for x in state), part, cut)
-        for lo, part in _parts(targets, cut.rows)
+        _rank_rows(query, asked[lo : lo + cut.rows], cut) for lo in range(0, len(targets), cut.rows)
     ]
     ranks, missed, total = (torch.cat([f[k] for f in found]) for k in range(3))
     # The only synchronisation with a GPU per call.
     bad, again = torch.stack([~torch.isfinite(total).all(), missed.any()]).tolist()
     if bad:
-        raise FloatingPointError(
-            "a score is NaN or infinite, so nothing can be ranked: training has diverged; lower "
-            "learning_rate or optimizer.momentum"
-        )
+        raise FloatingPointError(BAD_SCORES)
     if again:
         rows = missed.nonzero().squeeze(1)
         cut = _BlockSize(max(1, KEPT_AGAIN // ranked), cut.block, whole=True)
-        for _, part in _parts(rows, cut.rows):
-            ranks[part], _, _ = _rank_rows(query, tuple(x[part] for x in state), targets[part], cut)
+        for lo in range(0, len(rows), cut.rows):
+            part = rows[lo : lo + cut.rows]
+            ranks[part], _, _ = _rank_rows(query, asked[part], cut)
     return ranks
 
 
@@ -129,13 +159,7 @@ def _block_size(ranked: int, device: torch.device) -> _BlockSize:
     return _BlockSize(max(1, min(scores // block, block)), block, False)
 
 
-def _parts(x: Tensor, size: int) -> Iterable[tuple[int, Tensor]]:
-    return ((lo, x[lo : lo + size]) for lo in range(0, len(x), size))
-
-
-def _rank_rows(
-    query: _Query, state: State, targets: Tensor, cut: _BlockSize
-) -> tuple[Tensor, Tensor, Tensor]:
+def _rank_rows(query: _Query, asked: _Targets, cut: _BlockSize) -> tuple[Tensor, Tensor, Tensor]:
     """Rank the targets of some rows.
 
     Returns:
@@ -143,6 +167,7 @@ def _rank_rows(
         missed: bool [b], the rank is invalid because the block had a different target score.
         total: [1], NaN or infinite if any score is.
     """
+    state, targets = asked.state, asked.items
     places = _Places.of(targets, query.ranked, cut.block)
     blocks: Iterable[Tensor] = _score_blocks(query, state, cut.block)
     if cut.whole:
@@ -152,13 +177,14 @@ def _rank_rows(
             target_scores = places.read(k, block, target_scores)
     else:
         target_scores = _target_scores(query.ranker, state, targets, cut.block)
-    counts, seen, total = _count(query, blocks, target_scores, places)
+    left_out = None if asked.seen is None else SeenItems.of(asked.seen, query.ranked, cut.block)
+    counts, read, total = _count(query, blocks, target_scores, places, left_out)
     inside = targets < query.ranked
     if torch.ge in query.comparisons:
         counts -= inside.double()  # the target itself does not count
     ranks = 1 + counts / len(query.comparisons)
     ranks = torch.where(targets < query.ranker.num_items, ranks, torch.inf)
-    return ranks, inside & (seen != target_scores).squeeze(1), total
+    return ranks, inside & (read != target_scores).squeeze(1), total
 
 
 def _score_blocks(query: _Query, state: State, size: int) -> Iterator[Tensor]:
@@ -196,25 +222,32 @@ class _Places:
 
 
 def _count(
-    query: _Query, blocks: Iterable[Tensor], target_scores: Tensor, places: _Places
+    query: _Query,
+    blocks: Iterable[Tensor],
+    target_scores: Tensor,
+    places: _Places,
+    left_out: SeenItems | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compare all blocks with the target scores [b, 1].
 
     Returns:
-        counts: float64 [b]; see `Counter`.
-        seen: [b, 1], the target scores that were in the blocks.
+        counts: float64 [b], without those of the items left out; see `Counter`.
+        read: [b, 1], the target scores that were in the blocks.
         total: [1], NaN or infinite if any score is.
     """
     counter: Counter | None = None
-    seen = target_scores
+    read = target_scores
     for k, block in enumerate(blocks):
         if counter is None:
             counter = counter_for(block, query.comparisons, target_scores, query.ranked)
         counter.add(block)
-        seen = places.read(k, block, seen)
+        read = places.read(k, block, read)
+        if left_out is not None:
+            left_out.add(k, block, target_scores, query.comparisons)
         del block  # see `_score_blocks`
     assert counter is not None
-    return counter.counts(), seen, counter.total
+    counts = counter.counts()
+    return counts if left_out is None else counts - left_out.counts, read, counter.total
 
 
 def _target_scores(ranker: Ranker, state: State, targets: Tensor, block: int) -> Tensor:
@@ -233,7 +266,7 @@ def _scores_outside(query: _Query, state: State, targets: Tensor, like: Tensor) 
     """The target scores [b, 1] of targets that are not among the candidates, else 0."""
     target_scores = like.new_zeros(len(targets), 1)
     outside = (targets >= query.ranked) & (targets < query.ranker.num_items)
-    if query.ranked < query.ranker.num_items and bool(outside.any()):  # only with most_popular
+    if query.ranked < query.ranker.num_items and bool(outside.any()):  # only with a limit
         distinct, inverse = torch.unique(targets[outside], return_inverse=True)
         scores = query.ranker.scores(tuple(x[outside] for x in state), distinct)
         target_scores[outside] = scores.gather(1, inverse[:, None])

@@ -144,8 +144,9 @@ def compare(
         ranker = ranker.ranker()
     rankers = {config.model.name: ranker, **baselines_beside(config, training)}
     oracles = {} if others else make_oracles(config.dataset, dataset, split, device)
+    lists = config.evaluation.beyond_accuracy
     ranks = {
-        name: evaluate(each, sessions, protocol, device, reads_cold=name in oracles)
+        name: evaluate(each, sessions, protocol, device, name in oracles, lists)
         for name, each in {**rankers, **oracles}.items()
     }
     table = {name: summarise(each, protocol) for name, each in ranks.items()}

@@ -229,9 +229,13 @@ class EvaluationOverrides:
 
     cutoffs: Optional[list[int]] = setting(None, "K of Recall@K and so on; null: as in training")
     ties: Optional[str] = choice(None, "standard", "conservative", "median", help="tied items")
-    cold_items: Optional[str] = choice(None, "drop", "keep", help="targets without training events")
+    cold_items: Optional[str] = choice(
+        None, "drop", "keep", help="items without training events: left out, or targets and ranked"
+    )
+    exclude_seen: Optional[bool] = setting(None, "leave the items of the history out")
     most_popular: Optional[int] = number(None, "rank against only these; 0: all items", low=0)
     baselines: Optional[list[str]] = setting(None, "measured beside the model")
+    beyond_accuracy: Optional[bool] = setting(None, "coverage, popularity and novelty of the lists")
 
 
 @dataclass

@@ -29,9 +29,10 @@ def about(help: str = "", **known: Any) -> About:
         known: `low` and `high` (closed bounds), `above` and `below` (open bounds), `options` (the
             words that it takes), `role` (one of ROLES; default: that of the section), and marks:
             `items` (of items, not of events), `later` (older versions did not have it, so where it
-            is null, what they prepared stays valid), `networks` (without effect where nothing is
-            trained), `grows` (may change when a run is resumed), `column` (a report has a column
-            for it), `figures` (changes which figures are printed, not what is measured).
+            has its default, what they prepared or measured stays valid), `networks` (without
+            effect where nothing is trained), `grows` (may change when a run is resumed), `column`
+            (a report has a column for it), `figures` (changes which figures are printed, not what
+            is measured).
     """
     return About(help=help, **known)
 

@@ -245,8 +245,19 @@ class EvaluationConfig:
         "median",
         help="tied items count as none, all or half of them ahead",
     )
-    cold_items: str = choice("drop", "drop", "keep", help="targets without training events")
+    cold_items: str = choice(
+        "drop",
+        "drop",
+        "keep",
+        help="items without training events: left out, or targets and ranked",
+    )
+    exclude_seen: bool = setting(
+        False, "leave the items of the session's history out of the ranking", later=True
+    )
     most_popular: Optional[int] = number(None, "rank against only these; null: all items", low=1)
+    beyond_accuracy: bool = setting(
+        False, "coverage, popularity and novelty of the top-K lists", figures=True, grows=True
+    )
     baselines: list[str] = setting(
         lambda: ["pop", "session_pop"], "measured beside the model", figures=True, grows=True
     )

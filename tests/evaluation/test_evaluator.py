@@ -115,7 +115,7 @@ def naive(
                 rank = math.inf
                 if item < num_scored:
                     scores = hash_scores([i for i in before if i < num_scored], num_scored)
-                    rivals = scores[:item] + scores[item + 1 :]
+                    rivals = scores[:item] + scores[item + 1 : num_scored if keep else NUM_WARM]
                     rank = 1.0 + sum(x >= scores[item] for x in rivals)  # conservative
                 result.append((s, len(before), item, rank))
             before.append(item)

@@ -96,7 +96,7 @@ def test_a_pool_takes_more_than_it_holds_and_gives_ranks_to_their_places() -> No
     ranker, settings = Spy(NUM_ITEMS), EvaluationConfig()
     generator = np.random.default_rng(0)
     ranks = np.zeros(500)
-    pool = TargetPool(ranker, settings, 8, ranks)
+    pool = TargetPool(ranker, settings.ties, None, 8, ranks)
     places, lo = generator.permutation(500), 0
     expected = np.zeros(500)
     for count in (3, 30, 1, 8, 5, 100):

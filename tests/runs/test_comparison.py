@@ -109,7 +109,9 @@ def test_data_that_an_older_version_has_prepared(
         {"cutoffs": [2]},
         {"ties": "standard"},
         {"cold_items": "keep"},
+        {"exclude_seen": True},
         {"most_popular": 5},
+        {"beyond_accuracy": True},
         {"baselines": []},
         {"split": "valid"},
     ],
@@ -119,6 +121,33 @@ def test_a_setting_changes_the_result(
 ) -> None:
     place, metrics = trained
     assert again(place, **settings) != {"test": metrics["results"]["test"]}
+
+
+def test_a_run_of_a_version_that_could_not_leave_seen_items_out(
+    trained: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    place, metrics = trained
+    content = torch.load(place / "run" / "checkpoints" / "best.pt", weights_only=True)
+    for name in ("exclude_seen", "beyond_accuracy"):
+        del content["config"]["evaluation"][name]
+    old = tmp_path / "run" / "checkpoints" / "best.pt"
+    old.parent.mkdir(parents=True)
+    torch.save(content, old)
+    assert again(tmp_path) == {"test": metrics["results"]["test"]}
+    unseen = again(tmp_path, exclude_seen=True)["test"]
+    assert unseen == again(place, exclude_seen=True)["test"]
+
+
+def test_validation_of_an_epoch_counts_no_lists(
+    tiny: Callable[..., Config], tmp_path: Path
+) -> None:
+    trained = train(tiny("evaluation.beyond_accuracy=true"), tmp_path / "run")
+    for split in ("valid", "test"):
+        for result in trained["results"][split].values():
+            assert len(result["beyond_accuracy"]) == 3 * 4
+    plain = train(tiny(), tmp_path / "plain")
+    assert trained["history"][0].keys() == plain["history"][0].keys()
+    assert trained["test"] == plain["test"]
 
 
 def test_zero_most_popular_means_all_items(trained: tuple[Path, dict[str, Any]]) -> None:

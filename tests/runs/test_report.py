@@ -184,6 +184,47 @@ def test_runs_of_other_data_or_targets_say_in_what_they_differ(sweep: Path) -> N
     ]
 
 
+def test_runs_that_leave_seen_items_out_are_not_mixed_with_others(sweep: Path) -> None:
+    one = find_runs([sweep / "markov"])[0]
+    unseen = altered(one, evaluation__exclude_seen=True)
+    found = [["evaluation.exclude_seen=false"], ["evaluation.exclude_seen=true"]]
+    assert settings_of(one, unseen) == found
+    lists = altered(one, seed=5, evaluation__beyond_accuracy=True)
+    assert settings_of(one, lists) == [[]]
+    # A run of a version that had no such setting has ranked them.
+    old = altered(one, seed=5)
+    del old.metrics["config"]["evaluation"]["exclude_seen"]
+    assert settings_of(one, old) == [[]]
+    assert settings_of(old, unseen) == found
+
+
+def test_a_second_table_of_what_was_measured_beyond_accuracy(sweep: Path, tmp_path: Path) -> None:
+    run = find_runs([sweep / "markov"])[0]
+    for seed, coverage in ((1, 0.25), (2, 0.75)):
+        for model in ("markov", "item_knn"):
+            metrics = copy.deepcopy(run.metrics)
+            metrics["config"]["seed"], metrics["config"]["model"]["name"] = seed, model
+            metrics["results"]["test"][model] = metrics["results"]["test"]["markov"]
+            if model == "markov":
+                figures = {"coverage@20": coverage, "popularity@20": 1234.5, "novelty@20": 7.0}
+                mine = {**metrics["results"]["test"][model], "beyond_accuracy": figures}
+                metrics["results"]["test"][model] = mine
+            folder = tmp_path / f"{model}-{seed}"
+            folder.mkdir()
+            (folder / "metrics.json").write_text(json.dumps(metrics))
+    text = write_report([tmp_path], tmp_path / "report")
+    first, second = text.split("\n\n")
+    assert "item_knn" in first
+    assert "coverage" not in first
+    assert "0.5000 ± 0.3536" in second
+    assert "1,234.5 ± 0.0" in second
+    assert "7.00 ± 0.00" in second
+    assert "item_knn" not in second
+    assert "| coverage@20 |" in (tmp_path / "report" / "table.md").read_text()
+    assert "coverage" not in (tmp_path / "report" / "table.tex").read_text()
+    assert "coverage" not in write_report([sweep / "markov"], tmp_path / "plain")
+
+
 def test_runs_of_the_same_events_with_other_properties_of_items_are_rows_of_one_table(
     sweep: Path,
 ) -> None:

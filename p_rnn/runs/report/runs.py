@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from p_rnn.evaluation.evaluator import Ranks
 from p_rnn.evaluation.ranks_file import RANKS, read_ranks
 from p_rnn.settings.errors import UserError
-from p_rnn.settings.roles import decides_events, decides_targets
+from p_rnn.settings.roles import decides_events, decides_targets, every_setting
 
 METRICS = "metrics.json"
 NEEDED = ("test", "parameters", "updates", "best_epoch", "seconds", "history")  # of metrics.json
@@ -28,13 +28,17 @@ class Run:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """{dotted key: value} of the resolved settings."""
-        return dict(_flat(self.metrics["config"]))
+        """{dotted key: value} of the resolved settings.
+
+        A run of an older version has measured as the defaults of later settings say.
+        """
+        stored = dict(_flat(self.metrics["config"]))
+        return stored | {key: x for key, x in _later().items() if key not in stored}
 
     @property
     def data(self) -> str:
         """A key of the targets: data set, rules and protocol."""
-        evaluation = [f"{k}={v}" for k, v in self.settings.items() if decides_targets(k)]
+        evaluation = sorted(f"{k}={v}" for k, v in self.settings.items() if decides_targets(k))
         return " ".join([self.fingerprint, *evaluation])
 
     @property
@@ -119,6 +123,12 @@ def _try(run: Run) -> None:
     read += [run.data, run.strategy, run.loss, run.settings["seed"], run.result("test")]
     if None in read:
         raise TypeError("a value is null")
+
+
+@cache
+def _later() -> dict[str, Any]:
+    """Settings of the targets that older versions did not have, with their defaults."""
+    return {k: x for k, x, known in every_setting() if decides_targets(k) and known.get("later")}
 
 
 def _flat(node: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from p_rnn.runs.report.beyond import beyond_table
 from p_rnn.runs.report.pictures import draw_all
 from p_rnn.runs.report.rows import ReportRow, best_rows, rows_of
 from p_rnn.runs.report.runs import find_runs
@@ -47,14 +48,15 @@ def write_report(
         rows = best_rows(rows, chooses or metrics[0])
     chosen = _row(rows, against) if against else {}
     folder.mkdir(parents=True, exist_ok=True)
-    tables = [
-        make_table(own, metrics, chosen.get(data))
-        for data in dict.fromkeys(row.first.data for row in rows)
-        for own in [[row for row in rows if row.first.data == data]]
-    ]
-    text = "\n\n".join(map(as_text, tables))
+    tables, shown = [], []  # what is shown for people has a second table where it was measured
+    for data in dict.fromkeys(row.first.data for row in rows):
+        own = [row for row in rows if row.first.data == data]
+        tables.append(make_table(own, metrics, chosen.get(data)))
+        beyond = beyond_table(own, metrics)
+        shown += [tables[-1], *([beyond] if beyond else [])]
+    text = "\n\n".join(map(as_text, shown))
     (folder / "table.txt").write_text(text + "\n")
-    (folder / "table.md").write_text("\n\n".join(map(as_markdown, tables)) + "\n")
+    (folder / "table.md").write_text("\n\n".join(map(as_markdown, shown)) + "\n")
     (folder / "table.tex").write_text("\n\n".join(map(as_latex, tables)) + "\n")
     (folder / "table.csv").write_text(as_csv(rows, metrics))
     try:
