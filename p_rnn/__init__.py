@@ -10,8 +10,10 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from p_rnn.api import (
         Config,
+        Recommender,
         UserError,
         component,
+        load,
         load_checkpoint,
         load_config,
         resolve,
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Config",
+    "Recommender",
     "UserError",
     "component",
+    "load",
     "load_checkpoint",
     "load_config",
     "resolve",

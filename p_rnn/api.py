@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from p_rnn.recommend import Recommender, load
 from p_rnn.runs.experiment import train
 from p_rnn.settings.config import Config
 from p_rnn.settings.errors import UserError
@@ -12,8 +13,10 @@ from p_rnn.training.checkpoint import load_checkpoint
 
 __all__ = [
     "Config",
+    "Recommender",
     "UserError",
     "component",
+    "load",
     "load_checkpoint",
     "load_config",
     "resolve",
