@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from p_rnn.api import (
         Config,
         Dataset,
+        Recommender,
         Trained,
         UserError,
         component,
+        load,
         load_checkpoint,
         load_config,
         resolve,
@@ -23,9 +25,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Config",
     "Dataset",
+    "Recommender",
     "Trained",
     "UserError",
     "component",
+    "load",
     "load_checkpoint",
     "load_config",
     "resolve",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from p_rnn.data.frames import Dataset
+from p_rnn.recommend import Recommender, load
 from p_rnn.runs.experiment import run
 from p_rnn.runs.trained import Trained
 from p_rnn.settings.config import Config, Settings
@@ -19,9 +20,11 @@ from p_rnn.training.checkpoint import load_checkpoint
 __all__ = [
     "Config",
     "Dataset",
+    "Recommender",
     "Trained",
     "UserError",
     "component",
+    "load",
     "load_checkpoint",
     "load_config",
     "resolve",

@@ -161,7 +161,7 @@ def evaluate_checkpoint(settings: EvaluateConfig) -> tuple[dict[str, Any], Evalu
     """
     check_ranges(settings)
     path = Path(settings.checkpoint)
-    config, content = load_checkpoint(path)
+    config, content = load_checkpoint(path, mmap=True)
     load_plugins(config.plugins or [])
     config.evaluation = _measured(config.evaluation, settings.evaluation)
     config.paths = PathsConfig(

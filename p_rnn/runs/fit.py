@@ -75,6 +75,7 @@ def fit(
     checkpoints: Path,
     extra: dict[str, Any],
     history: FitHistory,
+    items: dict[str, Any] | None = None,
 ) -> FitHistory:
     """Run the remaining passes; write last.pt after each, and best.pt after each best one.
 
@@ -87,6 +88,7 @@ def fit(
             case the last pass is the best.
         extra: plain content that is added to every checkpoint.
         history: empty, or that of the checkpoint to resume from.
+        items: content that is added to best.pt only, which others may load without the data.
     """
     patience, metric = trainer.config.early_stopping.patience, trainer.config.early_stopping.metric
     stopped = False
@@ -104,7 +106,7 @@ def fit(
         done = trainer.run_pass(index)
         valid = validate() if validate is not None and plan.ends_cycle else None
         _record(trainer, history, index, done, valid, validate is None)
-        _save(trainer, history, checkpoints, extra)
+        _save(trainer, history, checkpoints, extra, items or {})
     _end_stage(trainer, history)
     return history
 
@@ -207,7 +209,13 @@ def learners_of(trainer: Trainer, plan: PassPlan) -> list[list[str]]:
     return [[trainer.network.names[k] for k in learners] for learners in plan.updates]
 
 
-def _save(trainer: Trainer, history: FitHistory, checkpoints: Path, extra: dict[str, Any]) -> None:
+def _save(
+    trainer: Trainer,
+    history: FitHistory,
+    checkpoints: Path,
+    extra: dict[str, Any],
+    items: dict[str, Any],
+) -> None:
     content = {**extra, **network_content(trainer.network), "history": asdict(history)}
     content.update(
         optimizer=trainer.optimizer.state_dict(),
@@ -219,11 +227,15 @@ def _save(trainer: Trainer, history: FitHistory, checkpoints: Path, extra: dict[
         content["average"] = trainer.average.state_dict()
     # last.pt first: after an interruption in between, it is the best one itself (see `resume`).
     save_checkpoint(checkpoints / "last.pt", trainer.config, content)
-    save_best(trainer, checkpoints, content, history)
+    save_best(trainer, checkpoints, content, history, items)
 
 
 def save_best(
-    trainer: Trainer, checkpoints: Path, content: dict[str, Any], history: FitHistory
+    trainer: Trainer,
+    checkpoints: Path,
+    content: dict[str, Any],
+    history: FitHistory,
+    items: dict[str, Any],
 ) -> list[str]:
     """Write best.pt and stage.pt from the content of last.pt if that is the best; their names."""
     written = []
@@ -238,6 +250,8 @@ def save_best(
             drop.add("optimizer")
         kept = {key: value for key, value in content.items() if key not in drop}
         kept["model"] = content.get("average", content["model"])  # the network that was validated
+        if name == "best.pt":
+            kept |= items
         save_checkpoint(checkpoints / name, trainer.config, kept)
         written.append(name)
     return written
@@ -248,9 +262,9 @@ def network_content(network: PRNN) -> dict[str, Any]:
     return {"model": network.state_dict(), "in_score": network.in_score}
 
 
-def load_network(network: PRNN, path: Path) -> dict[str, Any]:
-    """Load a checkpoint into a network; return the checkpoint's content."""
-    _, content = load_checkpoint(path)
+def load_network(network: PRNN, path: Path, mmap: bool = False) -> dict[str, Any]:
+    """Load a checkpoint into a network; return the checkpoint's content (see `load_checkpoint`)."""
+    _, content = load_checkpoint(path, mmap)
     set_network(network, content)
     return content
 

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 
 from p_rnn.baselines import make_baseline
+from p_rnn.data.catalogue import Catalogue, as_tensor
 from p_rnn.data.dataset import Dataset
 from p_rnn.data.features import Feature
+from p_rnn.data.prepare import item_table_folder
 from p_rnn.evaluation.evaluator import evaluate, summarise
 from p_rnn.models.architectures import build_network
 from p_rnn.models.summary import summary
@@ -26,6 +28,7 @@ from p_rnn.training.checkpoint import save_checkpoint
 from p_rnn.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
+SESSIONS = ("items", "offsets", "times")  # the arrays of a baseline's training sessions
 
 
 class ModelJob(ABC):
@@ -69,6 +72,15 @@ class ModelJob(ABC):
             "with_validation": with_validation,
         }
 
+    def items(self, with_validation: bool) -> dict[str, Any]:
+        """The entry of a checkpoint with which it loads without the data; none if not wanted."""
+        config = self.config
+        if not config.portable:
+            return {}
+        table = item_table_folder(config.dataset, config.paths, self.dataset)
+        catalogue = Catalogue.of(self.dataset, self.features, with_validation, table)
+        return {"items": catalogue.pack()}
+
 
 class TrainingJob(ModelJob):
     """Trains a network.
@@ -109,12 +121,13 @@ class TrainingJob(ModelJob):
 
         checkpoints = self.folder / "checkpoints"
         extra = self.origin(network.num_items, with_validation=False)
+        items = self.items(with_validation=False)
         if config.resume is not None:
-            self.history = resume(Path(config.resume), trainer, extra, checkpoints)
+            self.history = resume(Path(config.resume), trainer, extra, checkpoints, items)
             self.before_s = sum(epoch["seconds"] for epoch in self.history.epochs)
-        self.history = fit(trainer, validate, checkpoints, extra, self.history)
+        self.history = fit(trainer, validate, checkpoints, extra, self.history, items)
         if self.history.kept_epoch != self.history.last_epoch or trainer.average is not None:
-            load_network(network, checkpoints / "best.pt")
+            load_network(network, checkpoints / "best.pt", mmap=True)
         self._note(trainer)
         return network
 
@@ -129,7 +142,7 @@ class TrainingJob(ModelJob):
             trainer.run_pass(index)
         network = trainer.kept
         about = self.origin(network.num_items, with_validation=True)
-        content = {**about, **network_content(network)}
+        content = {**about, **network_content(network), **self.items(with_validation=True)}
         save_checkpoint(self.folder / "checkpoints" / "final.pt", self.config, content)
         self._note(trainer)
         return network
@@ -163,7 +176,7 @@ class TrainingJob(ModelJob):
 
 
 class CountingJob(ModelJob):
-    """Fits a baseline. Its checkpoint only names the data: counting is faster than loading."""
+    """Fits a baseline. Its checkpoint holds what it counts: counting is faster than loading."""
 
     def fit(self) -> Any:
         if self.config.seed:
@@ -178,7 +191,11 @@ class CountingJob(ModelJob):
         training = training_of(self.dataset, self.features, self.device, with_validation)
         ranker = make_baseline(self.config, training)
         about = self.origin(training.num_items, with_validation)
-        save_checkpoint(self.folder / "checkpoints" / name, self.config, about)
+        content = {**about, **self.items(with_validation)}
+        if self.config.portable:
+            of_training = training.sessions
+            content["sessions"] = {part: as_tensor(getattr(of_training, part)) for part in SESSIONS}
+        save_checkpoint(self.folder / "checkpoints" / name, self.config, content)
         return ranker
 
     def summary(self) -> dict[str, Any]:

@@ -28,8 +28,17 @@ def check_resume(path: Path, config: Settings) -> None:
     refuse_difference(f"resume={path}", stored, config, resuming=True)
 
 
-def resume(path: Path, trainer: Trainer, extra: dict[str, Any], checkpoints: Path) -> FitHistory:
+def resume(
+    path: Path,
+    trainer: Trainer,
+    extra: dict[str, Any],
+    checkpoints: Path,
+    items: dict[str, Any] | None = None,
+) -> FitHistory:
     """Restore a trainer to the state of an interrupted run, and copy that run's best.pt.
+
+    Args:
+        items: see `fit`.
 
     Raises:
         UserError: the checkpoint is of another data set or other features, has more epochs than
@@ -54,10 +63,11 @@ def resume(path: Path, trainer: Trainer, extra: dict[str, Any], checkpoints: Pat
             )
     if not history.kept_epoch:  # written by a version whose best.pt was that of the last stage
         history.kept_epoch, history.kept = history.best_epoch, history.best
-    written = save_best(trainer, checkpoints, content, history)
+    written = save_best(trainer, checkpoints, content, history, items or {})
     for name in {stage_file(trainer), "best.pt"} - set(written):
         if history.best_epoch:
-            _copy(path.with_name(name), checkpoints, trainer.config)
+            own = (items or {}) if name == "best.pt" else {}
+            _copy(path.with_name(name), checkpoints, trainer.config, own)
     set_network(trainer.network, content)
     if trainer.average is not None:
         set_network(trainer.average, {**content, "model": content["average"]})
@@ -69,9 +79,9 @@ def resume(path: Path, trainer: Trainer, extra: dict[str, Any], checkpoints: Pat
     return history
 
 
-def _copy(path: Path, checkpoints: Path, config: Settings) -> None:
-    """Copy a checkpoint of the interrupted run to this run."""
+def _copy(path: Path, checkpoints: Path, config: Settings, items: dict[str, Any]) -> None:
+    """Copy a checkpoint of the interrupted run to this run; `items` replaces what it has of it."""
     there = path if path.exists() else path.with_name("best.pt")  # versions without stage.pt
-    _, content = load_checkpoint(there)
-    kept = {key: value for key, value in content.items() if key not in HEADER}
-    save_checkpoint(checkpoints / path.name, config, kept)
+    _, content = load_checkpoint(there, mmap=True)
+    kept = {key: value for key, value in content.items() if key not in (*HEADER, "items")}
+    save_checkpoint(checkpoints / path.name, config, {**kept, **items})

@@ -151,6 +151,12 @@ class Settings(Hyperparameters):
     plugins: Optional[list[str]] = setting(
         None, "modules that register models, cells, losses, ... of yours", role="machine"
     )
+    portable: bool = setting(
+        True,
+        "best.pt and final.pt hold the ids and features of the items (baselines: the training "
+        "sessions), so that they load without the data",
+        role="output",
+    )
     resume: Optional[str] = setting(None, "a last.pt to go on from", networks=True, role="output")
     sweep_name: Optional[str] = setting(None, "folder of a multirun; null: the time", role="output")
 

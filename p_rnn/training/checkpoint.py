@@ -28,17 +28,21 @@ def save_checkpoint(path: Path, config: Settings, content: dict[str, Any]) -> No
         torch.save({**header, **content}, temporary)
 
 
-def load_checkpoint(path: Path) -> tuple[Settings, dict[str, Any]]:
+def load_checkpoint(path: Path | str, mmap: bool = False) -> tuple[Settings, dict[str, Any]]:
     """The settings and the content of a checkpoint, on the CPU.
+
+    Args:
+        mmap: leave the tensors in the file until they are read; features may be larger than memory.
 
     Raises:
         UserError: no such file, not a p_rnn checkpoint, another format version, or settings that
             this version does not have.
     """
+    path = Path(path)
     if not path.is_file():
         raise UserError(f"no checkpoint at {path}; a run keeps best.pt and last.pt in checkpoints/")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         if content["format"] != FORMAT:
             raise KeyError("format")
     except (RuntimeError, OSError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:

@@ -217,6 +217,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "num_threads": ([], "1"),
     "compile": ([], "graph"),  # what it does: tests/fast/test_door.py
     "matmul_precision": ([], "high"),  # of a GPU
+    "portable": ([], "false"),
     "resume": ([], "none_such.pt"),
 }
 # Parameters of models that count, from which nothing is trained.
@@ -390,6 +391,7 @@ def observe(metrics: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Parameters, metrics, files and curves of a finished job."""
     last = folder / "checkpoints" / "last.pt"  # models that count have none
     state = torch.load(last, weights_only=True)["model"] if last.exists() else {}
+    best = torch.load(last.with_name("best.pt"), weights_only=True)
     weights = b"".join(x.numpy().tobytes() for x in state.values())
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
@@ -410,6 +412,7 @@ def observe(metrics: dict[str, Any], folder: Path) -> dict[str, Any]:
         ),
         "files": sorted(p.name for p in folder.rglob("*") if "tfevents" not in p.name),
         "curves": curves,
+        "best": sorted(best),
     }
 
 

@@ -1,0 +1,116 @@
+"""Loads a checkpoint: alone where it is portable, otherwise with the prepared data set."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from p_rnn.baselines import make_baseline
+from p_rnn.baselines.ranker import TrainingData
+from p_rnn.data.catalogue import Catalogue
+from p_rnn.data.dataset import Dataset, Sessions, open_dataset
+from p_rnn.data.features import Feature, Fitted
+from p_rnn.data.features.fitted import FITTED, StoredState
+from p_rnn.data.features.folders import open_feature
+from p_rnn.models.architectures import build_network
+from p_rnn.recommend.recommender import Recommender
+from p_rnn.runs.fit import set_network
+from p_rnn.runs.runtime import use_device
+from p_rnn.settings.config import Settings
+from p_rnn.settings.errors import UserError
+from p_rnn.settings.resolve import counts, load_plugins
+from p_rnn.streams import Streams
+from p_rnn.training.checkpoint import load_checkpoint
+
+
+def load(
+    path: Path | str,
+    device: str = "auto",
+    num_threads: int | None = None,
+    prepared: Path | str | None = None,
+) -> Recommender:
+    """The recommender of a checkpoint, best.pt or final.pt of a run.
+
+    Checkpoints of runs with portable=true, the default, need no other file. Others, last.pt and
+    those of older versions need the prepared data set that they were trained on; nothing is read
+    from raw files, and no file or folder is written.
+
+    Args:
+        device: auto, cpu or cuda.
+        num_threads: of the CPU; None: as they are.
+        prepared: paths.prepared, where the data have moved since.
+
+    Raises:
+        UserError: no checkpoint, or the data that it needs are missing.
+    """
+    path = Path(path)
+    config, content = load_checkpoint(path, mmap=True)
+    load_plugins(config.plugins or [])
+    place = use_device(device, num_threads)
+    dataset = None
+    if "items" not in content:
+        dataset = _prepared(path, config, content, prepared)
+    catalogue = _catalogue(content, dataset)
+    if counts(config.model.name):
+        training = _training(content, dataset, catalogue, place)
+        return Recommender(config, catalogue, make_baseline(config, training), place)
+    streams = Streams(config.seed, place)
+    network = build_network(config, content["num_items"], streams, catalogue.features)
+    set_network(network, content)
+    return Recommender(config, catalogue, network, place)
+
+
+def _prepared(
+    path: Path, config: Settings, content: dict[str, Any], prepared: Path | str | None
+) -> Dataset:
+    folder = Path(prepared or config.paths.prepared)
+    folder /= f"{config.dataset.name}-{content['dataset']}"
+    if not folder.is_dir():
+        raise UserError(
+            f"{path} needs the prepared data set {folder.absolute()}, which is missing; give "
+            "prepared=<the folder that it lies in>, or train again with portable=true and load "
+            "best.pt or final.pt"
+        )
+    return open_dataset(folder)
+
+
+def _catalogue(content: dict[str, Any], dataset: Dataset | None) -> Catalogue:
+    if dataset is None:
+        return Catalogue.unpack(content["items"])
+    features = {name: _feature(dataset, name, print_) for name, print_ in content["features"]}
+    tables = sorted(dataset.folder.glob("items-*"), key=lambda each: each.stat().st_mtime)
+    table = tables[-1] if tables else None
+    return Catalogue.of(dataset, features, content["with_validation"], table)
+
+
+def _feature(dataset: Dataset, name: str, fingerprint: str) -> Feature:
+    """A feature as it was prepared, with what it needs for items that come later."""
+    folder = dataset.folder / "features" / f"{name}-{fingerprint}"
+    if not folder.is_dir():
+        raise UserError(f"the prepared feature {folder.absolute()} is missing; train again")
+    feature = open_feature(folder, name, fingerprint, dataset)
+    if not (folder / FITTED).exists():
+        return feature
+    manifest = json.loads((folder / "manifest.json").read_text())
+    source = manifest["source"]
+    columns = [column for column, _ in source.get("properties", ())]
+    columns = columns or source.get("columns") or [name]
+    fitted = Fitted(manifest["kind"], manifest["settings"], columns, StoredState(folder))
+    return replace(feature, fitted=fitted)
+
+
+def _training(
+    content: dict[str, Any], dataset: Dataset | None, catalogue: Catalogue, device: torch.device
+) -> TrainingData:
+    """What a baseline counts again."""
+    num_items = content["num_items"]
+    if dataset is None:
+        sessions = Sessions(**{part: x.numpy() for part, x in content["sessions"].items()})
+    else:
+        sessions, _ = dataset.training_sessions(content["with_validation"])
+    support = catalogue.support[:num_items]
+    return TrainingData(sessions, num_items, support, device, catalogue.features)
