@@ -10,6 +10,7 @@ import torch
 
 from p_rnn.data.features import BagFeature, DenseFeature, Feature
 from p_rnn.models.architectures import build_network
+from p_rnn.models.features import Bags, DenseRows
 from p_rnn.models.merges import Merge
 from p_rnn.models.network import PRNN
 from p_rnn.models.outputs import FeatureTable
@@ -215,6 +216,23 @@ def test_free_rows_start_the_same_with_and_without_features() -> None:
     both = build_network(settings("model=concat", "model.output=both"), N, Streams(0), FEATURES)
     (table,), (mixed,) = free.merge.tables, both.merge.tables
     assert torch.equal(table.weight, mixed.free.weight)
+
+
+def test_features_of_candidates_are_read_once_for_all_subnets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = build_network(settings("model=parallel", "model.output=both"), N, Streams(0), FEATURES)
+    calls: list[str] = []
+    for kind in (Bags, DenseRows):
+        plain = kind.forward
+
+        def counted(self: Any, items: Any, kind: Any = kind, plain: Any = plain) -> Any:
+            calls.append(kind.__name__)
+            return plain(self, items)
+
+        monkeypatch.setattr(kind, "forward", counted)
+    made.merge([torch.zeros(2, 4) for _ in made.names], torch.arange(5))
+    assert sorted(calls) == ["Bags", "DenseRows"]
 
 
 def test_features_are_on_the_device_once() -> None:

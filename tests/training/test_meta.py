@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from p_rnn.batches import Batch
-from p_rnn.models.inputs import DenseRows
+from p_rnn.models.features import DenseRows
 from p_rnn.training import gradients
 from p_rnn.training.losses import LOSSES
 from p_rnn.training.step import train_step
@@ -25,6 +25,7 @@ from tests.worlds import MODELS, sessions, settings, trainer
 
 WAITS = ("_local_scalar_dense", "nonzero", "_unique2", "unique_dim", "equal", "is_nonzero")
 CELL, OPTIMIZER = {"alternating": "lstm"}, {"interleaving": "adam"}
+OUTPUT = {"residual": "both", "interleaving": "features"}
 
 
 def job(folder: Path, *overrides: str) -> Trainer:
@@ -66,6 +67,7 @@ def test_a_step_of_every_cell_runs_without_values(
             "dropout_hidden=0.1",
             f"cell={CELL.get(strategy, 'gru')}",
             f"optimizer={OPTIMIZER.get(strategy, 'adagrad')}",
+            f"model.output={OUTPUT.get(strategy, 'free')}",
         )
         network = made.network
         for module in network.modules():
@@ -124,6 +126,7 @@ def test_nothing_waits_for_the_device_between_two_logs(
         "dropout_hidden=0.1",
         "tracking.log_every=100000",
         "optimizer=adagrad",
+        f"model.output={OUTPUT.get(strategy, 'free')}",
     )
 
     def summed_rows(gradient: Tensor) -> tuple[Tensor, Tensor]:

@@ -68,6 +68,14 @@ class ReportRow:
         found = [run.metrics.get(split, {}).get(name, np.nan) for run in self.runs]
         return np.array(found, dtype=float)
 
+    def cold(self, name: str) -> Array:
+        """The same of cold test targets, those without a training event."""
+        found = [
+            next((group[name] for group in groups if group["to"] == 0 and name in group), np.nan)
+            for groups in (run.result("test").get("by_support", ()) for run in self.runs)
+        ]
+        return np.array(found, dtype=float)
+
     def mean(self, name: str, split: str = "test") -> float:
         return float(self.values(name, split).mean())
 

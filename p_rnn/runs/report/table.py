@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from p_rnn import printing
 from p_rnn.runs.report.rows import ReportRow
 from p_rnn.runs.report.significance import LEVEL, Difference, differences, holm
+
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ def make_table(
                 "settings": ", ".join(row.settings),
                 **{f"valid {m}": _cell(row, m, "valid") for m in metrics[:1]},
                 **{m: _cell(row, m, "test") + marks.get((n, m), "") for m in metrics},
+                **{f"cold {m}": _cell_of(row.cold(m)) for m in metrics[:1]},
                 "seeds": str(len(row.runs)),
                 "parameters": f"{run.metrics['parameters']:,}",
                 "updates": f"{np.mean([r.metrics['updates'] for r in row.runs]):,.0f}",
@@ -70,7 +75,10 @@ def make_table(
         frame = frame.drop(columns="settings")
     if set(frame["seeds"]) == {"1"}:
         frame = frame.drop(columns="seeds")
-    return ReportTable(frame, [f"valid {metrics[0]}", *metrics], legend, notes)
+    cold = f"cold {metrics[0]}" if metrics else ""
+    if cold in frame and not any(frame[cold]):
+        frame = frame.drop(columns=cold)
+    return ReportTable(frame, [f"valid {metrics[0]}", *metrics, cold], legend, notes)
 
 
 def _marks(
@@ -110,7 +118,10 @@ def _note(row: ReportRow, against: ReportRow, metric: str, test: Difference, p: 
 
 
 def _cell(row: ReportRow, metric: str, split: str) -> str:
-    values = row.values(metric, split)
+    return _cell_of(row.values(metric, split))
+
+
+def _cell_of(values: Array) -> str:
     if np.isnan(values).any():
         return ""
     spread = f" ± {values.std(ddof=1):.4f}" if len(values) > 1 else ""
