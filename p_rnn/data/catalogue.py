@@ -105,9 +105,7 @@ class Catalogue:
 
     def raw_ids(self) -> Array:
         """[N]: all raw ids, int64 or object (text)."""
-        if isinstance(self.ids, Texts):
-            return np.array(self.ids.all(), dtype=object)
-        return self.ids
+        return self._lookup.to_numpy()
 
     def labels(self, indices: Sequence[int] | Array) -> dict[str, list[Any]]:
         """{property: values} of some items; None = missing."""
@@ -120,9 +118,13 @@ class Catalogue:
 
     @cached_property
     def _lookup(self) -> pd.Index[Any]:
+        lookup: pd.Index[Any]
         if isinstance(self.ids, Texts):
-            return pd.Index(self.ids.all(), dtype=object)
-        return pd.Index(self.ids)
+            lookup = pd.Index(self.ids.all(), dtype=object)
+        else:
+            lookup = pd.Index(self.ids)
+        lookup.get_indexer(lookup[:1])  # builds its hash table, so that the first id is no slower
+        return lookup
 
     # --- items that come later ------------------------------------------------------------------
 
