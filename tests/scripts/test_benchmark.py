@@ -182,6 +182,17 @@ def test_a_small_run_writes_figures_and_tables(tmp_path: Path) -> None:
     assert "Traceback" in (tmp_path / "out" / "errors.txt").read_text()
 
 
+def test_recommendations_have_quantiles_of_their_times(tmp_path: Path) -> None:
+    small = ("rounds=2", "seconds=0.05", "num_items=[500]", "hidden_sizes=[8]", "batch_sizes=[4]")
+    done = run(tmp_path, "part=recommend", *small, "threads=1", "device=cpu", fresh=True)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "out" / "results.csv").open() as file:
+        found = {row["metric"]: float(row["median"]) for row in csv.DictReader(file)}
+    assert found.keys() == {"clicks_per_s", "median_ms", "p99_ms"}
+    assert 0 < found["median_ms"] <= found["p99_ms"]
+    assert found["clicks_per_s"] < 4 * 1000 / found["median_ms"] * 2
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
