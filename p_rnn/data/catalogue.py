@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from p_rnn.data.dataset import Dataset
+from p_rnn.data.dataset import Dataset, Sessions
 from p_rnn.data.features import BagFeature, DenseFeature, Feature, Fitted
 from p_rnn.data.features.new_items import extended, features_of_new
 from p_rnn.data.features.sources import properties
@@ -209,6 +209,11 @@ def as_tensor(array: Array) -> Tensor:
     with warnings.catch_warnings():  # that nobody may write to it
         warnings.simplefilter("ignore", UserWarning)
         return torch.from_numpy(array)
+
+
+def pack_sessions(sessions: Sessions) -> dict[str, Tensor]:
+    """Sessions as tensors; `Sessions` takes their arrays again."""
+    return {part: as_tensor(getattr(sessions, part)) for part in ("items", "offsets", "times")}
 
 
 def _packed(values: Array | Texts) -> Tensor | dict[str, Tensor]:

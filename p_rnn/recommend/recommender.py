@@ -4,44 +4,56 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from p_rnn.data.catalogue import Catalogue
 from p_rnn.data.features.new_items import separators_of
-from p_rnn.evaluation.ranking import Ranker, State
-from p_rnn.evaluation.top import top_k
 from p_rnn.models.architectures import build_network
-from p_rnn.models.network import PRNN
 from p_rnn.recommend.live import LiveSession
+from p_rnn.recommend.scorer import Scorer
 from p_rnn.recommend.sessions import (
     TOGETHER,
+    Array,
     batches,
     check_k,
     listed,
-    padded,
     refuse_unknown,
     unbatched,
 )
 from p_rnn.recommend.top import Top
 from p_rnn.runs.fit import network_content, set_network
-from p_rnn.settings.config import Settings
 from p_rnn.settings.errors import UserError
 from p_rnn.streams import Streams
+from p_rnn.training.checkpoint import save_checkpoint
 
-Array = NDArray[Any]
 SORTED = 16 * TOGETHER  # sessions ordered by length, so that those side by side have similar ones
 EVENTS = 2**22  # padded item indices of sessions side by side, 32 MiB
 LISTS = (list, tuple, np.ndarray, pd.Series, pd.Index)
 
 
-class Recommender:
-    """What `load` returns: a trained model and the items it knows.
+class Recommender(Scorer):
+    """A trained model and the items it knows; made by `load`.
+
+    >>> from p_rnn import Dataset, load, train
+    >>> world = {"num_events": 3000, "num_items": 200}
+    >>> data = Dataset.from_name("synthetic", "paths.prepared=prepared", synthetic=world)
+    >>> trained = train(data, "markov", folder="outputs/markov")
+    >>> recommender = load(trained.checkpoint)
+    >>> first, second = data.item_ids[:2].tolist()
+    >>> top = recommender.recommend([first, second, "unknown"], k=3)
+    >>> len(top.ids), top.skipped
+    (3, ['unknown'])
+    >>> session = recommender.start()
+    >>> session.click(first), session.click(second)
+    (True, True)
+    >>> session.top(3).ids == top.ids
+    True
 
     Attributes:
         config: the settings that the model was trained with.
@@ -51,36 +63,7 @@ class Recommender:
         device: where it computes.
     """
 
-    def __init__(
-        self,
-        config: Settings,
-        catalogue: Catalogue,
-        model: PRNN | Ranker,
-        device: torch.device,
-    ) -> None:
-        self.config, self.device = config, device
-        self.network: PRNN | None = None
-        self.ranker: Ranker
-        self._use(catalogue, model)
-
-    def _use(self, catalogue: Catalogue, model: PRNN | Ranker) -> None:
-        catalogue.index(catalogue.ids_of([0]))  # now, so that the first click is no slower
-        ranker = model.ranker() if isinstance(model, PRNN) else model
-        if isinstance(model, PRNN):
-            self.network = model
-        self.catalogue, self.ranker = catalogue, ranker
-
     # --- what it knows --------------------------------------------------------------------------
-
-    @property
-    def num_items(self) -> int:
-        """The items that it can recommend, 0..num_items-1 of the catalogue."""
-        return self.ranker.num_items
-
-    @property
-    def num_readable(self) -> int:
-        """The items that it can read, 0..num_readable-1 of the catalogue."""
-        return int(getattr(self.ranker, "num_readable", self.num_items))
 
     @property
     def ids(self) -> Array:
@@ -164,17 +147,6 @@ class Recommender:
             at += len(chunk)
         return [top for top in tops if top is not None]
 
-    def _read(self, sessions: list[Array]) -> State:
-        """The state after B sessions of item indices, longest first."""
-        state = self.ranker.begin(len(sessions))
-        lengths = np.array([len(session) for session in sessions])
-        items = padded(sessions, 0)
-        for t in range(items.shape[1]):
-            inputs = torch.from_numpy(items[:, t]).to(self.device)
-            active = torch.from_numpy(lengths > t).to(self.device)
-            state = self.ranker.step(inputs, state, active)
-        return state
-
     # --- live sessions --------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -257,41 +229,9 @@ class Recommender:
             self._use(catalogue, network)
         return added
 
-    # --- common ---------------------------------------------------------------------------------
-
-    def _readable(self, index: Array) -> Array:
-        return (index >= 0) & (index < self.num_readable)
-
-    def _candidates(self, raw_ids: Any) -> Tensor | None:
-        if raw_ids is None:
-            return None
-        raw = listed(raw_ids, "candidates")
-        index = self.catalogue.index(raw)
-        refuse_unknown(raw, index >= 0, "the model has no such candidates")
-        refuse_unknown(raw, index < self.num_items, "the model scores no such candidates")
-        return torch.from_numpy(index).to(self.device)
-
-    def _top(
-        self,
-        state: State,
-        k: int,
-        seen: list[Array] | None,
-        candidates: Tensor | None,
-        skipped: list[list[Any]],
-    ) -> list[Top]:
-        left_out = None
-        if seen is not None and any(map(len, seen)):
-            left_out = torch.from_numpy(padded(seen, -1)).to(self.device)
-        k = min(k, self.num_items)
-        scores, items = top_k(self.ranker, state, k, seen=left_out, candidates=candidates)
-        found = items.cpu().numpy()
-        counts = (found >= 0).sum(axis=1).tolist()
-        ids = self.catalogue.ids_of(found[found >= 0])
-        tops, at = [], 0
-        for count, own, values, out in zip(
-            counts, found.tolist(), scores.tolist(), skipped, strict=True
-        ):
-            part = ids[at : at + count]
-            tops.append(Top(part, values[:count], out, own[:count], self.catalogue))
-            at += count
-        return tops
+    def save(self, path: Path | str) -> None:
+        """Write a checkpoint that holds the items as they are now, those added included."""
+        content = {**self._origin, "items": self.catalogue.pack()}
+        if self.network is not None:
+            content |= network_content(self.network)
+        save_checkpoint(Path(path), replace(self.config, portable=True), content)

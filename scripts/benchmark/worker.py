@@ -207,7 +207,7 @@ class RecommendWork:
         network, items = training.trainer.network, np.arange(spec.num_items)
         catalogue = Catalogue(items, np.ones_like(items), {}, {})
         config, device = training.trainer.config, torch.device(spec.device)
-        self.recommender = Recommender(config, catalogue, network, device)
+        self.recommender = Recommender(config, catalogue, network, device, {})
         self.clicks = self._clicks(spec)
         self.live = [self.recommender.start() for _ in range(spec.batch_size)]
         self.measure(0.5)

@@ -65,6 +65,17 @@ def test_they_score_as_if_they_had_been_there(shop: tuple[Path, bool], run: str)
     assert titles == recommender.labels([_id(cold[0], text)])["title"].tolist()
 
 
+def test_they_can_be_saved(shop: tuple[Path, bool], tmp_path: Path) -> None:
+    place, text = shop
+    recommender = load(best(place, "run"), device="cpu")
+    recommender.add_items(frame_of([2000, 2001], text))
+    recommender.save(tmp_path / "more.pt")
+    again = load(tmp_path / "more.pt", device="cpu")
+    session = [_id(3, text), _id(2000, text)]
+    assert again.recommend(session, 10**6) == recommender.recommend(session, 10**6)
+    assert again.add_items(frame_of([2001, 2002], text)) == 1
+
+
 def _id(number: int, text: bool) -> Any:
     return text_id(number) if text else number
 

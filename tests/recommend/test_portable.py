@@ -94,6 +94,10 @@ def test_without_its_items(
     portable = load(best(tmp_path, "run"), device="cpu")
     other = load(best(tmp_path, "bare"), device="cpu")
     assert answers(other, False) == answers(portable, False)
+    other.save(tmp_path.parent / f"{tmp_path.name}.pt")  # which makes it portable
+    assert answers(load(tmp_path.parent / f"{tmp_path.name}.pt", device="cpu"), False) == answers(
+        portable, False
+    )
     frames = [r.recommend([1, 2]).to_frame() for r in (portable, other)]
     assert frames[0].equals(frames[1])
     assert list(frames[0]) == ["item", "score", "tags", "size", "title"]
