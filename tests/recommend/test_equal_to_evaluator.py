@@ -63,6 +63,8 @@ def evaluated(place: Path, folder: str) -> list[tuple[Any, ...]]:
     "model",
     [
         *NETWORKS,
+        "model=parallel strategy=residual num_epochs=2",
+        "model=id_only num_layers=2 cell=lstm ema=0.5",
         "model=concat model.output=features",
         "model=parallel model.output=both",
         "model=parallel_shared model.output=both model.input=embedding",
