@@ -35,7 +35,12 @@ SMALL: dict[str, Any] = {
     "compile": "never",
     "tracking": {"progress": False, "tensorboard": False},
 }
-DOCUMENTED = ("p_rnn.api", "p_rnn.data.frames", "p_rnn.settings.hydra_glue")
+DOCUMENTED = (
+    "p_rnn.api",
+    "p_rnn.data.frames",
+    "p_rnn.recommend.recommender",
+    "p_rnn.settings.hydra_glue",
+)
 
 
 def shop(**given: Any) -> Dataset:

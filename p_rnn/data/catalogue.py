@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from p_rnn.data.dataset import Dataset
+from p_rnn.data.dataset import Dataset, Sessions
 from p_rnn.data.features import BagFeature, DenseFeature, Feature, Fitted
 from p_rnn.data.features.new_items import extended, features_of_new
 from p_rnn.data.features.sources import properties
@@ -105,9 +105,7 @@ class Catalogue:
 
     def raw_ids(self) -> Array:
         """[N]: all raw ids, int64 or object (text)."""
-        if isinstance(self.ids, Texts):
-            return np.array(self.ids.all(), dtype=object)
-        return self.ids
+        return self._lookup.to_numpy()
 
     def labels(self, indices: Sequence[int] | Array) -> dict[str, list[Any]]:
         """{property: values} of some items; None = missing."""
@@ -120,9 +118,13 @@ class Catalogue:
 
     @cached_property
     def _lookup(self) -> pd.Index[Any]:
+        lookup: pd.Index[Any]
         if isinstance(self.ids, Texts):
-            return pd.Index(self.ids.all(), dtype=object)
-        return pd.Index(self.ids)
+            lookup = pd.Index(self.ids.all(), dtype=object)
+        else:
+            lookup = pd.Index(self.ids)
+        lookup.get_indexer(lookup[:1])  # builds its hash table, so that the first id is no slower
+        return lookup
 
     # --- items that come later ------------------------------------------------------------------
 
@@ -207,6 +209,11 @@ def as_tensor(array: Array) -> Tensor:
     with warnings.catch_warnings():  # that nobody may write to it
         warnings.simplefilter("ignore", UserWarning)
         return torch.from_numpy(array)
+
+
+def pack_sessions(sessions: Sessions) -> dict[str, Tensor]:
+    """Sessions as tensors; `Sessions` takes their arrays again."""
+    return {part: as_tensor(getattr(sessions, part)) for part in ("items", "offsets", "times")}
 
 
 def _packed(values: Array | Texts) -> Tensor | dict[str, Tensor]:

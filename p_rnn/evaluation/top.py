@@ -115,7 +115,8 @@ def _best(blocks: Iterator[Tensor], k: int) -> tuple[Tensor, Tensor, Tensor]:
     kept, first, total = [], 0, None
     for block in blocks:
         total = block.sum() if total is None else total + block.sum()
-        grouped = pad(block, (0, -block.shape[1] % GROUP), value=-torch.inf)
+        rest = -block.shape[1] % GROUP  # `pad` would copy the block even if there is none
+        grouped = pad(block, (0, rest), value=-torch.inf) if rest else block
         grouped = grouped.reshape(len(block), -1, GROUP)
         kept.append(_best_groups(grouped, grouped.amax(dim=2), first, k))
         first += grouped.shape[1]
@@ -141,8 +142,11 @@ def _best_groups(
         scores [b, <=k, 64], their maxima [b, <=k], and their numbers, from `first`.
     """
     picked = _first_largest(maxima, min(k, maxima.shape[1]))
-    scores = grouped.gather(1, picked[:, :, None].expand(-1, -1, GROUP))
-    return scores, maxima.gather(1, picked), picked + first
+    batch, count, _ = grouped.shape
+    rows = torch.arange(0, batch * count, count, device=picked.device)[:, None]
+    # Whole rows are copied three times as fast as by `gather`.
+    scores = grouped.reshape(-1, GROUP).index_select(0, (rows + picked).flatten())
+    return scores.view(batch, -1, GROUP), maxima.gather(1, picked), picked + first
 
 
 def _first_largest(values: Tensor, k: int) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 
 from p_rnn.baselines import make_baseline
 from p_rnn.baselines.ranker import TrainingData
-from p_rnn.data.catalogue import Catalogue
+from p_rnn.data.catalogue import Catalogue, pack_sessions
 from p_rnn.data.dataset import Dataset, Sessions, open_dataset
 from p_rnn.data.features import Feature, Fitted
 from p_rnn.data.features.fitted import FITTED, StoredState
@@ -25,6 +25,9 @@ from p_rnn.settings.errors import UserError
 from p_rnn.settings.resolve import counts, load_plugins
 from p_rnn.streams import Streams
 from p_rnn.training.checkpoint import load_checkpoint
+
+# The entries of a checkpoint about the data that its model was fitted to.
+ORIGIN = ("dataset", "features", "num_items", "with_validation")
 
 
 def load(
@@ -55,13 +58,15 @@ def load(
     if "items" not in content:
         dataset = _prepared(path, config, content, prepared)
     catalogue = _catalogue(content, dataset)
+    origin = {key: content[key] for key in ORIGIN}
     if counts(config.model.name):
         training = _training(content, dataset, catalogue, place)
-        return Recommender(config, catalogue, make_baseline(config, training), place)
+        origin["sessions"] = pack_sessions(training.sessions)
+        return Recommender(config, catalogue, make_baseline(config, training), place, origin)
     streams = Streams(config.seed, place)
     network = build_network(config, content["num_items"], streams, catalogue.features)
     set_network(network, content)
-    return Recommender(config, catalogue, network, place)
+    return Recommender(config, catalogue, network, place, origin)
 
 
 def _prepared(

@@ -4,35 +4,56 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from p_rnn.data.catalogue import Catalogue
 from p_rnn.data.features.new_items import separators_of
-from p_rnn.evaluation.ranking import Ranker, State
-from p_rnn.evaluation.top import top_k
 from p_rnn.models.architectures import build_network
-from p_rnn.models.network import PRNN
 from p_rnn.recommend.live import LiveSession
+from p_rnn.recommend.scorer import Scorer
+from p_rnn.recommend.sessions import (
+    TOGETHER,
+    Array,
+    batches,
+    check_k,
+    listed,
+    refuse_unknown,
+    unbatched,
+)
 from p_rnn.recommend.top import Top
-from p_rnn.settings.config import Settings
+from p_rnn.runs.fit import network_content, set_network
 from p_rnn.settings.errors import UserError
 from p_rnn.streams import Streams
+from p_rnn.training.checkpoint import save_checkpoint
 
-Array = NDArray[Any]
-TOGETHER = 256  # sessions read and scored side by side
 SORTED = 16 * TOGETHER  # sessions ordered by length, so that those side by side have similar ones
 EVENTS = 2**22  # padded item indices of sessions side by side, 32 MiB
-NAMED = 5  # ids that a message names
+LISTS = (list, tuple, np.ndarray, pd.Series, pd.Index)
 
 
-class Recommender:
-    """What `load` returns: a trained model and the items it knows.
+class Recommender(Scorer):
+    """A trained model and the items it knows; made by `load`.
+
+    >>> from p_rnn import Dataset, load, train
+    >>> world = {"num_events": 3000, "num_items": 200}
+    >>> data = Dataset.from_name("synthetic", "paths.prepared=prepared", synthetic=world)
+    >>> trained = train(data, "markov", folder="outputs/markov")
+    >>> recommender = load(trained.checkpoint)
+    >>> first, second = data.item_ids[:2].tolist()
+    >>> top = recommender.recommend([first, second, "unknown"], k=3)
+    >>> len(top.ids), top.skipped
+    (3, ['unknown'])
+    >>> session = recommender.start()
+    >>> session.click(first), session.click(second)
+    (True, True)
+    >>> session.top(3).ids == top.ids
+    True
 
     Attributes:
         config: the settings that the model was trained with.
@@ -42,37 +63,7 @@ class Recommender:
         device: where it computes.
     """
 
-    def __init__(
-        self,
-        config: Settings,
-        catalogue: Catalogue,
-        model: PRNN | Ranker,
-        device: torch.device,
-    ) -> None:
-        self.config, self.catalogue, self.device = config, catalogue, device
-        self.network: PRNN | None = None
-        self.ranker: Ranker
-        self._use(model)
-        catalogue.index([])  # prepares the look-up of ids, so that the first click is no slower
-
-    def _use(self, model: PRNN | Ranker) -> None:
-        if isinstance(model, PRNN):
-            self.network = model.eval()
-            self.ranker = model.ranker()
-        else:
-            self.ranker = model
-
     # --- what it knows --------------------------------------------------------------------------
-
-    @property
-    def num_items(self) -> int:
-        """The items that it can recommend, 0..num_items-1 of the catalogue."""
-        return self.ranker.num_items
-
-    @property
-    def num_readable(self) -> int:
-        """The items that it can read, 0..num_readable-1 of the catalogue."""
-        return int(getattr(self.ranker, "num_readable", self.num_items))
 
     @property
     def ids(self) -> Array:
@@ -83,7 +74,7 @@ class Recommender:
         """One row per raw id: item, and its properties as far as the item table has them."""
         values = list(ids)
         index = self.catalogue.index(values)
-        _refuse_unknown(values, index >= 0, "the model has no such items")
+        refuse_unknown(values, index >= 0, "the model has no such items")
         return pd.DataFrame({"item": values, **self.catalogue.labels(index)})
 
     def __repr__(self) -> str:
@@ -108,9 +99,13 @@ class Recommender:
         Raises:
             UserError: `sessions` or `k` is something else, or a candidate is unknown.
         """
-        if not _is_many(sessions):
-            return next(self.recommend_many([sessions], k, exclude_seen, candidates))
-        return list(self.recommend_many(sessions, k, exclude_seen, candidates))
+        given = listed(sessions)
+        nested = [isinstance(each, LISTS) for each in given]
+        if any(nested) and not all(nested):
+            raise UserError("some sessions are lists of item ids and some are not; give only lists")
+        if not any(nested):
+            return next(self.recommend_many([given], k, exclude_seen, candidates))
+        return list(self.recommend_many(given, k, exclude_seen, candidates))
 
     def recommend_many(
         self,
@@ -121,7 +116,7 @@ class Recommender:
     ) -> Iterator[Top]:
         """The same of many sessions, one `Top` after the other, in bounded memory."""
         chosen = self._candidates(candidates)
-        _check_k(k)
+        check_k(k)
         rest = iter(sessions)
         while block := list(itertools.islice(rest, SORTED)):
             yield from self._recommend_block(block, k, exclude_seen, chosen)
@@ -130,7 +125,7 @@ class Recommender:
     def _recommend_block(
         self, sessions: list[Any], k: int, exclude_seen: bool, candidates: Tensor | None
     ) -> list[Top]:
-        raw = [_ids_of_session(session) for session in sessions]
+        raw = [listed(session) for session in sessions]
         index = self.catalogue.index([each for session in raw for each in session])
         ends = np.cumsum([len(session) for session in raw])
         found = np.split(index, ends[:-1])
@@ -152,17 +147,6 @@ class Recommender:
             at += len(chunk)
         return [top for top in tops if top is not None]
 
-    def _read(self, sessions: list[Array]) -> State:
-        """The state after B sessions of item indices, longest first."""
-        state = self.ranker.begin(len(sessions))
-        lengths = np.array([len(session) for session in sessions])
-        items = _padded(sessions, 0)
-        for t in range(items.shape[1]):
-            inputs = torch.from_numpy(items[:, t]).to(self.device)
-            active = torch.from_numpy(lengths > t).to(self.device)
-            state = self.ranker.step(inputs, state, active)
-        return state
-
     # --- live sessions --------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -183,11 +167,11 @@ class Recommender:
         readable = self._readable(index)
         reading = [s for s, ok in zip(sessions, readable, strict=True) if ok]
         inputs = index[readable]
-        for rows, state in _batches([session.state for session in reading]):
+        for rows, state in batches([session.state for session in reading]):
             items = torch.from_numpy(inputs[rows]).to(self.device)
             active = torch.ones(len(rows), dtype=torch.bool, device=self.device)
             after = self.ranker.step(items, state, active)
-            for row, parts in zip(rows, _unbatched(after), strict=True):
+            for row, parts in zip(rows, unbatched(after), strict=True):
                 reading[row].state = parts
         for session, raw, item, ok in zip(sessions, ids, index, readable, strict=True):
             (session.history if ok else session.skipped).append(raw)
@@ -204,10 +188,10 @@ class Recommender:
         candidates: Any = None,
     ) -> list[Top]:
         """The best items for each of many live sessions; see `recommend`."""
-        _check_k(k)
+        check_k(k)
         chosen = self._candidates(candidates)
         tops: list[Top | None] = [None] * len(sessions)
-        for rows, state in _batches([session.state for session in sessions]):
+        for rows, state in batches([session.state for session in sessions]):
             seen = [np.array(sessions[row].items) for row in rows] if exclude_seen else None
             skipped = [list(sessions[row].skipped) for row in rows]
             for row, top in zip(rows, self._top(state, k, seen, chosen, skipped), strict=True):
@@ -235,120 +219,19 @@ class Recommender:
                 f"model {self.config.model.name} scores only the items that it was trained on; to "
                 "recommend items by their features, train with model.output=both"
             )
-        before = len(self.catalogue)
-        self.catalogue = self.catalogue.add(frame, item, separators_of(self.config.dataset))
-        if len(self.catalogue) > before:
+        catalogue = self.catalogue.add(frame, item, separators_of(self.config.dataset))
+        added = len(catalogue) - len(self.catalogue)
+        if added:
             streams = Streams(self.config.seed, self.device)
-            trained, features = self.network.num_items, self.catalogue.features
+            trained, features = self.network.num_items, catalogue.features
             network = build_network(self.config, trained, streams, features)
-            network.load_state_dict(self.network.state_dict())
-            network.use(self.network.in_score)
-            self._use(network)
-            self.catalogue.index([])
-        return len(self.catalogue) - before
+            set_network(network, network_content(self.network))
+            self._use(catalogue, network)
+        return added
 
-    # --- common ---------------------------------------------------------------------------------
-
-    def _readable(self, index: Array) -> Array:
-        return (index >= 0) & (index < self.num_readable)
-
-    def _candidates(self, raw_ids: Any) -> Tensor | None:
-        if raw_ids is None:
-            return None
-        raw = _ids_of_session(raw_ids, "candidates")
-        index = self.catalogue.index(raw)
-        _refuse_unknown(raw, index >= 0, "the model has no such candidates")
-        _refuse_unknown(raw, index < self.num_items, "the model scores no such candidates")
-        return torch.from_numpy(index).to(self.device)
-
-    def _top(
-        self,
-        state: State,
-        k: int,
-        seen: list[Array] | None,
-        candidates: Tensor | None,
-        skipped: list[list[Any]],
-    ) -> list[Top]:
-        left_out = None
-        if seen is not None:
-            left_out = torch.from_numpy(_padded(seen, -1)).to(self.device)
-        k = min(k, self.num_items)
-        scores, items = top_k(self.ranker, state, k, seen=left_out, candidates=candidates)
-        found = items.cpu().numpy()
-        counts = (found >= 0).sum(axis=1).tolist()
-        ids = self.catalogue.ids_of(found[found >= 0])
-        tops, at = [], 0
-        for count, own, values, out in zip(
-            counts, found.tolist(), scores.tolist(), skipped, strict=True
-        ):
-            part = ids[at : at + count]
-            tops.append(Top(part, values[:count], out, own[:count], self.catalogue))
-            at += count
-        return tops
-
-
-def _batches(states: list[State]) -> Iterator[tuple[list[int], State]]:
-    """The states [1, ...] of sessions, side by side where their shapes allow it.
-
-    Yields:
-        (numbers of the sessions, their state [b, ...]), at most `TOGETHER` of them.
-    """
-    alike: dict[Any, list[int]] = {}
-    for number, state in enumerate(states):
-        alike.setdefault(tuple(x.shape for x in state), []).append(number)
-    for numbers in alike.values():
-        for lo in range(0, len(numbers), TOGETHER):
-            rows = numbers[lo : lo + TOGETHER]
-            parts = zip(*(states[row] for row in rows), strict=True)
-            yield rows, tuple(torch.cat(part) for part in parts)
-
-
-def _unbatched(state: State) -> list[State]:
-    """[b, ...] -> b states [1, ...] of their own, so that none keeps the memory of all."""
-    rows = range(len(state[0]))
-    return [tuple(part[row : row + 1].clone() for part in state) for row in rows]
-
-
-def _padded(rows: list[Array], value: int) -> Array:
-    """int64 [B, T]."""
-    lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    padded = np.full((len(rows), int(lengths.max(initial=0))), value, dtype=np.int64)
-    padded[np.arange(padded.shape[1]) < lengths[:, None]] = np.concatenate(
-        [np.zeros(0, dtype=np.int64), *rows]
-    )
-    return padded
-
-
-def _is_many(sessions: Any) -> bool:
-    """Whether it is a list of sessions."""
-    if isinstance(sessions, np.ndarray):
-        return sessions.ndim > 1
-    if isinstance(sessions, (str, bytes, dict)) or not hasattr(sessions, "__iter__"):
-        raise UserError(
-            f"a session is a list of item ids, not {sessions!r:.60}; give recommend(['a', 'b'])"
-        )
-    if not isinstance(sessions, (list, tuple)):
-        return False  # a column of a frame, say
-    nested = [isinstance(each, (list, tuple, np.ndarray, pd.Series)) for each in sessions]
-    if any(nested) and not all(nested):
-        raise UserError("some sessions are lists of item ids and some are not; give only lists")
-    return any(nested)
-
-
-def _ids_of_session(session: Any, what: str = "a session") -> list[Any]:
-    if isinstance(session, (str, bytes, dict)) or not hasattr(session, "__iter__"):
-        raise UserError(f"{what} must be a list of item ids, not {session!r:.60}")
-    return list(session.tolist() if hasattr(session, "tolist") else session)
-
-
-def _check_k(k: Any) -> None:
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-        raise UserError(f"k={k!r:.60} must be a whole number from 1")
-
-
-def _refuse_unknown(raw: list[Any], known: Array, why: str) -> None:
-    bad = [each for each, ok in zip(raw, known, strict=True) if not ok]
-    if bad:
-        more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-        names = ", ".join(f"'{each}'" for each in bad[:NAMED])
-        raise UserError(f"{why}: {names}{more}")
+    def save(self, path: Path | str) -> None:
+        """Write a checkpoint that holds the items as they are now, those added included."""
+        content = {**self._origin, "items": self.catalogue.pack()}
+        if self.network is not None:
+            content |= network_content(self.network)
+        save_checkpoint(Path(path), replace(self.config, portable=True), content)

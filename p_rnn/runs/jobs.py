@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from p_rnn.baselines import make_baseline
-from p_rnn.data.catalogue import Catalogue, as_tensor
+from p_rnn.data.catalogue import Catalogue, pack_sessions
 from p_rnn.data.dataset import Dataset
 from p_rnn.data.features import Feature
 from p_rnn.data.prepare import item_table_folder
@@ -28,7 +28,6 @@ from p_rnn.training.checkpoint import save_checkpoint
 from p_rnn.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
-SESSIONS = ("items", "offsets", "times")  # the arrays of a baseline's training sessions
 
 
 class ModelJob(ABC):
@@ -193,8 +192,7 @@ class CountingJob(ModelJob):
         about = self.origin(training.num_items, with_validation)
         content = {**about, **self.items(with_validation)}
         if self.config.portable:
-            of_training = training.sessions
-            content["sessions"] = {part: as_tensor(getattr(of_training, part)) for part in SESSIONS}
+            content["sessions"] = pack_sessions(training.sessions)
         save_checkpoint(self.folder / "checkpoints" / name, self.config, content)
         return ranker
 

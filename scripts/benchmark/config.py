@@ -39,6 +39,7 @@ class BenchmarkConfig(Grid):
         "denormals",
         "evaluation",
         "preparation",
+        "recommend",
         "all",
     )
     rounds: int = number(5, low=1)
@@ -76,6 +77,7 @@ PARTS: dict[str, dict[str, list[Any]]] = {
         "events": [10_000, 1_000_000],
     },
     "preparation": {"num_items": [50_000], "events": [2_000_000]},
+    "recommend": {"batch_sizes": [1, 256], "hidden_sizes": [100], "num_items": [100_000]},
 }
 
 

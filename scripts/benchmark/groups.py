@@ -45,7 +45,7 @@ class Group:
 
     Attributes:
         baselines: name -> number of the contender that the others are compared with.
-        work: what they do: "events" or "targets".
+        work: what they do: "events", "targets" or "clicks".
         rounds: number of rounds; 0: as many as configured.
     """
 
@@ -157,6 +157,12 @@ class Plan:
             spec = replace(spec, work="preparation", path=str(path), events=labels["events"])
             yield Group("preparation", [Contender("p_rnn", labels, spec)])
 
+    def recommend(self) -> Iterator[Group]:
+        """One click in each of a batch of live sessions, and the best 20 items after it."""
+        for labels, spec in self.cells():
+            contender = Contender("p_rnn", labels, replace(spec, work="recommend"))
+            yield Group("recommend", [contender], work="clicks")
+
 
 GROUPS: dict[str, Callable[[Plan], Iterator[Group]]] = {
     "training": Plan.training,
@@ -165,6 +171,7 @@ GROUPS: dict[str, Callable[[Plan], Iterator[Group]]] = {
     "denormals": Plan.denormals,
     "evaluation": Plan.evaluation,
     "preparation": Plan.preparation,
+    "recommend": Plan.recommend,
 }
 
 

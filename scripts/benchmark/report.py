@@ -35,11 +35,15 @@ TITLES = {
     "denormals": "Denormal numbers",
     "evaluation": "Evaluation",
     "preparation": "Preparation",
+    "recommend": "Recommendations for live sessions",
 }
 # Metrics of the tables, and their titles.
 METRICS = {
     "events_per_s": "Events/s",
     "targets_per_s": "Targets/s",
+    "clicks_per_s": "Clicks with the best 20 items/s",
+    "median_ms": "Time of a batch of clicks, median, ms",
+    "p99_ms": "Time of a batch of clicks, 99th percentile, ms",
     "speed_to_textbook": "Speed, textbook = 1",
     "time_to_floor": "Time, matrix products alone = 1",
     "time_to_id_only": "Time of a mini-batch, id_only = 1",

@@ -1,12 +1,14 @@
-"""The worker process of p_rnn: training through the trainer, evaluation and preparation."""
+"""The worker process of p_rnn: training, evaluation, preparation and recommendations."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from benchmark.plain.serving import (
     serve,
     synchronise,
 )
+from p_rnn.data.catalogue import Catalogue
 from p_rnn.data.dataset import Sessions
 from p_rnn.data.features import DenseFeature, Feature
 from p_rnn.data.prepare import prepare
@@ -32,6 +35,7 @@ from p_rnn.models.architectures import build_network
 from p_rnn.models.cells import State
 from p_rnn.models.merges import Merge
 from p_rnn.models.network import PRNN
+from p_rnn.recommend import Recommender
 from p_rnn.runs.runtime import use_device
 from p_rnn.settings.config import Settings
 from p_rnn.settings.hydra_glue import load_config
@@ -45,6 +49,7 @@ FEATURE_WIDTH = 128
 FEWEST_STEPS = 100  # in a pass, so that its end has little weight
 MOST_EVENTS = 500_000
 SHARPER = 10.0  # factor of the output weights, and of the input's if they are shared
+STEPS_BEFORE = 3000  # of training, before sessions are recommended to
 FIRST_TARGETS = 2000  # of a first evaluation, from which the number for a measurement is estimated
 
 
@@ -189,6 +194,53 @@ class PreparationWork:
         return {"work": self.events, "seconds": taken, "peak_mib": memory_mib()[1]}
 
 
+class RecommendWork:
+    """Live sessions of a trained network: a click in each, and the best items after it."""
+
+    def __init__(self, spec: Spec) -> None:
+        training = TrainingWork(
+            replace(spec, seconds=1.0, batch_size=64, num_negatives=2048, compile="auto")
+        )
+        learned = 0
+        while learned < 64 * STEPS_BEFORE:
+            learned += training._cycle()
+        network, items = training.trainer.network, np.arange(spec.num_items)
+        catalogue = Catalogue(items, np.ones_like(items), {}, {})
+        config, device = training.trainer.config, torch.device(spec.device)
+        self.recommender = Recommender(config, catalogue, network, device, {})
+        self.clicks = self._clicks(spec)
+        self.live = [self.recommender.start() for _ in range(spec.batch_size)]
+        self.measure(0.5)
+
+    def _clicks(self, spec: Spec) -> Iterator[list[tuple[int, bool]]]:
+        """For each session of a batch the next item, and whether it begins a session."""
+        items, offsets = draw_sessions(spec.num_items, MOST_EVENTS, seed=1)
+        begins = np.zeros(len(items), dtype=bool)
+        begins[offsets[:-1]] = True
+        slots = np.array_split(np.stack([items, begins], axis=1), spec.batch_size)
+        least = min(map(len, slots))
+        for t in itertools.cycle(range(least)):
+            yield [(int(slot[t, 0]), bool(slot[t, 1])) for slot in slots]
+
+    def measure(self, seconds: float) -> Answer:
+        times: list[float] = []
+        while sum(times) < seconds:
+            clicks = next(self.clicks)
+            for slot, (_, begins) in enumerate(clicks):
+                if begins:
+                    self.live[slot] = self.recommender.start()
+            started = time.perf_counter()
+            self.recommender.step_many(self.live, [item for item, _ in clicks])
+            self.recommender.top_many(self.live, 20)
+            times.append(time.perf_counter() - started)
+        return {
+            "work": len(times) * len(self.live),
+            "seconds": sum(times),
+            "median_ms": 1000 * float(np.median(times)),
+            "p99_ms": 1000 * float(np.quantile(times, 0.99)),
+        }
+
+
 def memory_mib() -> tuple[float, float]:
     """Memory of this process now, and its peak."""
     status = Path("/proc/self/status")  # Linux; its getrusage counts the parent's peak, too
@@ -208,10 +260,11 @@ def forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-WORK: dict[str, type[TrainingWork] | type[EvaluationWork] | type[PreparationWork]] = {
+WORK: dict[str, Callable[[Spec], Work]] = {
     "training": TrainingWork,
     "evaluation": EvaluationWork,
     "preparation": PreparationWork,
+    "recommend": RecommendWork,
 }
 
 

@@ -182,6 +182,18 @@ def test_a_small_run_writes_figures_and_tables(tmp_path: Path) -> None:
     assert "Traceback" in (tmp_path / "out" / "errors.txt").read_text()
 
 
+def test_recommendations_have_quantiles_of_their_times(tmp_path: Path) -> None:
+    small = ("rounds=2", "seconds=0.05", "num_items=[500]", "hidden_sizes=[8]", "batch_sizes=[1,4]")
+    done = run(tmp_path, "part=recommend", *small, "threads=1", "device=cpu", fresh=True)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "out" / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for size in ("1", "4"):
+        own = {r["metric"]: float(r["median"]) for r in rows if r["batch_size"] == size}
+        assert own.keys() == {"clicks_per_s", "median_ms", "p99_ms"}
+        assert 0 < own["median_ms"] <= own["p99_ms"]
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
