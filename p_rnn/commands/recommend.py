@@ -15,14 +15,15 @@ from tqdm import tqdm
 from p_rnn.commands.script import plain_script
 from p_rnn.data.readers.files import files_of
 from p_rnn.recommend import Recommender, Top, load
-from p_rnn.recommend.session_file import SessionFile, members_of, read_session_file
+from p_rnn.recommend.session_file import TEXT, SessionFile, members_of, read_session_file
 from p_rnn.recommend.tables import items_table, top_table
 from p_rnn.recommend.terminal import Terminal
 from p_rnn.recommend.top_file import check_output, frame_of, writer
-from p_rnn.settings.config import RecommendConfig, SessionColumns
+from p_rnn.settings.config import RecommendConfig
 from p_rnn.settings.errors import UserError
+from p_rnn.settings.tree import leaves
 
-OF_FILES = ("columns", "time_unit", "separator", "quoting", "encoding", "names", "missing_ids")
+OF_FILES = ("output", "columns.", "time_unit", "missing_ids", *TEXT)
 BLOCK = 1024  # sessions written at a time
 NAMED = 3  # ids that the summary names
 
@@ -38,7 +39,7 @@ def main(config: RecommendConfig) -> None:
         "candidates": config.candidates,
     }
     if config.interactive:
-        Terminal(model, options).run()
+        Terminal(model, options).run(input)
     elif config.sessions is not None:
         print(recommend_file(config, model, options))
     else:
@@ -55,10 +56,9 @@ def check(config: RecommendConfig) -> None:
     if sum(given) != 1:
         raise UserError("give one of session=[a,b,c], sessions=<file> and interactive=true")
     if config.sessions is None:
-        asked = [name for name in ("output", *OF_FILES) if getattr(config, name) is not None]
-        asked = [name for name in asked if getattr(config, name) != SessionColumns()]
-        if asked:
-            raise UserError(f"{asked[0]} has no effect without sessions=<file>; leave it out")
+        for key, value, _ in leaves(config):
+            if key.startswith(OF_FILES) and value is not None:
+                raise UserError(f"{key} has no effect without sessions=<file>; leave it out")
         return
     if config.output is None:
         raise UserError("sessions needs output=<a .csv, .tsv, .jsonl or .parquet file>")

@@ -129,7 +129,7 @@ def plain_script(
             try:
                 check_flags(sys.argv[1:])
                 words = [as_typed(word, ids) for word in sys.argv[1:]]
-                text = answer(words, name, schema)
+                text = answer(words, name, schema, runs=False)
                 if text is not None:
                     print(text)
                     return

@@ -70,7 +70,7 @@ def fitted(
     Returns:
         (the table, the names of labels that are left out).
     """
-    room = width - _size({name: own[name].tolist() for name in own})
+    room = width - _size({str(name): own[name].tolist() for name in own})
     names = list(labels)
     while names and len(names) * (SHORTEST + GAP) > room:
         names.pop()

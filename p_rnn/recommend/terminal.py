@@ -35,8 +35,8 @@ class Terminal:
         self._session = recommender.start()
         self._top: Top = self._session.top(**options)
 
-    def run(self, ask: Callable[[str], str] = input) -> None:
-        """Until the person quits or the input ends."""
+    def run(self, ask: Callable[[str], str]) -> None:
+        """Until the person quits, or `ask`, a function such as `input`, has no more lines."""
         self._say(f"{self._recommender}\n{HELP}")
         self._show()
         while True:

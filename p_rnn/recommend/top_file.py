@@ -81,7 +81,8 @@ def _text(file: Any, path: Path) -> Write:
 def _json(file: Any) -> Write:
     def write(frame: pd.DataFrame) -> None:
         if len(frame):
-            frame.to_json(file, orient="records", lines=True, force_ascii=False)
+            options: dict[str, Any] = {"force_ascii": False, "double_precision": 15}
+            frame.to_json(file, orient="records", lines=True, **options)
 
     return write
 

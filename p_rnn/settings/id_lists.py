@@ -20,17 +20,19 @@ def as_typed(word: str, keys: Collection[str]) -> str:
     left out, so that key=a,b is a list, too. An id with a comma needs quotes inside the brackets.
 
     Raises:
-        UserError: a bracket or a quote that is not closed, or an empty id.
+        UserError: a bracket or a quote that is not closed, an empty id, or one with ${.
     """
     key, _, value = word.partition("=")
     value = value.strip()
     if key not in keys or not value or value == "null":
         return word
+    if "${" in value:
+        raise UserError(f"cannot read '{word}': ids with ${{ work only in a file, sessions=<file>")
     opened, closed = value.startswith("["), value.endswith("]")
     if opened != closed:
         raise UserError(f"cannot read '{word}': a bracket is missing; give {key}=[a,b]")
     ids = _elements(value[1:-1] if opened else value, word)
-    quoted = [QuotedString(_escaped(text), Quote.single).with_quotes() for text in ids]
+    quoted = [QuotedString(text, Quote.single).with_quotes() for text in ids]
     return f"{key}=[{','.join(quoted)}]"
 
 
@@ -52,8 +54,3 @@ def _elements(text: str, word: str) -> list[str]:
         if not end:
             return found
         at = match.end()
-
-
-def _escaped(text: str) -> str:
-    """Without a meaning to OmegaConf, which interpolates ${...}."""
-    return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
