@@ -23,12 +23,14 @@ from p_rnn.settings.config import RecommendConfig
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.tree import leaves
 
+IDS = ("session", "candidates")
+PATHS = ("checkpoint", "sessions", "output", "prepared")
 OF_FILES = ("output", "columns.", "time_unit", "missing_ids", *TEXT)
 BLOCK = 1024  # sessions written at a time
 NAMED = 3  # ids that the summary names
 
 
-@plain_script("recommend", RecommendConfig, ids=("session", "candidates"))
+@plain_script("recommend", RecommendConfig, ids=IDS, paths=PATHS)
 def main(config: RecommendConfig) -> None:
     """Recommend for one session, for those of a file, or for a person in the terminal."""
     check(config)

@@ -22,7 +22,7 @@ from p_rnn.settings.config import CONF
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.folders import own_conf
 from p_rnn.settings.hydra_glue import composed, register, typed
-from p_rnn.settings.id_lists import as_typed
+from p_rnn.settings.id_lists import as_typed, path_as_typed
 from p_rnn.settings.job_names import SWEPT, swept_keys
 from p_rnn.settings.messages import (
     MENDABLE,
@@ -115,12 +115,13 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
 
 
 def plain_script(
-    name: str, schema: type[C], ids: Collection[str] = ()
+    name: str, schema: type[C], ids: Collection[str] = (), paths: Collection[str] = ()
 ) -> Callable[[Callable[[C], None]], Callable[[], None]]:
     """The same for a command that is no run: it makes no folder and writes no log.
 
     Args:
         ids: settings that are lists of ids, which are text as they are typed.
+        paths: settings that are paths, the same.
     """
 
     def decorate(function: Callable[[C], None]) -> Callable[[], None]:
@@ -128,7 +129,7 @@ def plain_script(
             printing.log_to_terminal()
             try:
                 check_flags(sys.argv[1:])
-                words = [as_typed(word, ids) for word in sys.argv[1:]]
+                words = [path_as_typed(as_typed(w, ids), paths) for w in sys.argv[1:]]
                 text = answer(words, name, schema, runs=False)
                 if text is not None:
                     print(text)

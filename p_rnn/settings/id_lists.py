@@ -1,4 +1,4 @@
-"""Lists of ids on the command line, which are text whatever they look like."""
+"""Ids and paths on the command line, which are text whatever they look like."""
 
 from __future__ import annotations
 
@@ -34,6 +34,15 @@ def as_typed(word: str, keys: Collection[str]) -> str:
     ids = _elements(value[1:-1] if opened else value, word)
     quoted = [QuotedString(text, Quote.single).with_quotes() for text in ids]
     return f"{key}=[{','.join(quoted)}]"
+
+
+def path_as_typed(word: str, keys: Collection[str]) -> str:
+    """An override of one of `keys` with its value quoted: paths have =, blanks and brackets."""
+    key, _, value = word.partition("=")
+    plain = not value or value == "null" or value[0] in "'\"" or "${" in value
+    if key not in keys or plain:
+        return word
+    return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
 
 
 def _elements(text: str, word: str) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 from p_rnn.settings.config import RecommendConfig
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.hydra_glue import composed, typed
-from p_rnn.settings.id_lists import as_typed
+from p_rnn.settings.id_lists import as_typed, path_as_typed
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,22 @@ def test_ids_are_what_is_typed(given: str, ids: list[str] | None) -> None:
     words = [as_typed(f"session={given}", ("session",)), "checkpoint=x"]
     config = typed(composed("recommend", RecommendConfig, words), RecommendConfig)
     assert config.session == ids
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ("multirun/a/model=concat,seed=1/best.pt", "multirun/a/model=concat,seed=1/best.pt"),
+        ("week 3 (1).pt", "week 3 (1).pt"),
+        ("'a=b.pt'", "a=b.pt"),
+        ("007", "007"),
+        (r"C:\runs\best.pt", r"C:\runs\best.pt"),
+    ],
+)
+def test_paths_are_what_is_typed(given: str, path: str) -> None:
+    words = [path_as_typed(f"checkpoint={given}", ("checkpoint",))]
+    config = typed(composed("recommend", RecommendConfig, words), RecommendConfig)
+    assert config.checkpoint == path
 
 
 def test_other_settings_stay_as_they_are() -> None:
