@@ -62,7 +62,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.chdir(tmp_path)
 
     def command(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["p-rnn recommend", *words, "device=cpu"])
+        monkeypatch.setattr(sys, "argv", ["p-rnn recommend", *_on_cpu(words)])
         status = 0
         try:
             recommend.main()
@@ -72,6 +72,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         return status, said.out, said.err
 
     return command
+
+
+def _on_cpu(words: tuple[str, ...]) -> list[str]:
+    given = any(word.startswith("device=") for word in words)
+    return [*words] if given else [*words, "device=cpu"]
 
 
 def rows_of(text: str) -> list[list[str]]:

@@ -8,10 +8,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from p_rnn.recommend import Recommender, load
 from p_rnn.recommend.tables import GAP, SHORTEST, fitted
+from p_rnn.runs.experiment import train
+from p_rnn.settings.hydra_glue import load_config
 from tests.commands.conftest import COLD, Run, rows_of
+from tests.conftest import TINY, random_log
 from tests.running import run_script
 
 
@@ -63,6 +67,8 @@ MISTAKES = [
     (("session=[001]", "output=top.csv"), "output has no effect without sessions=<file>"),
     (("session=[001]", "columns.item=x"), "columns.item has no effect without sessions=<file>"),
     (("session=[001]", "quoting=odd"), "quoting='odd' is not a choice"),
+    (("session=[001]", "device=cuda:9"), "device=cuda:9 is not available here"),
+    (("session=[001]", "num_threads=0"), "num_threads=0 must be at least 1"),
     (("session=[001", "k=3"), "a bracket is missing"),
     (("session=[001]", "-m"), "recommend does not take the flag -m"),
     (("session=[001]", "exclude_sen=true"), "did you mean exclude_seen"),
@@ -89,6 +95,30 @@ def test_mistakes_are_one_clear_line(
     assert line.startswith("error: ")
     assert message in line
     assert [p.name for p in tmp_path.iterdir()] == ["clicks.csv"]
+
+
+def test_a_checkpoint_that_needs_its_data_says_so(shop: Path, tmp_path: Path, run: Run) -> None:
+    (tmp_path / "raw").mkdir()
+    random_log(seed=1).to_csv(tmp_path / "raw" / "tiny.csv", index=False)
+    paths = (f"paths.raw={tmp_path / 'raw'}", f"paths.prepared={tmp_path / 'prepared'}")
+    train(load_config(*TINY, *paths, "portable=false"), tmp_path / "run")
+    (tmp_path / "prepared").rename(tmp_path / "moved = (1)")
+    given = (f"checkpoint={tmp_path}/run/checkpoints/best.pt", "session=[1,2]", "k=3")
+    status, _, err = run(*given)
+    assert status == 2
+    assert "give prepared=<the folder that it lies in>" in err
+    status, out, err = run(*given, f"prepared={tmp_path / 'moved = (1)'}")
+    assert (status, err) == (0, "")
+    assert len(rows_of(out)) == 3
+
+
+def test_threads_are_set(shop: Path, run: Run) -> None:
+    before = torch.get_num_threads()
+    try:
+        run(f"checkpoint={shop / 'network.pt'}", "session=[001]", f"num_threads={before + 1}")
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_help_and_settings_are_printed(run: Run) -> None:

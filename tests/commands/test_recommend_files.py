@@ -10,7 +10,11 @@ import pandas as pd
 import pytest
 
 from p_rnn.commands import recommend
+from p_rnn.data.readers.options import ColumnsConfig
 from p_rnn.recommend import Recommender, load
+from p_rnn.recommend.session_file import SessionFile, read_session_file
+from p_rnn.settings.config import RecommendConfig
+from p_rnn.settings.sections import DatasetConfig
 from tests.commands.conftest import Run
 
 IN_TIME = {"c": ["001", "002", "009"], "a": ["005", "006"], "b": ["nope"]}
@@ -130,3 +134,48 @@ def test_other_kinds_of_files_do_not_inherit_a_separator(
         path = shop / "network.pt"
         assert run(f"checkpoint={path}", f"sessions={name}", "output=top.csv", "k=3")[0] == 0
         assert_recommends(READ["top.csv"](tmp_path / "top.csv"), load(path, "cpu"), IN_TIME)
+
+
+# --- what a data set says of the format ---------------------------------------------------------
+
+
+def read(file: Path, **data: Any) -> SessionFile:
+    dataset = DatasetConfig.of(name="x", reader="table", path="log.csv", **data)
+    return read_session_file(RecommendConfig("best.pt", sessions=str(file)), dataset)
+
+
+def test_events_of_other_types_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "clicks.csv"
+    path.write_text("s,i,t,kind\nb,1,3,buy\na,2,2,view\nb,3,1,view\nc,4,1,buy\n")
+    columns = ColumnsConfig("s", "i", "t", "kind")
+    file = read(path, columns=columns, event_types=["view"])
+    assert (file.ids.tolist(), list(file.sessions())) == (["b", "a"], [[3], [2]])
+    assert file.other_types == 2
+    path.write_text("s,i,t\nb,1,3\na,2,2\nb,3,1\n")
+    file = read(path, columns=columns, event_types=["view"])
+    assert (file.ids.tolist(), list(file.sessions())) == (["b", "a"], [[3, 1], [2]])
+
+
+def test_rows_that_are_histories(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("before,i\n7 8,9\n,5\n")
+    columns = ColumnsConfig("s", "i", None, history="before")
+    file = read(path, columns=columns)
+    assert (file.ids.tolist(), list(file.sessions())) == ([0, 1], [[7, 8, 9], [5]])
+
+
+@pytest.mark.parametrize("header", ["", "s,i,t\n"])
+def test_a_header_is_seen_though_training_had_none(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "clicks.csv"
+    path.write_text(f"{header}a,1,2\na,2,1\n")
+    columns = ColumnsConfig("s", "i", "t")
+    file = read(path, columns=columns, names=["s", "i", "t"])
+    assert list(file.sessions()) == [[2, 1]]
+
+
+def test_a_reader_without_columns_leaves_session_item_and_time(tmp_path: Path) -> None:
+    path = tmp_path / "clicks.csv"
+    path.write_text("session,item,time\na,1,2\na,2,1\n")
+    dataset = DatasetConfig.of(name="x", reader="retailrocket")
+    file = read_session_file(RecommendConfig("best.pt", sessions=str(path)), dataset)
+    assert list(file.sessions()) == [[2, 1]]
