@@ -13,6 +13,7 @@ from p_rnn.runs.process import prepare_process
 COMMANDS = {
     "train": "train and evaluate a model, or a sweep of them with -m",
     "evaluate": "evaluate a checkpoint again",
+    "recommend": "the best next items for sessions, by a checkpoint",
     "prepare": "prepare a data set without training",
     "search": "random search over a space of settings",
     "study": "tune and run every model of a study",
@@ -26,7 +27,7 @@ def main() -> None:
     given = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if given in ("-h", "--help"):
         print(f"usage: {program} <command> ...\n\ncommands:")
-        print(*(f"  {name:<10}{words}" for name, words in COMMANDS.items()), sep="\n")
+        print(*(f"  {name:<11}{words}" for name, words in COMMANDS.items()), sep="\n")
         print(f"\n{program} <command> --help says what a command takes.")
     elif given in ("-V", "--version"):
         print(f"p-rnn {__version__}")
@@ -48,7 +49,10 @@ def run(command: str, words: list[str], typed: str) -> None:
     """Run a command, the words that follow it, and the command as it was typed."""
     prepare_process()  # before PyTorch is imported, as the module of the command does
     sys.argv = [typed, *words]
-    importlib.import_module(f"p_rnn.commands.{command}").main()
+    try:
+        importlib.import_module(f"p_rnn.commands.{command}").main()
+    except KeyboardInterrupt:  # before the command itself listens to it
+        sys.exit(130)
 
 
 def _program() -> str:

@@ -24,8 +24,11 @@ def in_order(words: Sequence[str]) -> list[str]:
     return [*flags, *(word for word in words if word not in flags)]
 
 
-def answer(words: Sequence[str], name: str, schema: type[Any]) -> str | None:
+def answer(words: Sequence[str], name: str, schema: type[Any], runs: bool = True) -> str | None:
     """The text that --help or `--cfg job` prints; None if neither is among `words`.
+
+    Args:
+        runs: the command is a run of Hydra's, with sweeps and its flags.
 
     Raises:
         UserError: settings that cannot run.
@@ -47,6 +50,9 @@ def answer(words: Sequence[str], name: str, schema: type[Any]) -> str | None:
         lines = as_yaml(content, schema)  # type: ignore[arg-type]
     if not helps:
         return "\n".join(lines)
+    if not runs:
+        usage = f"usage: {sys.argv[0]} [key=value ...]"
+        return "\n".join([usage, "", "The settings that would run with this command:", "", *lines])
     groups = [
         f"  {group}: {', '.join(conf_choices(group))}"
         for group in conf_groups()

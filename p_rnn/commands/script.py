@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,11 +15,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from p_rnn import printing
 from p_rnn.commands.help import answer, in_order
 from p_rnn.runs.sweeps import RememberSweep, finish, note_failure, noted
 from p_rnn.settings.config import CONF
+from p_rnn.settings.errors import UserError
 from p_rnn.settings.folders import own_conf
-from p_rnn.settings.hydra_glue import register, typed
+from p_rnn.settings.hydra_glue import composed, register, typed
+from p_rnn.settings.id_lists import as_typed, path_as_typed
 from p_rnn.settings.job_names import SWEPT, swept_keys
 from p_rnn.settings.messages import (
     MENDABLE,
@@ -29,6 +32,7 @@ from p_rnn.settings.messages import (
     one_line,
     sections_there,
 )
+from p_rnn.settings.tree import check_ranges
 
 C = TypeVar("C")
 INTERRUPTED = (
@@ -103,6 +107,44 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
                     print(f"error: {line}", file=sys.stderr)
                 sys.exit(2)
             if _finish_sweep() or failed:
+                sys.exit(2)
+
+        return script
+
+    return decorate
+
+
+def plain_script(
+    name: str, schema: type[C], ids: Collection[str] = (), paths: Collection[str] = ()
+) -> Callable[[Callable[[C], None]], Callable[[], None]]:
+    """The same for a command that is no run: it makes no folder and writes no log.
+
+    Args:
+        ids: settings that are lists of ids, which are text as they are typed.
+        paths: settings that are paths, the same.
+    """
+
+    def decorate(function: Callable[[C], None]) -> Callable[[], None]:
+        def script() -> None:
+            printing.log_to_terminal()
+            try:
+                check_flags(sys.argv[1:])
+                words = [path_as_typed(as_typed(w, ids), paths) for w in sys.argv[1:]]
+                text = answer(words, name, schema, runs=False)
+                if text is not None:
+                    print(text)
+                    return
+                for word in words:
+                    if word.startswith("-"):
+                        raise UserError(f"{name} does not take the flag {word}; leave it out")
+                config = typed(composed(name, schema, words), schema)
+                check_ranges(config)
+                function(config)
+            except KeyboardInterrupt:
+                print("\ninterrupted", file=sys.stderr)
+                sys.exit(130)
+            except MENDABLE as error:
+                print(f"error: {one_line(error, schema)}", file=sys.stderr)
                 sys.exit(2)
 
         return script

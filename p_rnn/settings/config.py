@@ -256,3 +256,44 @@ class EvaluateConfig:
     num_threads: Optional[int] = number(None, "of the CPU; null: PyTorch's choice", low=1)
     raw: Optional[str] = setting(None, "paths.raw, where the files have moved since training")
     prepared: Optional[str] = setting(None, "paths.prepared, where the data have moved since")
+
+
+@dataclass
+class SessionColumns:
+    """Names of the columns of a file of sessions; null: as in the data set."""
+
+    session: Any = setting(None, "session id; a list: columns that identify it together")
+    item: Optional[str] = setting(None, "item id")
+    time: Optional[str] = setting(None, "time of the event; without such a column: file order")
+
+
+@dataclass
+class RecommendConfig:
+    """Settings of `recommend`."""
+
+    checkpoint: str = setting(MISSING, "a best.pt or final.pt")
+    session: Optional[list[str]] = setting(None, "item ids, oldest first: session=[a,b,c]")
+    sessions: Optional[str] = setting(None, "file of events; recommends for each session in it")
+    interactive: bool = setting(False, "click through a session in the terminal")
+    k: int = number(10, "how many items", low=1)
+    exclude_seen: bool = setting(False, "leave the items of the session out")
+    candidates: Optional[list[str]] = setting(None, "item ids to choose from; null: all")
+    output: Optional[str] = setting(None, "with sessions: a .csv, .tsv, .jsonl or .parquet file")
+    columns: SessionColumns = setting(SessionColumns, "of sessions; null: as in the data set")
+    time_unit: Optional[str] = choice(
+        None, "s", "ms", "us", "ns", "iso", help="of sessions; null: as in the data set"
+    )
+    separator: Optional[str] = setting(None, "of sessions; null: as in the data set")
+    quoting: Optional[str] = choice(
+        None, "double", "backslash", "none", help="of sessions; null: as in the data set"
+    )
+    encoding: Optional[str] = setting(None, "of sessions; null: as in the data set")
+    names: Optional[list[str]] = setting(
+        None, "columns of sessions, if its first line does not have them"
+    )
+    missing_ids: Optional[str] = choice(
+        None, "error", "drop", help="rows without an id; null: as in the data set"
+    )
+    device: str = setting("auto", "auto, cpu or cuda")
+    num_threads: Optional[int] = number(None, "of the CPU; null: PyTorch's choice", low=1)
+    prepared: Optional[str] = setting(None, "paths.prepared, where the data have moved since")

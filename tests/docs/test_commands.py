@@ -11,10 +11,13 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from p_rnn.commands.recommend import IDS, PATHS
 from p_rnn.runs.experiment import check_names
-from p_rnn.settings.config import EvaluateConfig
-from p_rnn.settings.hydra_glue import load_config
+from p_rnn.settings.config import EvaluateConfig, RecommendConfig
+from p_rnn.settings.hydra_glue import composed, load_config, typed
+from p_rnn.settings.id_lists import as_typed, path_as_typed
 from p_rnn.settings.resolve import resolve
+from p_rnn.settings.tree import check_ranges
 from tests.docs.pages import PAGES, ROOT, SCRIPTS, commands
 
 # `dataset=shop` is the reader's own file; the plugin is made on the page that names it.
@@ -59,6 +62,14 @@ def check_evaluate(arguments: list[str]) -> None:
     OmegaConf.merge(OmegaConf.structured(EvaluateConfig), OmegaConf.from_dotlist(arguments))
 
 
+def check_recommend(arguments: list[str]) -> None:
+    words = [path_as_typed(as_typed(word, IDS), PATHS) for word in arguments]
+    config = typed(composed("recommend", RecommendConfig, words), RecommendConfig)
+    check_ranges(config)
+    modes = [config.session is not None, config.sessions is not None, config.interactive]
+    assert sum(modes) == 1
+
+
 def check_search(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(exit_on_error=False)
     for name in ("--space", "--trials", "--name"):
@@ -94,6 +105,7 @@ def test_it_composes(command: tuple[str, tuple[str, ...]], tmp_path: Path) -> No
         "train": check_train,
         "prepare": lambda words: check_train(words, data_only=True),
         "evaluate": check_evaluate,
+        "recommend": check_recommend,
         "search": check_search,
         "study": check_study,
         "report": check_report,
