@@ -1,0 +1,98 @@
+"""Clients that click through sessions of a running server, and how long their clicks take.
+
+    python examples/load_test.py url=http://127.0.0.1:8000 clients=50 seconds=10
+
+Each client sends its next click when it has the answer to the last one: one of the items that were
+recommended, in a new session every 10 clicks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+import httpx
+
+from p_rnn.settings.errors import UserError
+from serving.settings import read_settings
+
+
+@dataclass(frozen=True)
+class Load:
+    url: str = "http://127.0.0.1:8000"
+    clients: int = 50
+    seconds: float = 10.0
+    k: int = 20
+
+
+@dataclass
+class Measured:
+    seconds: float = 0.0
+    times: list[float] = field(default_factory=list)  # seconds of each answered click
+    errors: Counter[str] = field(default_factory=Counter)
+
+    def quantile(self, part: float) -> float:
+        """Milliseconds."""
+        times = sorted(self.times) or [0.0]
+        return 1000 * times[min(int(part * len(times)), len(times) - 1)]
+
+    def __str__(self) -> str:
+        rate = len(self.times) / self.seconds
+        return (
+            f"{len(self.times):,} clicks in {self.seconds:.1f} s: {rate:,.0f} requests/s, "
+            f"p50 {self.quantile(0.5):.1f} ms, p99 {self.quantile(0.99):.1f} ms, "
+            f"{sum(self.errors.values())} errors{dict(self.errors) or ''}"
+        )
+
+
+async def measure(load: Load) -> Measured:
+    """Clicks of `load.clients` clients at the same time."""
+    limits = httpx.Limits(max_connections=load.clients)
+    async with httpx.AsyncClient(base_url=load.url, timeout=60, limits=limits) as http:
+        response = await http.post("/recommend", json={"session": [], "k": 100})
+        response.raise_for_status()
+        popular = [each["item"] for each in response.json()["items"]]
+        measured, started = Measured(), time.perf_counter()
+        end = started + load.seconds
+        clients = (_visit(http, n, load, popular, end, measured) for n in range(load.clients))
+        await asyncio.gather(*clients)
+        measured.seconds = time.perf_counter() - started
+    return measured
+
+
+async def _visit(
+    http: httpx.AsyncClient,
+    number: int,
+    load: Load,
+    popular: list[int | str],
+    end: float,
+    measured: Measured,
+) -> None:
+    chance, items, clicks = random.Random(number), popular, 0
+    while (began := time.perf_counter()) < end:
+        name = f"load-{os.getpid()}-{number}-{clicks // 10}"
+        clicks += 1
+        try:
+            response = await http.post(
+                f"/sessions/{name}/clicks?k={load.k}", json={"item": chance.choice(items)}
+            )
+        except httpx.HTTPError as error:
+            measured.errors[type(error).__name__] += 1
+            continue
+        if response.status_code != 200:
+            measured.errors[str(response.status_code)] += 1
+            continue
+        measured.times.append(time.perf_counter() - began)
+        items = [each["item"] for each in response.json()["items"]] or popular
+
+
+if __name__ == "__main__":
+    try:
+        print(asyncio.run(measure(read_settings(Load, sys.argv[1:], {}))))
+    except (UserError, httpx.HTTPError) as error:
+        sys.exit(f"error: {error}")
