@@ -1,6 +1,6 @@
 """Clients that click through sessions of a running server, and how long their clicks take.
 
-    python examples/load_test.py url=http://127.0.0.1:8000 clients=50 seconds=10
+    python examples/load_test.py url=http://127.0.0.1:8000 clients=50 clicks=200
 
 Each client sends its next click when it has the answer to the last one: one of the items that were
 recommended, in a new session every 10 clicks.
@@ -26,7 +26,7 @@ from serving.settings import read_settings
 class Load:
     url: str = "http://127.0.0.1:8000"
     clients: int = 50
-    seconds: float = 10.0
+    clicks: int = 200  # of each client
     k: int = 20
 
 
@@ -58,8 +58,7 @@ async def measure(load: Load) -> Measured:
         response.raise_for_status()
         popular = [each["item"] for each in response.json()["items"]]
         measured, started = Measured(), time.perf_counter()
-        end = started + load.seconds
-        clients = (_visit(http, n, load, popular, end, measured) for n in range(load.clients))
+        clients = (_visit(http, n, load, popular, measured) for n in range(load.clients))
         await asyncio.gather(*clients)
         measured.seconds = time.perf_counter() - started
     return measured
@@ -70,13 +69,12 @@ async def _visit(
     number: int,
     load: Load,
     popular: list[int | str],
-    end: float,
     measured: Measured,
 ) -> None:
-    chance, items, clicks = random.Random(number), popular, 0
-    while (began := time.perf_counter()) < end:
-        name = f"load-{os.getpid()}-{number}-{clicks // 10}"
-        clicks += 1
+    chance, items = random.Random(number), popular
+    for click in range(load.clicks):
+        name = f"load-{os.getpid()}-{number}-{click // 10}"
+        began = time.perf_counter()
         try:
             response = await http.post(
                 f"/sessions/{name}/clicks?k={load.k}", json={"item": chance.choice(items)}

@@ -67,8 +67,9 @@ async def click(
     visit = state.sessions.open(name)
     if visit.clicks >= state.settings.max_clicks:
         raise HTTPException(409, f"the session has {visit.clicks} clicks, the most; delete it")
+    answered = state.worker.submit(Job(options.k, options.exclude_seen, visit, body.item))
     visit.clicks += 1
-    answer = await state.worker.submit(Job(options.k, options.exclude_seen, visit, body.item))
+    answer = await answered
     state.metrics.clicks[bool(answer.read)] += 1
     return answer
 
@@ -215,13 +216,15 @@ def app(words: Sequence[str] = ()) -> FastAPI:
         recommender = load(settings.checkpoint, settings.device, settings.num_threads)
         recommender.start().top()  # the first time takes longer than others
     except UserError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     return create_app(settings, recommender)
 
 
 def main() -> None:
     server = app(sys.argv[1:])
-    uvicorn.run(server, host=server.state.settings.host, port=server.state.settings.port)
+    settings: Settings = server.state.settings
+    uvicorn.run(server, host=settings.host, port=settings.port, access_log=False)
 
 
 if __name__ == "__main__":

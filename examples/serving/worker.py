@@ -31,23 +31,30 @@ class Job:
     answer: Answer | UserError | None = None
 
 
+Waiting = tuple[Job, "asyncio.Future[Answer]"]
+
+
 class Worker:
     """Runs jobs in mini-batches, in one thread; those of one session in their order."""
 
     def __init__(self, recommender: Recommender, settings: Settings) -> None:
         self.recommender, self._settings = recommender, settings
-        self._queue: asyncio.Queue[tuple[Job, asyncio.Future[Answer]] | None]
-        self._queue = asyncio.Queue(settings.max_waiting)
+        self._queue: asyncio.Queue[Waiting | None] = asyncio.Queue(settings.max_waiting)
         self._task = asyncio.create_task(self._work())
         self.batches = self.jobs = 0
 
-    async def submit(self, job: Job) -> Answer:
+    def submit(self, job: Job) -> asyncio.Future[Answer]:
+        """The job waits for its turn; the answer comes later.
+
+        Raises:
+            HTTPException: 503, too many wait.
+        """
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         try:
             self._queue.put_nowait((job, answered))
         except asyncio.QueueFull:
             raise HTTPException(503, "too many requests wait", {"Retry-After": "1"}) from None
-        return await answered
+        return answered
 
     async def stop(self) -> None:
         """After the jobs that wait."""
@@ -59,33 +66,37 @@ class Worker:
         return not self._task.done()
 
     async def _work(self) -> None:
-        loop, most = asyncio.get_running_loop(), self._settings.max_batch
+        loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, "model") as thread:
             while (first := await self._queue.get()) is not None:
-                if self._queue.qsize() + 1 < most:
-                    await asyncio.sleep(self._settings.wait_ms / 1000)
-                batch = [first]
-                while len(batch) < most and not self._queue.empty():
-                    following = self._queue.get_nowait()
-                    if following is None:
-                        self._queue.put_nowait(None)  # for the loop
-                        break
-                    batch.append(following)
+                batch = await self._batch(first)
                 jobs = [job for job, _ in batch]
                 self.batches, self.jobs = self.batches + 1, self.jobs + len(jobs)
+                bug: Exception | None = None
                 try:
                     await loop.run_in_executor(thread, run, self.recommender, jobs)
-                except Exception as error:  # a bug: these requests fail, the server goes on
-                    for _, answered in batch:
-                        if not answered.done():
-                            answered.set_exception(error)
+                except Exception as error:  # these requests fail, the server goes on
+                    bug = error
                 for job, answered in batch:
-                    if answered.done():  # failed, or its client has gone
+                    if answered.done():  # cancelled: its client has gone
                         continue
                     if isinstance(job.answer, Answer):
                         answered.set_result(job.answer)
                     else:
-                        answered.set_exception(job.answer or RuntimeError("no answer"))
+                        answered.set_exception(job.answer or bug or RuntimeError("no answer"))
+
+    async def _batch(self, first: Waiting) -> list[Waiting]:
+        """The first that waits, and those that wait or come within `wait_ms`."""
+        most, batch = self._settings.max_batch, [first]
+        if self._queue.qsize() + 1 < most:
+            await asyncio.sleep(self._settings.wait_ms / 1000)
+        while len(batch) < most and not self._queue.empty():
+            following = self._queue.get_nowait()
+            if following is None:  # the end, for `_work`
+                self._queue.put_nowait(None)
+                break
+            batch.append(following)
+        return batch
 
 
 def run(recommender: Recommender, jobs: Sequence[Job]) -> None:
