@@ -42,8 +42,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 NO_SESSION: dict[int | str, dict[str, Any]] = {
     404: {"model": Problem, "description": "no click so far, or expired"}
 }
-
-
+LONGEST = 300  # characters of an error
 Clock = Callable[[], float]
 
 
@@ -158,10 +157,10 @@ class Watch:
         try:
             await self.app(scope, measured, noted)
         finally:
-            route = getattr(
-                scope.get("route", None), "path", "other"
-            )  # not the path: no end of them
-            self.metrics.request(scope["method"], route, status, time.perf_counter() - started)
+            # Routes, not paths, and no methods that a client makes up: there is no end of those.
+            route = getattr(scope.get("route"), "path", "other")
+            method = "other" if route == "other" or status == 405 else scope["method"]
+            self.metrics.request(method, route, status, time.perf_counter() - started)
 
 
 def create_app(
@@ -188,9 +187,8 @@ def create_app(
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        return problem(422, f"{where}: {first['msg']}")
+        found = [(".".join(map(str, each["loc"])), each["msg"]) for each in error.errors()]
+        return problem(422, "; ".join(f"{where}: {what}" for where, what in found))
 
     @app.exception_handler(UserError)
     async def refused(request: Request, error: UserError) -> JSONResponse:
@@ -204,7 +202,11 @@ def create_app(
 
 
 def problem(status: int, text: str) -> JSONResponse:
-    return JSONResponse({"detail": " ".join(text.split())}, status)
+    """One line, with no more than a little of what the client sent."""
+    line = " ".join(text.split()).encode(errors="replace").decode()
+    return JSONResponse(
+        {"detail": line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."}, status
+    )
 
 
 def app(words: Sequence[str] = ()) -> FastAPI:

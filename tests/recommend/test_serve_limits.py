@@ -95,6 +95,10 @@ CLICKS = "/sessions/a/clicks"
         ("POST", CLICKS, b'{"item": "\\ud800"}', 422, "body.item"),
         ("POST", CLICKS, b'{"item": "' + b"A" * 201 + b'"}', 422, "body.item"),
         ("POST", CLICKS, b'{"item": "A-1", "time": 5}', 422, "body.time"),
+        ("POST", CLICKS, b'{"item": "A-1", "\\udc80": 5}', 422, "body: "),
+        ("POST", CLICKS, b'{"item": "A-1", "' + b"t" * 2**17 + b'": 5}', 422, "body.ttt"),
+        ("POST", CLICKS, b'{"item": "A-1", "a\\nb": 5}', 422, "body.a b"),
+        ("DESTROY", "/health", b"", 405, "Method Not Allowed"),
         ("POST", CLICKS, b'{"item": "' + b"A" * 2**18 + b'"}', 413, "262144 bytes"),
         ("POST", CLICKS + "?k=0", b'{"item": "A-1"}', 422, "query.k: Input should be greater"),
         ("POST", CLICKS + "?k=101", b'{"item": "A-1"}', 422, "query.k"),
@@ -129,8 +133,10 @@ def test_malformed_requests(
     detail = response.json()["detail"]
     assert says in detail
     assert "\n" not in detail
-    assert len(detail) < 300
-    assert f'status="{status}"}} 1\n' in client.get("/metrics").text
+    assert len(detail) < 310
+    metrics = client.get("/metrics").text
+    assert f'status="{status}"}} 1\n' in metrics
+    assert "DESTROY" not in metrics
     click(client, "b", "A-1")  # it goes on
 
 
