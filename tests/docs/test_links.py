@@ -44,7 +44,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_paths_exist(page: Path) -> None:
-    rooms = "p_rnn|conf|tests|scripts|docs"
+    rooms = "p_rnn|conf|tests|scripts|examples|docs"
     files = rf"(?<![\w/.])(?:{rooms})/[\w/.-]*\.(?:py|yaml|md|cpp|h|sh|csv|svg|ipynb)\b"
     folders = rf"`((?:{rooms})/(?:[\w-]+/)*)`"
     text = text_of(page)
