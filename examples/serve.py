@@ -32,16 +32,14 @@ from serving.settings import Settings, read_settings
 from serving.worker import Job, Worker
 
 api = APIRouter()
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": why}
-    for status, why in (
-        (422, "a malformed request, or unknown candidates"),
-        (503, "too many requests wait"),
-    )
+Responses = dict[int | str, dict[str, Any]]
+PROBLEMS: Responses = {
+    413: {"model": Problem, "description": "the body is too large"},
+    422: {"model": Problem, "description": "a malformed request, or unknown candidates"},
+    503: {"model": Problem, "description": "too many requests wait"},
 }
-NO_SESSION: dict[int | str, dict[str, Any]] = {
-    404: {"model": Problem, "description": "no click so far, or expired"}
-}
+NO_SESSION: Responses = {404: {"model": Problem, "description": "no click so far, or expired"}}
+TOO_LONG: Responses = {409: {"model": Problem, "description": "the session has too many clicks"}}
 LONGEST = 300  # characters of an error
 Clock = Callable[[], float]
 
@@ -57,7 +55,7 @@ class State:
         self.worker = Worker(recommender, settings)
 
 
-@api.post("/sessions/{name}/clicks", responses=PROBLEMS)
+@api.post("/sessions/{name}/clicks", responses=PROBLEMS | TOO_LONG)
 async def click(
     name: SessionId, body: Click, options: Annotated[Options, Query()], request: Request
 ) -> Answer:
