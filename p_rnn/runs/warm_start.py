@@ -84,7 +84,10 @@ def _opened(config: Settings) -> tuple[dict[str, Any], Dataset | None]:
     assert config.warm_start is not None
     path = Path(config.warm_start)
     stored, content = load_checkpoint(path, mmap=True)
-    for key, then, now in differences_of(stored, config, _of_architecture):
+    differs = list(differences_of(stored, config, _of_architecture))
+    if differs:
+        # Other settings of the model may only follow from what is chosen by name.
+        key, then, now = min(differs, key=lambda each: not each[0].startswith(("model.", "cell.n")))
         raise UserError(
             f"warm_start={path} was trained with {key}={then}, not {now}: give the same, or start "
             "without it"
