@@ -544,5 +544,4 @@ def test_one_epoch_after_a_warm_start_is_better_than_one_from_nothing(tmp_path: 
     run("old", "dataset.time_range=['1970-01-01','1970-01-06']", "num_epochs=8")
     fresh = run("fresh")
     warm = run("warm", f"warm_start={tmp_path / 'old' / 'checkpoints' / 'best.pt'}")
-    print(fresh, warm)
     assert warm > fresh + 0.1
