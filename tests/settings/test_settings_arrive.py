@@ -219,7 +219,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "matmul_precision": ([], "high"),  # of a GPU
     "portable": ([], "false"),
     "resume": ([], "none_such.pt"),
-    "warm_start": ([], "none_such.pt"),  # what it does: tests/runs/test_warm_start.py
+    "warm_start": ([], "none_such.pt"),  # what it does: tests/runs/test_warm_start_jobs.py
 }
 # Parameters of models that count, from which nothing is trained.
 SIZES = ["hidden_size=null", "batch_size=null", "num_negatives=null", "num_epochs=null"]
