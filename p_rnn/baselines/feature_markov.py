@@ -11,12 +11,9 @@ from torch import Tensor
 
 from p_rnn.baselines.markov import Markov
 from p_rnn.baselines.ranker import Array, TrainingData
+from p_rnn.baselines.similar import most_similar
 from p_rnn.baselines.sparse import Sparse
-from p_rnn.data.features import BagFeature, DenseFeature, Feature
-from p_rnn.ragged import offsets_of, row_of_each
 from p_rnn.settings.declare import about
-
-BLOCK = 512  # items whose similarities to all others are computed at a time
 
 
 class FeatureMarkov(Markov):
@@ -40,7 +37,9 @@ class FeatureMarkov(Markov):
     ) -> None:
         super().__init__(training, steps=steps)
         self.backoff = backoff
-        self.similar = self._similar(training, similar_items)
+        features = list(training.features.values())
+        similar = most_similar(features, self.popularity, np.arange(self.num_items), similar_items)
+        self.similar = _rows_sum_to_1(similar)
         self.follows = _rows_sum_to_1(self.after)
         self.onward = self._onward()
 
@@ -71,55 +70,6 @@ class FeatureMarkov(Markov):
         with warnings.catch_warnings():  # that CSR is in beta; its products are five times faster
             warnings.simplefilter("ignore", UserWarning)
             return matrix.to_sparse_csr()
-
-    def _similar(self, training: TrainingData, count: int) -> Sparse:
-        count = min(count, self.num_items - 1)
-        parts = [_Cosine(f, self.num_items) for f in training.features.values()]
-        popularity = torch.from_numpy(self.popularity).float() * 1e3  # at most 1e-6
-        found: list[tuple[Tensor, Tensor]] = []
-        for lo in range(0, self.num_items, BLOCK):
-            items = torch.arange(lo, min(lo + BLOCK, self.num_items))
-            total = torch.stack([part.with_all(items) for part in parts]).mean(dim=0)
-            total = torch.where(total > 1e-6, total + popularity, 0.0)
-            total[torch.arange(len(items)), items] = 0.0
-            best = total.topk(count, dim=1)
-            found.append((best.values, best.indices))
-        values, columns = (torch.cat([f[k] for f in found]).numpy() for k in range(2))
-        kept = values > 0
-        whole = Sparse(offsets_of(kept.sum(axis=1)), columns[kept], values[kept].astype(np.float64))
-        return _rows_sum_to_1(whole)
-
-
-class _Cosine:
-    """Cosine similarities by one feature; 0 for items without a value."""
-
-    def __init__(self, feature: Feature, num_items: int) -> None:
-        if isinstance(feature, DenseFeature):
-            x = torch.from_numpy(np.asarray(feature.values[:num_items], dtype=np.float32))
-            self.matrix = torch.nn.functional.normalize(x, dim=1)
-            return
-        self.matrix = _unit_rows(feature, num_items)
-
-    def with_all(self, items: Tensor) -> Tensor:
-        """[b] -> [b, N]: similarities of some items with all."""
-        rows = self.matrix.index_select(0, items)
-        return (self.matrix @ rows.to_dense().t()).t()
-
-
-def _unit_rows(feature: BagFeature, num_items: int) -> Tensor:
-    """A bag as a sparse matrix [N, V] with L2-normalised rows."""
-    offsets = np.asarray(feature.offsets[: num_items + 1])
-    tokens = np.asarray(feature.tokens[: offsets[-1]], dtype=np.int64)
-    weights = np.ones(len(tokens), dtype=np.float32)
-    if feature.weights is not None:
-        weights = np.asarray(feature.weights[: offsets[-1]], dtype=np.float32)
-    rows = row_of_each(np.diff(offsets))
-    length = np.sqrt(np.bincount(rows, weights**2, minlength=num_items))
-    weights = (weights / np.maximum(length[rows], 1e-12)).astype(np.float32)
-    index = torch.from_numpy(np.stack([rows, tokens]))
-    shape = (num_items, feature.num_tokens)
-    values = torch.from_numpy(weights)
-    return torch.sparse_coo_tensor(index, values, shape, check_invariants=True).coalesce()
 
 
 def _rows_sum_to_1(matrix: Sparse) -> Sparse:

@@ -45,6 +45,7 @@ class Bags(nn.Module):
     So shapes do not depend on the data. The padding token is `num_tokens`, with the weight zero.
 
     Attributes:
+        name: of the feature.
         offsets: int64 [N + 1]; `tokens`: int64 [nnz + 1]; `weights`: [nnz + 1]; with
             pooling_mode=mean they sum to 1 in each bag.
     """
@@ -55,6 +56,7 @@ class Bags(nn.Module):
 
     def __init__(self, feature: BagFeature, pooling_mode: str, device: torch.device) -> None:
         super().__init__()
+        self.name = feature.name
         self.num_items, self.num_tokens = len(feature.offsets) - 1, feature.num_tokens
         lengths = torch.from_numpy(feature.offsets).diff()
         self.longest = max(int(lengths.max()) if len(lengths) else 0, 1)

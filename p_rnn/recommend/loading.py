@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +10,12 @@ import torch
 from p_rnn.baselines import make_baseline
 from p_rnn.baselines.ranker import TrainingData
 from p_rnn.data.catalogue import Catalogue, pack_sessions
-from p_rnn.data.dataset import Dataset, Sessions, open_dataset
-from p_rnn.data.features import Feature, Fitted
-from p_rnn.data.features.fitted import FITTED, StoredState
-from p_rnn.data.features.folders import open_feature
+from p_rnn.data.dataset import Dataset, Sessions
 from p_rnn.models.architectures import build_network
 from p_rnn.recommend.recommender import Recommender
 from p_rnn.runs.fit import set_network
 from p_rnn.runs.runtime import use_device
-from p_rnn.settings.config import Settings
-from p_rnn.settings.errors import UserError
+from p_rnn.runs.stored_items import catalogue_of, prepared_of
 from p_rnn.settings.resolve import counts, load_plugins
 from p_rnn.streams import Streams
 from p_rnn.training.checkpoint import load_checkpoint
@@ -54,10 +48,8 @@ def load(
     config, content = load_checkpoint(path, mmap=True)
     load_plugins(config.plugins or [])
     place = use_device(device, num_threads)
-    dataset = None
-    if "items" not in content:
-        dataset = _prepared(path, config, content, prepared)
-    catalogue = _catalogue(content, dataset)
+    dataset = prepared_of(path, config, content, prepared)
+    catalogue = catalogue_of(content, dataset)
     origin = {key: content[key] for key in ORIGIN}
     if counts(config.model.name):
         training = _training(content, dataset, catalogue, place)
@@ -67,45 +59,6 @@ def load(
     network = build_network(config, content["num_items"], streams, catalogue.features)
     set_network(network, content)
     return Recommender(config, catalogue, network, place, origin)
-
-
-def _prepared(
-    path: Path, config: Settings, content: dict[str, Any], prepared: Path | str | None
-) -> Dataset:
-    folder = Path(prepared or config.paths.prepared)
-    folder /= f"{config.dataset.name}-{content['dataset']}"
-    if not folder.is_dir():
-        raise UserError(
-            f"{path} needs the prepared data set {folder.absolute()}, which is missing; give "
-            "prepared=<the folder that it lies in>, or train again with portable=true and load "
-            "best.pt or final.pt"
-        )
-    return open_dataset(folder)
-
-
-def _catalogue(content: dict[str, Any], dataset: Dataset | None) -> Catalogue:
-    if dataset is None:
-        return Catalogue.unpack(content["items"])
-    features = {name: _feature(dataset, name, print_) for name, print_ in content["features"]}
-    tables = sorted(dataset.folder.glob("items-*"), key=lambda each: each.stat().st_mtime)
-    table = tables[-1] if tables else None
-    return Catalogue.of(dataset, features, content["with_validation"], table)
-
-
-def _feature(dataset: Dataset, name: str, fingerprint: str) -> Feature:
-    """A feature as it was prepared, with what it needs for items that come later."""
-    folder = dataset.folder / "features" / f"{name}-{fingerprint}"
-    if not folder.is_dir():
-        raise UserError(f"the prepared feature {folder.absolute()} is missing; train again")
-    feature = open_feature(folder, name, fingerprint, dataset)
-    if not (folder / FITTED).exists():
-        return feature
-    manifest = json.loads((folder / "manifest.json").read_text())
-    source = manifest["source"]
-    columns = [column for column, _ in source.get("properties", ())]
-    columns = columns or source.get("columns") or [name]
-    fitted = Fitted(manifest["kind"], manifest["settings"], columns, StoredState(folder))
-    return replace(feature, fitted=fitted)
 
 
 def _training(

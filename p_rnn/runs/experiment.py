@@ -20,6 +20,7 @@ from p_rnn.runs.comparison import check_splits, compare, load_features
 from p_rnn.runs.jobs import CountingJob, ModelJob, TrainingJob
 from p_rnn.runs.resuming import check_resume
 from p_rnn.runs.runtime import environment, use_device, write_json
+from p_rnn.runs.warm_start import check_warm_start
 from p_rnn.settings.config import Config, Settings
 from p_rnn.settings.resolve import counts, resolve
 from p_rnn.settings.show import differences
@@ -75,6 +76,8 @@ def run(given: Config | Settings, folder: Path | str, varied: Sequence[str] = ()
     log.info("%s", wrapped(f"not the defaults: {' '.join(changed)}" if changed else "all defaults"))
     if config.resume is not None:
         check_resume(Path(config.resume), config)
+    if config.warm_start is not None and (config.resume is None or config.train_on_validation):
+        check_warm_start(config)
     folder = Path(folder)
     device = use_device(config.device, config.num_threads, config.matmul_precision)
     dataset = prepare(config.dataset, config.paths)

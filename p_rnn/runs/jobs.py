@@ -21,6 +21,7 @@ from p_rnn.models.summary import summary
 from p_rnn.runs.comparison import make_protocol, training_of
 from p_rnn.runs.fit import FitHistory, fit, load_network, network_content
 from p_rnn.runs.resuming import resume
+from p_rnn.runs.warm_start import warm_start
 from p_rnn.settings.config import Settings
 from p_rnn.streams import Streams
 from p_rnn.tracking import Tracker
@@ -124,6 +125,9 @@ class TrainingJob(ModelJob):
         if config.resume is not None:
             self.history = resume(Path(config.resume), trainer, extra, checkpoints, items)
             self.before_s = sum(epoch["seconds"] for epoch in self.history.epochs)
+        elif config.warm_start is not None and validate is not None:
+            metric = config.early_stopping.metric
+            log.info("before training: valid %s %.4f", metric, validate()[metric])
         self.history = fit(trainer, validate, checkpoints, extra, self.history, items)
         if self.history.kept_epoch != self.history.last_epoch or trainer.average is not None:
             load_network(network, checkpoints / "best.pt", mmap=True)
@@ -131,7 +135,7 @@ class TrainingJob(ModelJob):
         return network
 
     def fit_final(self) -> Any:
-        """Train from scratch with the passes that led to the best state."""
+        """Train from the start with the passes that led to the best state."""
         passes = self.history.chosen()
         log.info("training on training and validation sessions for %d epochs", len(passes))
         # The curves of the run are those of the first training, so this one writes none.
@@ -171,7 +175,11 @@ class TrainingJob(ModelJob):
         sessions, num_items = self.dataset.training_sessions(with_validation)
         streams = Streams(config.seed, self.device)
         network = build_network(config, num_items, streams, self.features)
-        return Trainer(config, network, sessions, sessions.support(num_items), streams, tracker)
+        support = sessions.support(num_items)
+        resumed = config.resume is not None and not with_validation  # has its own weights
+        if config.warm_start is not None and not resumed:
+            warm_start(config, network, self.dataset.item_ids, self.features, support)
+        return Trainer(config, network, sessions, support, streams, tracker)
 
 
 class CountingJob(ModelJob):

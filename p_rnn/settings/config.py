@@ -92,6 +92,7 @@ class Settings(Hyperparameters):
         below=1,
         networks=True,
         role="model",
+        learning=True,
     )
     optimizer: Component = chosen(
         None, "optimizer", otherwise="adagrad", networks=True, role="training"
@@ -115,6 +116,13 @@ class Settings(Hyperparameters):
     )
     early_stopping: EarlyStoppingConfig = setting(
         EarlyStoppingConfig, "when to stop", role="training"
+    )
+    warm_start: Optional[str] = setting(
+        None,
+        "best.pt or final.pt to start from on new data: known items keep their rows, new ones "
+        "start from their features",
+        networks=True,
+        role="training",
     )
     train_on_validation: bool = setting(
         False, "test a model trained on both, for the best number of epochs", role="evaluation"

@@ -30,9 +30,9 @@ def about(help: str = "", **known: Any) -> About:
             words that it takes), `role` (one of ROLES; default: that of the section), and marks:
             `items` (of items, not of events), `later` (older versions did not have it, so where it
             has its default, what they prepared or measured stays valid), `networks` (without
-            effect where nothing is trained), `grows` (may change when a run is resumed), `column`
-            (a report has a column for it), `figures` (changes which figures are printed, not what
-            is measured).
+            effect where nothing is trained), `learning` (of the model, but only while it learns),
+            `grows` (may change when a run is resumed), `column` (a report has a column for it),
+            `figures` (changes which figures are printed, not what is measured).
     """
     return About(help=help, **known)
 

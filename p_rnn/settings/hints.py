@@ -53,7 +53,8 @@ MODELS = {
 COMMANDS = {
     "space": "p-rnn search --space {value} --trials 20 --name NAME [key=value ...] searches it",
     "study": "p-rnn study {value} runs a study",
-    "checkpoint": "p-rnn evaluate checkpoint={value} evaluates it, resume={value} goes on from it",
+    "checkpoint": "p-rnn evaluate checkpoint={value} evaluates it, resume={value} goes on from it, "
+    "warm_start={value} starts from it on new data",
 }
 EXTRAS = {
     "joblib": "sweep",

@@ -136,9 +136,11 @@ class Hyperparameters(Filled):
     embedding_size: int = number(
         0, "width of item (and feature) embeddings; default: hidden_size", low=1, role="model"
     )
-    dropout_embedding: float = number(0.0, "dropout on embeddings", low=0, below=1, role="model")
+    dropout_embedding: float = number(
+        0.0, "dropout on embeddings", low=0, below=1, role="model", learning=True
+    )
     dropout_hidden: float = number(
-        0.0, "dropout on each layer's output", low=0, below=1, role="model"
+        0.0, "dropout on each layer's output", low=0, below=1, role="model", learning=True
     )
     batching: str = choice(
         "session_parallel",
@@ -210,7 +212,7 @@ class SubnetConfig:
     hidden_size: Optional[int] = number(None, "null: as all", low=1)
     num_layers: Optional[int] = number(None, "null: as all", low=1)
     weight: float = setting(1.0, "of its score; where one GRU reads all, of its part of the input")
-    num_epochs: Optional[int] = number(None, "null: as all", low=1)
+    num_epochs: Optional[int] = number(None, "null: as all", low=1, learning=True)
 
 
 @dataclass

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from omegaconf.errors import OmegaConfBaseException
 
 from p_rnn.settings.config import Settings
+from p_rnn.settings.declare import About
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.tree import leaves, read
 from p_rnn.settings.upgrade import upgraded_config
@@ -41,12 +43,28 @@ def refuse_difference(what: str, stored: Settings, now: Settings, resuming: bool
     Raises:
         UserError: the first setting that differs.
     """
+    differs = differences_of(
+        stored,
+        now,
+        lambda known: (
+            known["role"] not in ("machine", "output") and not (resuming and known.get("grows"))
+        ),
+    )
+    for key, a, b in differs:
+        raise UserError(
+            f"{what} was trained with {key}={a}, not {b}: give the same, or another name"
+        )
+
+
+def differences_of(
+    stored: Settings, now: Settings, counts: Callable[[About], bool]
+) -> Iterator[tuple[str, Any, Any]]:
+    """(key, then, now) of the settings that differ, among those of which `counts` holds."""
     then, current = (
         {key: (value, known) for key, value, known in leaves(node)} for node in (stored, now)
     )
     for key in {**then, **current}:
-        known = (current.get(key) or then[key])[1]
-        if known["role"] in ("machine", "output") or (resuming and known.get("grows")):
+        if not counts((current.get(key) or then[key])[1]):
             continue
         # A subnet or feature that only one of them names has the default settings in the other.
         absent = 1.0 if key.startswith("subnets.") and key.endswith(".weight") else None
@@ -55,6 +73,4 @@ def refuse_difference(what: str, stored: Settings, now: Settings, resuming: bool
         if a == b or (key == "selected_features" and b is None):
             continue
         a, b = ("null" if value is None else value for value in (a, b))
-        raise UserError(
-            f"{what} was trained with {key}={a}, not {b}: give the same, or another name"
-        )
+        yield key, a, b

@@ -219,6 +219,7 @@ CASES: dict[str, tuple[list[str], str]] = {
     "matmul_precision": ([], "high"),  # of a GPU
     "portable": ([], "false"),
     "resume": ([], "none_such.pt"),
+    "warm_start": ([], "none_such.pt"),  # what it does: tests/runs/test_warm_start_jobs.py
 }
 # Parameters of models that count, from which nothing is trained.
 SIZES = ["hidden_size=null", "batch_size=null", "num_negatives=null", "num_epochs=null"]
@@ -270,6 +271,7 @@ REFUSED = {
     "compile",
     "matmul_precision",
     "resume",
+    "warm_start",
     "paths.raw",
     "dataset.separator",
     "dataset.encoding",
