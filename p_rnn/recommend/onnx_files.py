@@ -169,6 +169,8 @@ def translate(
             verbose=False,
         )
         assert program is not None
+        for node in program.model.graph:
+            node.metadata_props.clear()  # where the code lies on this machine
         tensors = [*module.parameters(), *module.buffers()]
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         program.save(str(path), external_data=size > EXTERNAL)
