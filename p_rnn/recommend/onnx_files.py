@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from torch import Tensor, nn
@@ -79,21 +80,6 @@ class Query(nn.Module):
         return torch.cat(queries, dim=1)
 
 
-class Score(nn.Module):
-    """*state -> scores [B, N] of all items."""
-
-    items: Tensor
-
-    def __init__(self, ranker: NetworkRanker) -> None:
-        super().__init__()
-        self.query = Query(ranker)
-        self.register_buffer("items", ranker.vectors())
-
-    def forward(self, *state: Tensor) -> Tensor:
-        scores: Tensor = self.query(*state) @ self.items.t()
-        return scores
-
-
 @torch.no_grad()
 def gate_inputs(subnet: Subnet) -> Tensor:
     """[R, gates H] of all items that the subnet reads."""
@@ -127,7 +113,7 @@ def write_onnx(folder: Path, ranker: NetworkRanker) -> dict[str, Any]:
         Step(ranker), (items, *zeros), folder / "step.onnx", ["items", *before], after
     )
     translate(Query(ranker), zeros, folder / "query.onnx", before, ["query"])
-    translate(Score(ranker), zeros, folder / "score.onnx", before, ["scores"])
+    write_score(folder, ranker)
     difference = largest_difference(folder, ranker, before)
     log.info("ONNX checked with onnxruntime: largest difference from PyTorch %.1e", difference)
     versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__}
@@ -175,6 +161,25 @@ def translate(
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         program.save(str(path), external_data=size > EXTERNAL)
         return int(program.model.opset_imports[""])
+
+
+def write_score(folder: Path, ranker: NetworkRanker) -> None:
+    """score.onnx: query.onnx times the matrix of items."""
+    model = onnx.load(folder / "query.onnx")
+    matrix = np.ascontiguousarray(ranker.vectors().numpy().T)
+    graph = model.graph
+    graph.initializer.append(onnx.numpy_helper.from_array(matrix, "items"))
+    graph.node.append(onnx.helper.make_node("MatMul", ["query", "items"], ["scores"]))
+    shape: list[str | int | None] = ["batch", ranker.num_items]
+    scores = onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, shape)
+    del graph.output[:]
+    graph.output.append(scores)
+    onnx.save(
+        model,
+        folder / "score.onnx",
+        save_as_external_data=matrix.nbytes > EXTERNAL,
+        location="score.onnx.data",
+    )
 
 
 @contextmanager

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 
 from p_rnn.data.catalogue import Catalogue
+from p_rnn.data.features import Feature
 from p_rnn.data.texts import Texts
 from p_rnn.models.architectures import build_network
 from p_rnn.recommend import Recommender
@@ -25,10 +28,12 @@ def catalogue() -> Catalogue:
     return Catalogue(Texts.of(IDS), SUPPORT, dict(FEATURES), properties)
 
 
-def recommender(*overrides: str, items: Catalogue | None = None) -> Recommender:
+def recommender(
+    *overrides: str, items: Catalogue | None = None, features: Mapping[str, Feature] = FEATURES
+) -> Recommender:
     """Trained, as it were, on the first items; every parameter random."""
     config = settings(*overrides)
-    read = FEATURES if config.model.reads_features else {}
+    read = features if config.model.reads_features else {}
     made = build_network(config, TRAINED, Streams(0), read).eval()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():

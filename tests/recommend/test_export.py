@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 import torch
 from google.protobuf import text_format
+from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+from tensorboard.plugins.projector.projector_plugin import ProjectorPlugin
+from werkzeug.test import Client
 
 from p_rnn.baselines import make_baseline
 from p_rnn.baselines.ranker import TrainingData
@@ -75,7 +78,7 @@ def test_inner_products_rank_as_the_model_does(model: str, output: str, tmp_path
         TRAINED, SUPPORT, EvaluationConfig(cold_items="drop" if output == "free" else "keep")
     )
     expected, found = (evaluate(each, sessions(), protocol) for each in (ranker, own))
-    assert len(expected.rank) > 50
+    assert len(expected.rank) > 40
     np.testing.assert_array_equal(found.rank, expected.rank)
 
 
@@ -157,15 +160,11 @@ def test_the_projector_reads_its_files(tmp_path: Path) -> None:
 
 
 def test_tensorboard_finds_the_projector(tmp_path: Path) -> None:
-    from tensorboard.plugins.base_plugin import TBContext
-    from tensorboard.plugins.projector.projector_plugin import ProjectorPlugin
-
     folder = export(recommender("model=concat"), tmp_path / "exported", ["projector"])
     plugin = ProjectorPlugin(TBContext(logdir=str(folder / "projector")))
-    plugin._update_configs()
-    (config,) = plugin.configs.values()
-    assert [each.tensor_name for each in config.embeddings] == ["items"]
-    assert config.embeddings[0].tensor_shape[:] in ([], [TRAINED, 4])
+    served = Client(plugin.get_plugin_apps()["/info"]).get("/", query_string={"run": "."})
+    (embedding,) = served.get_json()["embeddings"]
+    assert (embedding["tensorName"], embedding["tensorShape"]) == ("items", [TRAINED, 4])
 
 
 # --- the folder, and what is refused -------------------------------------------------------------
