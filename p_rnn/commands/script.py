@@ -68,8 +68,7 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
                 if sweep:
                     note_failure(folder, line)
                     raise  # the sweeper must know; it continues with the other jobs
-                if settings.output_subdir is not None:  # the folder is that of the run
-                    remove_if_empty(folder, name)
+                remove_if_empty(folder, name)
                 return None
             except Exception as error:
                 if sweep:
