@@ -39,4 +39,4 @@ def recommender(
     with torch.no_grad():
         for p in made.parameters():
             p.normal_(generator=generator).mul_(0.5)
-    return Recommender(config, catalogue() if items is None else items, made, CPU)
+    return Recommender(config, catalogue() if items is None else items, made, CPU, {})

@@ -205,7 +205,7 @@ def test_what_is_not_there_to_export_is_refused(
             export(made, **{"folder": "exported", **words})
     data = TrainingData(sessions(), N, SUPPORT, CPU, {})
     config = resolve(composed("model=pop", "dataset=table", "dataset.path=none"))
-    pop = Recommender(config, catalogue(), make_baseline(config, data), CPU)
+    pop = Recommender(config, catalogue(), make_baseline(config, data), CPU, {})
     with pytest.raises(UserError, match="it counts and has no weights"):
         export(pop, "exported")
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
