@@ -167,19 +167,21 @@ def write_score(folder: Path, ranker: NetworkRanker) -> None:
     """score.onnx: query.onnx times the matrix of items."""
     model = onnx.load(folder / "query.onnx")
     matrix = np.ascontiguousarray(ranker.vectors().numpy().T)
-    graph = model.graph
-    graph.initializer.append(onnx.numpy_helper.from_array(matrix, "items"))
-    graph.node.append(onnx.helper.make_node("MatMul", ["query", "items"], ["scores"]))
+    items = onnx.TensorProto(name="items", data_type=onnx.TensorProto.FLOAT, dims=matrix.shape)
+    if matrix.nbytes > EXTERNAL:
+        matrix.tofile(folder / "score.onnx.data")
+        items.data_location = onnx.TensorProto.EXTERNAL
+        items.external_data.add(key="location", value="score.onnx.data")
+    else:
+        items.raw_data = matrix.tobytes()
     shape: list[str | int | None] = ["batch", ranker.num_items]
     scores = onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, shape)
+    graph = model.graph
+    graph.initializer.append(items)
+    graph.node.append(onnx.helper.make_node("MatMul", ["query", "items"], ["scores"]))
     del graph.output[:]
     graph.output.append(scores)
-    onnx.save(
-        model,
-        folder / "score.onnx",
-        save_as_external_data=matrix.nbytes > EXTERNAL,
-        location="score.onnx.data",
-    )
+    onnx.save(model, folder / "score.onnx")
 
 
 @contextmanager
