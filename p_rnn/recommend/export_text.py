@@ -44,7 +44,7 @@ projector/      for TensorBoard: tensorboard --logdir projector; the vectors hav
 def readme(about: dict[str, Any]) -> str:
     """The page for what about.json says."""
     columns = "".join(
-        f"    columns {lo} to {hi - 1}: {_part(name)}\n"
+        f"    column{f's {lo} to' * (hi - lo > 1)} {hi - 1}: {_part(name)}\n"
         for name, (lo, hi) in about["columns"].items()
     )
     parts = {"vectors": VECTORS, "onnx": ONNX, "projector": PROJECTOR}
