@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "train and evaluate a model, or a sweep of them with -m",
     "evaluate": "evaluate a checkpoint again",
     "recommend": "the best next items for sessions, by a checkpoint",
+    "export": "vectors, ONNX or TensorBoard's projector, from a checkpoint",
     "prepare": "prepare a data set without training",
     "search": "random search over a space of settings",
     "study": "tune and run every model of a study",

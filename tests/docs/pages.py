@@ -16,7 +16,7 @@ PAGES = [
     ROOT / "p_rnn" / "fast" / "README.md",
     NOTEBOOK,
 ]
-SCRIPTS = ("train", "prepare", "evaluate", "recommend", "search", "study", "report")
+SCRIPTS = ("train", "prepare", "evaluate", "recommend", "export", "search", "study", "report")
 
 
 def text_of(page: Path) -> str:

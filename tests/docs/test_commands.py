@@ -11,9 +11,12 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from p_rnn.commands import export
 from p_rnn.commands.recommend import IDS, PATHS
+from p_rnn.recommend.export import FORMATS
 from p_rnn.runs.experiment import check_names
 from p_rnn.settings.config import EvaluateConfig, RecommendConfig
+from p_rnn.settings.export import ExportConfig
 from p_rnn.settings.hydra_glue import composed, load_config, typed
 from p_rnn.settings.id_lists import as_typed, path_as_typed
 from p_rnn.settings.resolve import resolve
@@ -70,6 +73,14 @@ def check_recommend(arguments: list[str]) -> None:
     assert sum(modes) == 1
 
 
+def check_export(arguments: list[str]) -> None:
+    words = [path_as_typed(word, export.PATHS) for word in arguments]
+    config = typed(composed("export", ExportConfig, words), ExportConfig)
+    check_ranges(config)
+    assert set(config.formats) <= set(FORMATS)
+    assert config.max_items is None or "projector" in config.formats
+
+
 def check_search(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(exit_on_error=False)
     for name in ("--space", "--trials", "--name"):
@@ -106,6 +117,7 @@ def test_it_composes(command: tuple[str, tuple[str, ...]], tmp_path: Path) -> No
         "prepare": lambda words: check_train(words, data_only=True),
         "evaluate": check_evaluate,
         "recommend": check_recommend,
+        "export": check_export,
         "search": check_search,
         "study": check_study,
         "report": check_report,
