@@ -17,7 +17,8 @@ from p_rnn.data.features.values import Items, Objects
 from p_rnn.runs.comparison import evaluate_checkpoint
 from p_rnn.runs.experiment import train
 from p_rnn.settings import components
-from p_rnn.settings.config import Config, EvaluateConfig
+from p_rnn.settings.commands import EvaluateConfig
+from p_rnn.settings.config import Config
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.hydra_glue import load_config
 from p_rnn.settings.resolve import resolve

@@ -11,7 +11,7 @@ from p_rnn.commands.script import hydra_script
 from p_rnn.evaluation.report import describe
 from p_rnn.runs.comparison import evaluate_checkpoint
 from p_rnn.runs.runtime import write_json
-from p_rnn.settings.config import EvaluateConfig
+from p_rnn.settings.commands import EvaluateConfig
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from p_rnn.commands.script import plain_script
 from p_rnn.recommend import load
 from p_rnn.recommend.export import check_export, export
-from p_rnn.settings.export import ExportConfig
+from p_rnn.settings.commands import ExportConfig
 
 PATHS = ("checkpoint", "output", "prepared")
 

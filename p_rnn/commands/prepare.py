@@ -7,7 +7,7 @@ import logging
 from p_rnn.commands.script import hydra_script
 from p_rnn.data.features import has_features, prepare_features
 from p_rnn.data.prepare import prepare
-from p_rnn.settings.config import PrepareConfig
+from p_rnn.settings.commands import PrepareConfig
 from p_rnn.settings.resolve import load_plugins
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from p_rnn.recommend.session_file import TEXT, SessionFile, members_of, read_ses
 from p_rnn.recommend.tables import items_table, top_table
 from p_rnn.recommend.terminal import Terminal
 from p_rnn.recommend.top_file import check_output, frame_of, writer
-from p_rnn.settings.config import RecommendConfig
+from p_rnn.settings.commands import RecommendConfig
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.tree import leaves
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from p_rnn.data.readers.properties import exact_floats, is_text, looks_numeric
+from p_rnn.data.readers.numbers import exact_floats, is_text, looks_numeric
 from p_rnn.settings.errors import UserError
 
 

@@ -19,7 +19,7 @@ from p_rnn.data.readers.table import TableReader
 from p_rnn.data.readers.tabular import TABLE_SUFFIXES, RawTable
 from p_rnn.data.readers.text import SEPARATORS, TextFormat, tidy
 from p_rnn.data.rules import keep_event_types
-from p_rnn.settings.config import RecommendConfig, SessionColumns
+from p_rnn.settings.commands import RecommendConfig, SessionColumns
 from p_rnn.settings.dataset_rules import reader_settings
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.registry import suggest

@@ -28,7 +28,8 @@ from p_rnn.models.architectures import build_network
 from p_rnn.models.network import PRNN
 from p_rnn.runs.fit import set_network
 from p_rnn.runs.runtime import use_device
-from p_rnn.settings.config import EvaluateConfig, EvaluationOverrides, Settings
+from p_rnn.settings.commands import EvaluateConfig, EvaluationOverrides
+from p_rnn.settings.config import Settings
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.resolve import check_evaluation, counts, load_plugins
 from p_rnn.settings.sections import EvaluationConfig, PathsConfig

@@ -13,7 +13,7 @@ from p_rnn.commands import recommend
 from p_rnn.data.readers.options import ColumnsConfig
 from p_rnn.recommend import Recommender, load
 from p_rnn.recommend.session_file import SessionFile, read_session_file
-from p_rnn.settings.config import RecommendConfig
+from p_rnn.settings.commands import RecommendConfig
 from p_rnn.settings.sections import DatasetConfig
 from tests.commands.conftest import Run
 

@@ -15,8 +15,7 @@ from p_rnn.commands import export
 from p_rnn.commands.recommend import IDS, PATHS
 from p_rnn.recommend.export import FORMATS
 from p_rnn.runs.experiment import check_names
-from p_rnn.settings.config import EvaluateConfig, RecommendConfig
-from p_rnn.settings.export import ExportConfig
+from p_rnn.settings.commands import EvaluateConfig, ExportConfig, RecommendConfig
 from p_rnn.settings.hydra_glue import composed, load_config, typed
 from p_rnn.settings.id_lists import as_typed, path_as_typed
 from p_rnn.settings.resolve import resolve

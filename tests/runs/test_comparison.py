@@ -19,7 +19,8 @@ from p_rnn.data.readers.table import TableReader
 from p_rnn.runs.comparison import evaluate_checkpoint
 from p_rnn.runs.experiment import train
 from p_rnn.runs.sweeps import run_job
-from p_rnn.settings.config import Config, EvaluateConfig, EvaluationOverrides
+from p_rnn.settings.commands import EvaluateConfig, EvaluationOverrides
+from p_rnn.settings.config import Config
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.hydra_glue import load_config
 from tests.conftest import TINY

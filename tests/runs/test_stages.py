@@ -17,7 +17,8 @@ from p_rnn.runs import fit as fit_module
 from p_rnn.runs import jobs as jobs_module
 from p_rnn.runs.comparison import evaluate_checkpoint
 from p_rnn.runs.experiment import train
-from p_rnn.settings.config import Config, EvaluateConfig
+from p_rnn.settings.commands import EvaluateConfig
+from p_rnn.settings.config import Config
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.resolve import resolve
 from p_rnn.settings.stored import from_dict, refuse_difference

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p_rnn.settings.config import RecommendConfig
+from p_rnn.settings.commands import RecommendConfig
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.hydra_glue import composed, typed
 from p_rnn.settings.id_lists import as_typed, path_as_typed

@@ -16,7 +16,8 @@ import pandas as pd
 from p_rnn.data.features.arrays import Found, is_id_file, read_npy, read_safetensors
 from p_rnn.data.features.values import Array, Column, Items, Rows, align, objects
 from p_rnn.data.readers.files import Member, locate
-from p_rnn.data.readers.properties import exact_floats, read_properties
+from p_rnn.data.readers.numbers import exact_floats
+from p_rnn.data.readers.properties import read_properties
 from p_rnn.data.readers.tabular import TABLE_SUFFIXES, RawTable
 from p_rnn.data.readers.text import TextFormat, tidy
 

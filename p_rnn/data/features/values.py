@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from p_rnn.data.readers.properties import EXACT
+from p_rnn.data.readers.numbers import EXACT
 from p_rnn.settings.errors import Uninformative, UserError
 
 Array = NDArray[Any]

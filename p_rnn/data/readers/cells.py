@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from p_rnn.data.readers.lists import RowName, is_list, typed
-from p_rnn.data.readers.properties import EXACT
+from p_rnn.data.readers.numbers import EXACT
 from p_rnn.settings.errors import UserError
 
 types = pd.api.types

@@ -10,7 +10,8 @@ import pandas as pd
 
 from p_rnn.data.readers.columns import seconds
 from p_rnn.data.readers.lists import looks_like_list, parse_list, typed
-from p_rnn.data.readers.properties import TRUTH, spells_number, split_text
+from p_rnn.data.readers.numbers import spells_number
+from p_rnn.data.readers.properties import TRUTH, split_text
 from p_rnn.data.readers.tabular import MISSING
 
 

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from p_rnn.data.readers.columns import INTEGER, TYPED, is_integer, refuse_where, seconds
 from p_rnn.data.readers.files import Member
 from p_rnn.data.readers.lists import RowName, parse_lists
+from p_rnn.data.readers.numbers import is_text, looks_numeric
 from p_rnn.data.readers.tabular import JSON_SUFFIXES, MISSING, RawTable
 from p_rnn.settings.errors import UserError
 
 log = logging.getLogger(__name__)
-EXACT = 2**53  # from here on, float64 does not represent every integer
-EXACT_CHARACTERS = 16  # integers with fewer characters are below 2^53
-NUMBER = re.compile(r"-?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?|-?(inf|Infinity)")
 TRUTH = {"True": 1, "TRUE": 1, "true": 1, "False": 0, "FALSE": 0, "false": 0}
 
 
@@ -132,44 +128,11 @@ def _numbers(column: pd.Series, as_text: bool) -> pd.Series:
     return numbers if numbers.nunique() == len(texts) else column  # "5" and "5.0" may be two codes
 
 
-def is_text(values: pd.Series) -> bool:
-    return isinstance(values.dtype, pd.StringDtype) or (
-        values.dtype == object and bool(values.map(lambda value: isinstance(value, str)).all())
-    )
-
-
-def spells_number(text: str) -> bool:
-    """Whether `_numbers` would convert a column of this text alone."""
-    if re.fullmatch(INTEGER, text):
-        return len(text) < EXACT_CHARACTERS
-    return NUMBER.fullmatch(text) is not None and repr(float(text)) == text
-
-
-def looks_numeric(texts: pd.Series) -> bool:
-    """Whether all texts are numbers and none looks like a code.
-
-    Codes are numbers with leading zeros, or integers that float64 does not represent exactly.
-    """
-    if not texts.str.fullmatch(NUMBER).all():
-        return False
-    whole = texts[texts.str.fullmatch(INTEGER)]
-    return bool((whole.str.len() < EXACT_CHARACTERS).all())
-
-
 def _as_numbers(column: pd.Series, where: RowName) -> pd.Series:
     """A property as float64; NaN = missing."""
     numbers = pd.to_numeric(column, errors="coerce")
     refuse_where(column, (numbers.isna() & column.notna()).to_numpy(), where, "a number", "fix it")
     return numbers.astype(np.float64)
-
-
-def exact_floats(column: pd.Series) -> NDArray[np.float64] | None:
-    """Numbers as float64, NaN = missing; None if float64 does not represent all of them."""
-    if pd.api.types.is_integer_dtype(column.dtype):
-        present = column.dropna()
-        if len(present) and not (present.min() > -EXACT and present.max() < EXACT):
-            return None
-    return column.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def _vectors(column: pd.Series, lists: pd.Series) -> pd.Series:
