@@ -13,6 +13,7 @@ from tests.worlds import MODELS, sessions, settings, trainer
 pytestmark = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="no GPU: training on one is not tested"
 )
+OUTPUT = {"residual": "both", "interleaving": "features"}
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
@@ -25,6 +26,7 @@ def test_losses_are_those_of_the_cpu(model: str, strategy: str, cell: str, tmp_p
             f"model={model}",
             f"strategy={strategy}",
             f"cell={cell}",
+            f"model.output={OUTPUT.get(strategy, 'free')}",
             "num_negatives=0",
             "negatives=sampled",
             "batching=session_parallel",
