@@ -35,6 +35,7 @@ class BenchmarkConfig(Grid):
         "training",
         "training",
         "architectures",
+        "outputs",
         "catalogue",
         "denormals",
         "evaluation",
@@ -69,6 +70,12 @@ STEP: dict[str, list[Any]] = {
 PARTS: dict[str, dict[str, list[Any]]] = {
     "training": {**STEP, "batch_sizes": [32, 128, 512], "num_negatives": [0, 2048]},
     "architectures": {**STEP, "losses": ["bpr_max"]},
+    "outputs": {
+        **STEP,
+        "batch_sizes": [64, 256],
+        "num_negatives": [0, 2048],
+        "compile": ["always"],
+    },
     "catalogue": {**STEP, "num_items": [20_000, 200_000, 1_000_000]},
     "denormals": {**STEP, "batch_sizes": [512], "losses": ["cross_entropy"]},
     "evaluation": {

@@ -110,6 +110,15 @@ class Plan:
                 contenders.append(Contender(name, {**own, **labels}, made))
             yield Group("architectures", contenders, {"id_only": 0})
 
+    def outputs(self) -> Iterator[Group]:
+        """Rows of items made from a bag of four tokens, compared with free rows."""
+        for (labels, spec), (name, mode) in itertools.product(self.cells(), self._modes()):
+            contenders = [
+                Contender(name, {"output": how, **labels}, replace(spec, output=how, compile=mode))
+                for how in ("free", "features", "both")
+            ]
+            yield Group("outputs", contenders, {"free": 0})
+
     def catalogue(self) -> Iterator[Group]:
         """Each contender compared with itself on the first, smallest catalogue."""
         for labels, spec in self.cells("num_items"):
@@ -167,6 +176,7 @@ class Plan:
 GROUPS: dict[str, Callable[[Plan], Iterator[Group]]] = {
     "training": Plan.training,
     "architectures": Plan.architectures,
+    "outputs": Plan.outputs,
     "catalogue": Plan.catalogue,
     "denormals": Plan.denormals,
     "evaluation": Plan.evaluation,

@@ -20,6 +20,7 @@ from p_rnn import printing
 LABELS = (
     "model",
     "strategy",
+    "output",
     "loss",
     "batch_size",
     "num_negatives",
@@ -31,6 +32,7 @@ STATISTICS = ("median", "low", "high", "rounds")
 TITLES = {
     "training": "Training step",
     "architectures": "Architectures and strategies",
+    "outputs": "Rows of items from a bag of four tokens",
     "catalogue": "Size of the catalogue",
     "denormals": "Denormal numbers",
     "evaluation": "Evaluation",
@@ -48,6 +50,7 @@ METRICS = {
     "time_to_floor": "Time, matrix products alone = 1",
     "time_to_id_only": "Time of a mini-batch, id_only = 1",
     "speed_to_first_catalogue": "Speed, smallest catalogue = 1",
+    "time_to_free": "Time of a mini-batch, free = 1",
     "time_to_ordinary": "Time, ordinary scores = 1",
     "recurrent_share": "Share of the recurrent part",
     "peak_mib": "Peak memory of the process, MiB",

@@ -27,7 +27,7 @@ from benchmark.plain.serving import (
 )
 from p_rnn.data.catalogue import Catalogue
 from p_rnn.data.dataset import Sessions
-from p_rnn.data.features import DenseFeature, Feature
+from p_rnn.data.features import BagFeature, DenseFeature, Feature
 from p_rnn.data.prepare import prepare
 from p_rnn.evaluation.evaluator import EvaluationProtocol, evaluate
 from p_rnn.evaluation.ranking import Ranker
@@ -46,6 +46,7 @@ from p_rnn.tracking import Tracker
 from p_rnn.training.trainer import Trainer
 
 FEATURE_WIDTH = 128
+TOKENS = 600
 FEWEST_STEPS = 100  # in a pass, so that its end has little weight
 MOST_EVENTS = 500_000
 SHARPER = 10.0  # factor of the output weights, and of the input's if they are shared
@@ -58,7 +59,8 @@ def settings(spec: Spec) -> Settings:
     table = ["dataset=table", "dataset.path=none", f"device={spec.device}"]
     quiet = ["tracking.tensorboard=false", "tracking.progress=false"]
     names = ["model", "strategy", "loss", "batch_size", "num_negatives", "hidden_size", "compile"]
-    return resolve(load_config(*table, *quiet, *(f"{n}={getattr(spec, n)}" for n in names)))
+    own = [f"{name}={getattr(spec, name)}" for name in names]
+    return resolve(load_config(*table, *quiet, *own, f"model.output={spec.output}"))
 
 
 def sessions_of(spec: Spec, events: int, parallel: int = 0) -> Sessions:
@@ -67,13 +69,24 @@ def sessions_of(spec: Spec, events: int, parallel: int = 0) -> Sessions:
 
 
 def network_of(spec: Spec, config: Settings) -> tuple[PRNN, Streams]:
-    """An untrained network; models other than id_only read one dense feature."""
+    """An untrained network; models other than id_only read one dense feature, outputs a bag."""
     streams, features = Streams(config.seed, spec.device), dict[str, Feature]()
     if config.model.name != "id_only":
         shape = (spec.num_items, FEATURE_WIDTH)
         values = np.random.default_rng(2).standard_normal(shape, dtype=np.float32)
         features["image"] = DenseFeature("image", "", values)
+    elif spec.output != "free":
+        features["tags"] = bag_of_four(spec.num_items)
     return build_network(config, spec.num_items, streams, features), streams
+
+
+def bag_of_four(num_items: int) -> BagFeature:
+    """Four different tokens of `TOKENS` for each item."""
+    rng = np.random.default_rng(3)
+    step = rng.integers(1, TOKENS // 4, size=(num_items, 4)).cumsum(axis=1)
+    tokens = (rng.integers(TOKENS, size=(num_items, 1)) + step) % TOKENS
+    offsets = np.arange(num_items + 1, dtype=np.int64) * 4
+    return BagFeature("tags", "", offsets, tokens.astype(np.int32).reshape(-1), None, TOKENS)
 
 
 class TrainingWork:

@@ -182,6 +182,16 @@ def test_a_small_run_writes_figures_and_tables(tmp_path: Path) -> None:
     assert "Traceback" in (tmp_path / "out" / "errors.txt").read_text()
 
 
+def test_outputs_are_compared_with_free_rows(tmp_path: Path) -> None:
+    small = (*TINY, "losses=[bpr_max]")
+    done = run(tmp_path, "part=outputs", "compile=[never]", *small, fresh=True)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "out" / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    compared = {r["output"] for r in rows if r["metric"] == "time_to_free"}
+    assert compared == {"features", "both"}
+
+
 def test_recommendations_have_quantiles_of_their_times(tmp_path: Path) -> None:
     small = ("rounds=2", "seconds=0.05", "num_items=[500]", "hidden_sizes=[8]", "batch_sizes=[1,4]")
     done = run(tmp_path, "part=recommend", *small, "threads=1", "device=cpu", fresh=True)

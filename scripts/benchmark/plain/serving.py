@@ -33,6 +33,7 @@ class Spec:
     model: str = "id_only"
     strategy: str = "simultaneous"
     stage: int = 0
+    output: str = "free"
     compile: str = "never"
     sharp: bool = False  # scores far apart, so that the softmax has denormal numbers
     events: int = 0  # of an evaluation or a preparation; 0: as many as fit into `seconds`
