@@ -26,15 +26,8 @@ from p_rnn.settings.config import Config
 from p_rnn.training.losses import LOSSES
 from tests.conftest import random_log
 from tests.running import run_script
+from tests.worlds import SMALL
 
-SMALL: dict[str, Any] = {
-    "hidden_size": 4,
-    "batch_size": 8,
-    "num_epochs": 1,
-    "device": "cpu",
-    "compile": "never",
-    "tracking": {"progress": False, "tensorboard": False},
-}
 DOCUMENTED = (
     "p_rnn.api",
     "p_rnn.data.frames",

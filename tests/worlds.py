@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,15 @@ MODELS = (
     "parallel_interaction",
     "gru4recf",
 )
+# Of `p_rnn.train`, for a network that is trained in a moment.
+SMALL: dict[str, Any] = {
+    "hidden_size": 4,
+    "batch_size": 8,
+    "num_epochs": 1,
+    "device": "cpu",
+    "compile": "never",
+    "tracking": {"progress": False, "tensorboard": False},
+}
 ONE_SUBNET = ("id_only", "feature_only", "concat")
 BAGS = [[0, 3], [1], [], [2, 4, 0], [1, 2], [3], [4], [0], [2], [], [1, 4], [0, 1, 2, 3, 4]]
 

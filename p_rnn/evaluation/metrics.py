@@ -29,6 +29,11 @@ def metrics(ranks: Array, cutoffs: list[int]) -> dict[str, float]:
     return result
 
 
+def of_cold(by_support: list[dict[str, Any]], metric: str) -> float | None:
+    """A metric of the cold targets in a breakdown by support; None if there are none."""
+    return next((row.get(metric) for row in by_support if row["to"] == 0), None)
+
+
 def breakdown(
     ranks: Array, values: Array, bounds: tuple[int, ...], cutoffs: list[int]
 ) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from p_rnn import printing
 from p_rnn.evaluation.beyond import KINDS
+from p_rnn.evaluation.metrics import of_cold
 from p_rnn.settings.sections import EvaluationConfig
 
 
@@ -51,8 +52,8 @@ def _protocol(settings: EvaluationConfig) -> str:
 
 
 def _cold(result: dict[str, Any], metric: str) -> str:
-    found = [row[metric] for row in result["by_support"] if row["to"] == 0]
-    return f"{found[0]:.4f}" if found else ""
+    found = of_cold(result["by_support"], metric)
+    return "" if found is None else f"{found:.4f}"
 
 
 def _beyond(rankers: dict[str, Any], cutoff: int) -> str:

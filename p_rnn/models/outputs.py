@@ -11,7 +11,7 @@ table (model.input=shared), the same row is read by the input.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +86,10 @@ def all_rows(table: nn.Module) -> Tensor:
         return table.weight.detach()
     assert isinstance(table, FeatureTable)
     device = next(table.parameters()).device
-    starts = range(0, table.num_items, ROWS_AT_ONCE)
-    ends = (min(lo + ROWS_AT_ONCE, table.num_items) for lo in starts)
-    parts = (torch.arange(lo, hi, device=device) for lo, hi in zip(starts, ends, strict=True))
-    return torch.cat([table(part) for part in parts])
+    return torch.cat([table(part) for part in in_parts(table.num_items, device)])
+
+
+def in_parts(num_items: int, device: torch.device | None = None) -> Iterator[Tensor]:
+    """All item indices, `ROWS_AT_ONCE` at a time."""
+    for lo in range(0, num_items, ROWS_AT_ONCE):
+        yield torch.arange(lo, min(lo + ROWS_AT_ONCE, num_items), device=device)

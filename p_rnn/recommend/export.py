@@ -142,8 +142,8 @@ def _about(
 ) -> dict[str, Any]:
     """What about.json says, but for the files."""
     columns, at = {}, 0
-    names = [name for name, _ in zip(ranker.network.names, ranker.network.active(), strict=False)]
-    names = names if len(names) == len(ranker.rows) else ["hidden"]
+    names = ranker.network.names[: ranker.network.in_score]
+    names = names if len(names) == len(ranker.rows) else ("hidden",)
     for name, rows in zip(names, ranker.rows, strict=True):
         columns[name] = [at, at + rows.shape[1]]
         at += rows.shape[1]

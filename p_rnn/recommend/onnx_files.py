@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from p_rnn.models.merges import Merge
 from p_rnn.models.network import NetworkRanker, Subnet
-from p_rnn.models.outputs import ROWS_AT_ONCE
+from p_rnn.models.outputs import in_parts
 from p_rnn.settings.errors import UserError
 
 LIMIT = 1e-4  # largest difference from PyTorch, as a share of the largest value if that is above 1
@@ -83,11 +83,7 @@ class Query(nn.Module):
 @torch.no_grad()
 def gate_inputs(subnet: Subnet) -> Tensor:
     """[R, gates H] of all items that the subnet reads."""
-    starts = range(0, subnet.num_readable, ROWS_AT_ONCE)
-    ends = (min(lo + ROWS_AT_ONCE, subnet.num_readable) for lo in starts)
-    return torch.cat(
-        [subnet.gate_inputs(torch.arange(lo, hi)) for lo, hi in zip(starts, ends, strict=True)]
-    )
+    return torch.cat([subnet.gate_inputs(part) for part in in_parts(subnet.num_readable)])
 
 
 def write_onnx(folder: Path, ranker: NetworkRanker) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from p_rnn.data.features.new_items import separators_of
+from p_rnn.evaluation.reading import read_sessions
 from p_rnn.models.architectures import build_network
 from p_rnn.recommend.live import LiveSession
 from p_rnn.recommend.scorer import Scorer
@@ -136,7 +137,7 @@ class Recommender(Scorer):
         while at < len(order):
             longest = max(len(read[order[at]]), 1)
             chunk = order[at : at + min(TOGETHER, max(1, EVENTS // longest))]
-            state = self._read([read[s] for s in chunk])
+            state = read_sessions(self.ranker, [read[s] for s in chunk], self.device)
             seen = [found[s][found[s] >= 0] for s in chunk] if exclude_seen else None
             skipped = [
                 [each for each, ok in zip(raw[s], self._readable(found[s]), strict=True) if not ok]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from p_rnn.data.catalogue import Catalogue
 from p_rnn.evaluation.ranking import Ranker, State
+from p_rnn.evaluation.reading import padded
 from p_rnn.evaluation.top import top_k
 from p_rnn.models.network import PRNN
-from p_rnn.recommend.sessions import Array, listed, padded, refuse_unknown
+from p_rnn.recommend.sessions import Array, listed, refuse_unknown
 from p_rnn.recommend.top import Top
 from p_rnn.settings.config import Settings
 
@@ -53,17 +53,6 @@ class Scorer:
     def num_readable(self) -> int:
         """The items that it can read, 0..num_readable-1 of the catalogue."""
         return int(getattr(self.ranker, "num_readable", self.num_items))
-
-    def _read(self, sessions: list[Array]) -> State:
-        """The state after B sessions of item indices, longest first."""
-        state = self.ranker.begin(len(sessions))
-        lengths = np.array([len(session) for session in sessions])
-        items = padded(sessions, 0)
-        for t in range(items.shape[1]):
-            inputs = torch.from_numpy(items[:, t]).to(self.device)
-            active = torch.from_numpy(lengths > t).to(self.device)
-            state = self.ranker.step(inputs, state, active)
-        return state
 
     def _readable(self, index: Array) -> Array:
         return (index >= 0) & (index < self.num_readable)

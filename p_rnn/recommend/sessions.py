@@ -40,16 +40,6 @@ def unbatched(state: State) -> list[State]:
     return [tuple(part[row : row + 1].clone() for part in state) for row in rows]
 
 
-def padded(rows: list[Array], value: int) -> Array:
-    """int64 [B, T]."""
-    lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    rectangle = np.full((len(rows), int(lengths.max(initial=0))), value, dtype=np.int64)
-    rectangle[np.arange(rectangle.shape[1]) < lengths[:, None]] = np.concatenate(
-        [np.zeros(0, dtype=np.int64), *rows]
-    )
-    return rectangle
-
-
 def listed(ids: Any, what: str = "a session") -> list[Any]:
     """The elements of a list, array, column or generator."""
     values = ids.tolist() if hasattr(ids, "tolist") else ids

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
+from p_rnn.evaluation.reading import read_sessions
 from p_rnn.evaluation.report import describe
 from p_rnn.models.network import PRNN
 from p_rnn.runs.experiment import Outcome
@@ -69,12 +69,12 @@ class Trained:
             name = self.config.model.name
             raise UserError(f"model {name} has no hidden states: it only counts")
         network.eval()
-        names = [name for name, _ in zip(network.names, network.active(), strict=False)]
+        names = network.names[: network.in_score]
         parts: dict[str, list[NDArray[np.float32]]] = {name: [] for name in names}
         known = [self._known(session) for session in sessions]
         for low in range(0, max(len(known), 1), TOGETHER):
-            hidden = _read(network, known[low : low + TOGETHER])
-            for name, h in zip(names, hidden, strict=True):
+            state = read_sessions(network, known[low : low + TOGETHER], network.device)
+            for name, h in zip(names, network.hidden(state), strict=True):
                 parts[name].append(h.cpu().numpy())
         return {name: np.concatenate(each) for name, each in parts.items()}
 
@@ -108,23 +108,8 @@ class Trained:
         """Raw id -> item index."""
         return {raw: index for index, raw in enumerate(self.dataset.item_ids.tolist())}
 
-    def _known(self, session: Sequence[Any]) -> list[int]:
+    def _known(self, session: Sequence[Any]) -> NDArray[np.int64]:
         if isinstance(session, str):
             raise UserError("sessions must be a list of sessions, each a list of item ids")
-        return [self._index[raw] for raw in session if raw in self._index]
-
-
-@torch.inference_mode()
-def _read(network: PRNN, sessions: list[list[int]]) -> list[torch.Tensor]:
-    """[B, H] of each subnet after B sessions of item indices."""
-    state = network.begin(len(sessions))
-    for items, active in _steps(sessions):
-        state = network.step(items.to(network.device), state, active.to(network.device))
-    return network.hidden(state)
-
-
-def _steps(sessions: list[list[int]]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The items [B] at each place, and where a session has one (bool [B])."""
-    for t in range(max(map(len, sessions), default=0)):
-        active = torch.tensor([t < len(session) for session in sessions])
-        yield torch.tensor([s[t] if t < len(s) else 0 for s in sessions]), active
+        found = [self._index[raw] for raw in session if raw in self._index]
+        return np.array(found, dtype=np.int64)

@@ -29,17 +29,9 @@ from serve import Settings, create_app, main
 from serving.metrics import Metrics
 from serving.settings import read_settings
 from serving.worker import Job, Worker
+from tests.worlds import SMALL
 
 __all__ = ["Job", "Load", "Metrics", "Worker", "main", "measure", "read_settings"]  # for tests
-
-SMALL: dict[str, Any] = {
-    "hidden_size": 4,
-    "batch_size": 8,
-    "num_epochs": 1,
-    "device": "cpu",
-    "compile": "never",
-    "tracking": {"progress": False, "tensorboard": False},
-}
 
 
 @contextlib.contextmanager

@@ -17,10 +17,10 @@ from p_rnn.data.features.files import column_of
 from p_rnn.data.features.fitted import Fitted
 from p_rnn.data.features.folders import BagFeature, DenseFeature, Feature
 from p_rnn.data.features.kinds import KINDS, takes_new_items
+from p_rnn.data.features.new_values import frame_property, lists_of, numbers_of
 from p_rnn.data.features.sources import named
 from p_rnn.data.features.values import Array, Column, Items, Objects, objects
 from p_rnn.data.readers.files import one_line
-from p_rnn.data.readers.frames import frame_property, lists_of, numbers_of
 from p_rnn.settings.dataset_rules import reader_parameters
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.registry import lookup

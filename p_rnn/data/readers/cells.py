@@ -50,7 +50,7 @@ def _id(value: Any, column: pd.Series, row: int, where: RowName, lists: bool) ->
             return int(value)
         raise _refused(column, row, where, "a floating-point number; store integers or text")
     if lists and is_list(value):
-        return [_id(_cell(part), column, row, where, False) for part in value]
+        return [_id(plain_cell(part), column, row, where, False) for part in value]
     raise _refused(column, row, where, "neither an integer nor text; store one of these")
 
 
@@ -110,7 +110,7 @@ def _value(value: Any, column: pd.Series, row: int, where: RowName) -> Any:
     if isinstance(value, (set, frozenset)):
         value = sorted(value, key=str)
     if is_list(value):
-        parts = [_cell(part) for part in value]
+        parts = [plain_cell(part) for part in value]
         for part in parts:
             if not isinstance(part, (_Missing, str, int, float)):
                 raise _refused(column, row, where, "a list of other things than text or numbers")
@@ -157,10 +157,11 @@ def _plain_type(column: pd.Series) -> pd.Series:
 
 def _cells(column: pd.Series) -> list[Any]:
     """The values as Python has them; None where one is missing."""
-    return [_cell(value) for value in column.tolist()]
+    return [plain_cell(value) for value in column.tolist()]
 
 
-def _cell(value: Any) -> Any:
+def plain_cell(value: Any) -> Any:
+    """A value without types of NumPy and pandas; None where it is missing."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or value is pd.NA or value is pd.NaT:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p_rnn.evaluation.metrics import of_cold
 from p_rnn.runs.report.runs import Run
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.roles import tells_rows_apart
@@ -70,11 +71,8 @@ class ReportRow:
 
     def cold(self, name: str) -> Array:
         """The same of cold test targets, those without a training event."""
-        found = [
-            next((group[name] for group in groups if group["to"] == 0 and name in group), np.nan)
-            for groups in (run.result("test").get("by_support", ()) for run in self.runs)
-        ]
-        return np.array(found, dtype=float)
+        found = [of_cold(run.result("test").get("by_support", []), name) for run in self.runs]
+        return np.array(found, dtype=float)  # None becomes NaN
 
     def mean(self, name: str, split: str = "test") -> float:
         return float(self.values(name, split).mean())

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from p_rnn.data.readers.cells import plain_cell
 from p_rnn.data.readers.columns import seconds
 from p_rnn.data.readers.lists import looks_like_list, parse_list, typed
 from p_rnn.data.readers.numbers import spells_number
@@ -64,12 +65,7 @@ def numbers_of(column: pd.Series, dtype: np.dtype[Any]) -> pd.Series:
 
 def _cell(value: Any) -> Any:
     """A value without types of NumPy and pandas, except for vectors; None = missing."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or value is pd.NA or value is pd.NaT:
-        return None
-    if isinstance(value, float):
-        return None if math.isnan(value) else value
+    value = plain_cell(value)
     if isinstance(value, np.ndarray):
         if value.dtype.kind == "f" and value.ndim == 1:
             return value
