@@ -71,7 +71,6 @@ class OutputRows:
     def __init__(self, table: nn.Module, read: Dense, gathered: bool) -> None:
         self.table, self.dense, self.gathered = table, read, gathered
         self.learns = any(p.requires_grad for p in table.parameters())
-        self.width = int(table.width)  # type: ignore[arg-type]
 
     def weight(self, items: Tensor | None) -> Tensor:
         """[N, D], or [C, D] where it is gathered."""
