@@ -16,7 +16,7 @@ class Layers(nn.Module):
     The state is the concatenation of the cells' state tuples, from the first layer to the last.
 
     Args:
-        inputs: W [H, gates H] of the layers above the first.
+        inputs: W [H, gates H] of the layers above the first; none for residual cells.
     """
 
     def __init__(
@@ -37,8 +37,7 @@ class Layers(nn.Module):
         new: list[Tensor] = []
         output = a
         for k, (cell, dropout) in enumerate(zip(self.cells, self.dropouts, strict=True)):
-            if k > 0:
-                a = output @ self.inputs[k - 1]
+            a = self.between(k, output)
             assert isinstance(cell, Cell)
             output, *others = cell(a, state[len(new) : len(new) + len(cell.state_widths)])
             output = dropout(output)
@@ -49,10 +48,13 @@ class Layers(nn.Module):
         """The top layer's outputs [P, H] at all P positions of packed sequences (`Cell.scan`)."""
         output = a
         for k, (cell, dropout) in enumerate(zip(self.cells, self.dropouts, strict=True)):
-            if k > 0:
-                a = output @ self.inputs[k - 1]
+            a = self.between(k, output)
             assert isinstance(cell, Cell)
             assert isinstance(dropout, Dropout)
             mask = dropout.mask(len(a), self.hidden_size, like=a)
             output = cell.scan(a, widths, mask)
         return output
+
+    def between(self, k: int, below: Tensor) -> Tensor:
+        """The gate inputs of layer k from the output below; those of layer 0 are given."""
+        return below if k == 0 or len(self.inputs) == 0 else below @ self.inputs[k - 1]

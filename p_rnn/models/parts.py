@@ -126,15 +126,17 @@ class Parts:
             Initial(f"{name}/{config.cell.name}{k}", self.streams, self.init_cell, self.cell_bias)
             for k in range(num_layers)
         ]
+        cells = [build_cell(config.cell, hidden, each) for each in initials]
+        matrices = initials[:1] if cells[0].residual else initials
         return Layers(
-            [build_cell(config.cell, hidden, each) for each in initials],
+            cells,
             [
                 Dropout(config.dropout_hidden, self.streams.running(f"{each.name}/dropout_hidden"))
                 for each in initials
             ],
             [
                 each.matrix(hidden, self.gates * hidden, "input", self.gates)
-                for each in initials[1:]
+                for each in matrices[1:]
             ],
         )
 

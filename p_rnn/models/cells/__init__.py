@@ -1,7 +1,8 @@
-"""Recurrent cells by name."""
+"""Recurrent cells by name, and the transformer block that stands in for one."""
 
 from __future__ import annotations
 
+from p_rnn.models.cells.attention import Attention
 from p_rnn.models.cells.base import Cell, Initial, State
 from p_rnn.models.cells.gru import GRU
 from p_rnn.models.cells.lstm import LSTM
@@ -12,7 +13,7 @@ from p_rnn.settings.sections import Component
 __all__ = ["CELLS", "Cell", "Initial", "Mean", "State", "build_cell"]
 
 # Called as cell(hidden_size, initial, *, settings).
-CELLS: dict[str, type[Cell]] = {"gru": GRU, "lstm": LSTM}
+CELLS: dict[str, type[Cell]] = {"gru": GRU, "lstm": LSTM, "attention": Attention}
 
 
 def build_cell(chosen: Component, hidden_size: int, initial: Initial) -> Cell:

@@ -46,9 +46,12 @@ class Cell(nn.Module):
 
     Attributes:
         gates: number of gates; gate inputs have gates * H columns.
+        residual: whether its output is its input plus a change. A layer of such cells reads the
+            output of the layer below as it is, without a matrix in between.
     """
 
     gates: ClassVar[int] = 1
+    residual: ClassVar[bool] = False
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
