@@ -26,7 +26,7 @@ from p_rnn.training import losses as plain
 from p_rnn.training.step import Update, per_example
 
 # Compiled losses: the name of the C++ function, and its parameters after the gradient.
-COMPILED = {
+COMPILED: dict[Any, tuple[str, tuple[str, ...]]] = {
     plain.cross_entropy: ("cross_entropy", ()),
     plain.bpr_max: ("bpr_max", ("elu_param", "bpreg")),
 }
@@ -123,7 +123,9 @@ class NativeTail(_MergeTail):
 
     @staticmethod
     def serves(update: Update) -> bool:
-        return getattr(update.loss, "func", None) in COMPILED
+        function: Any = update.loss
+        compiled = getattr(function, "func", None) in COMPILED
+        return compiled and not function.keywords.get("smoothing")
 
     def __call__(
         self, queries: Sequence[Tensor], batch: Batch, found: Gradients

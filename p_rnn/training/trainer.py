@@ -95,7 +95,7 @@ class Trainer:
             log_support = torch.from_numpy(np.log(self.support)).to(network.device, torch.float32)
         self.update = Update(
             network,
-            build_loss(config.loss),
+            build_loss(config.loss, network.num_items),
             optimizer,
             config.batch_size,
             log_support,

@@ -38,7 +38,8 @@ SHAPES = {
     "tail": (145, 145, [8]),  # a chunk of one candidate
 }
 COMPILED = ("cross_entropy", "bpr_max")
-every_case = pytest.mark.parametrize("case", [c for c in CASES if c["name"] in COMPILED], ids=str)
+SERVED = [c for c in CASES if c["name"] in COMPILED and not c.get("smoothing")]
+every_case = pytest.mark.parametrize("case", SERVED, ids=str)
 
 
 class World:
@@ -90,7 +91,7 @@ class World:
         rows = [table[self.index].double().requires_grad_() for table in self.tables]
         bias, queries = (0, leaves) if self.bias is None else (leaves[0], leaves[1:])
         scores = sum(q @ r.t() for q, r in zip(queries, rows, strict=True)) + bias
-        losses = build_loss(component(**case))(
+        losses = build_loss(component(**case), len(self.log_q))(
             scores, torch.from_numpy(self.target), torch.from_numpy(self.log_q)
         )
         losses.mean().backward()

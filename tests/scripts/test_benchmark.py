@@ -83,7 +83,7 @@ def test_the_textbook_step_is_that_of_p_rnn(loss: str) -> None:
     network = build_network(config, N, streams, {})
     assert config.learning_rate is not None
     optimizer = build_optimizer(config.optimizer, network.parameters(), config.learning_rate)
-    measure, textbook = build_loss(config.loss), textbook_like(network, loss)
+    measure, textbook = build_loss(config.loss, N), textbook_like(network, loss)
     data = draw_steps(Spec("textbook", 1, N, H, B, S, loss))
     state, expected, losses = network.begin(B), [], []
     for t in range(STEPS):

@@ -35,6 +35,7 @@ BASE = [
 ]
 EMBEDDING = ["model.input=embedding"]
 CROSS_ENTROPY = ["loss=cross_entropy"]
+ATTENTION = ["cell=attention"]
 ADAM = ["optimizer=adam", "learning_rate=0.01"]
 ITEMS = ["dataset.item_table.path=items.csv"]
 LEAVE_ONE_OUT = [
@@ -146,6 +147,8 @@ CASES: dict[str, tuple[list[str], str]] = {
     "loss.elu_param": ([], "1.0"),
     "loss.bpreg": ([], "3.0"),
     "loss.logq": (CROSS_ENTROPY, "1"),
+    "loss.smoothing": (CROSS_ENTROPY, "0.2"),
+    "loss.calibration": (["loss=gbce"], "0.2"),
     "loss.output": (["loss=bpr"], "linear"),
     "loss_type": (["num_negatives=null"], "CE"),
     "optimizer.name": ([], "none_such"),
@@ -191,6 +194,10 @@ CASES: dict[str, tuple[list[str], str]] = {
     "strategy.name": (TAGS, "residual"),
     "cell.name": (["cell=gru", "cell.reset=null"], "lstm"),
     "cell.reset": ([], "before"),
+    "cell.heads": (ATTENTION, "1"),
+    "cell.span": (ATTENTION, "2"),
+    "cell.dropout": (ATTENTION, "0.4"),
+    "cell.gated": (ATTENTION, "true"),
     "clip_norm": ([], "0.001"),
     "schedule.name": ([], "cosine"),
     "schedule.warmup_epochs": ([], "0.5"),

@@ -25,7 +25,12 @@ CASES = [
     {"name": "top1_max"},
     {"name": "bpr", "output": "tanh"},
     {"name": "bpr", "output": "linear"},
+    {"name": "gbce", "calibration": 0.75},
+    {"name": "gbce", "calibration": 0.0},
+    {"name": "gbce", "calibration": 1.0},
+    {"name": "cross_entropy", "logq": 1.0, "smoothing": 0.3},
 ]
+N = 31  # items
 every_loss = pytest.mark.parametrize("case", CASES, ids=lambda c: "-".join(map(str, c.values())))
 
 
@@ -44,7 +49,15 @@ def one(case: dict[str, Any], row: list[float], t: int, log_q: list[float]) -> f
     if name == "cross_entropy":
         x = [row[j] - case["logq"] * log_q[j] for j in columns]
         top = max(x)
-        return top + math.log(sum(math.exp(v - top) for v in x)) - x[t]
+        norm = top + math.log(sum(math.exp(v - top) for v in x))
+        share = case.get("smoothing", 0.0)
+        label = [share / len(x) + (1 - share) * (j == t) for j in columns]
+        return sum(p * (norm - v) for p, v in zip(label, x, strict=True))
+    if name == "gbce":
+        a = len(negatives) / (N - 1)
+        beta = a * (case["calibration"] * (1 - 1 / a) + 1 / a)
+        others = sum(math.log1p(math.exp(row[j])) for j in negatives)  # -log(1 - sigma)
+        return (-beta * math.log(sigma(row[t])) + others) / len(row)
     if name == "bpr_max":
         o = [elu(v, case["elu_param"]) for v in row]
     elif case.get("output") == "linear":
@@ -83,7 +96,7 @@ def layout(kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def run(case: dict[str, Any], scores: Any, target: Any, log_q: Any) -> torch.Tensor:
-    return build_loss(component(**case))(scores, torch.as_tensor(target), torch.as_tensor(log_q))
+    return build_loss(component(**case), N)(scores, torch.as_tensor(target), torch.as_tensor(log_q))
 
 
 @every_loss
@@ -149,6 +162,19 @@ BY_HAND = [
     ),
     # sigma(ln 3) = 3/4 and sigma(0) = 1/2
     ({"name": "bpr", "output": "linear"}, [LN3, 0, LN3], -math.log(3 / 8) / 2),
+    # sigma = 3/4, and 1 - 1/2 and 1 - 3/4 of the negatives; a = 2 / 30
+    ({"name": "gbce", "calibration": 0.0}, [LN3, 0, LN3], math.log(4 / 3 * 2 * 4) / 3),
+    (
+        {"name": "gbce", "calibration": 1.0},
+        [LN3, 0, LN3],
+        (math.log(4 / 3) / 15 + math.log(8)) / 3,
+    ),
+    # half of the label is the target's, and a sixth of it each candidate's
+    (
+        {"name": "cross_entropy", "logq": 0.0, "smoothing": 0.5},
+        [LN2, 0, 0],
+        2 / 3 * LN2 + 2 / 6 * math.log(4),
+    ),
     ({"name": "bpr", "output": "tanh"}, [HALF, 0], math.log(1 + math.exp(-0.5))),
 ]
 
@@ -207,6 +233,8 @@ def test_large_scores_stay_finite(case: dict[str, Any], dtype: torch.dtype) -> N
         component("cross_entropy", logq=0.0, output="tanh"),
         component("bpr_max", elu_param=0.5, bpreg=1.0, logq=0.0),
         component("bpr", output="relu"),
+        component("gbce", calibration=1.5),
+        component("cross_entropy", smoothing=1.0),
         component("bpr_max", bpreg=-1.0),
         component("hinge"),
         Component(),
@@ -214,7 +242,7 @@ def test_large_scores_stay_finite(case: dict[str, Any], dtype: torch.dtype) -> N
 )
 def test_inert_missing_and_unknown_settings_are_refused(config: component) -> None:
     with pytest.raises(UserError):
-        build_loss(config)
+        build_loss(config, N)
 
 
 def test_all_losses_are_covered() -> None:
