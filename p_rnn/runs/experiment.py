@@ -17,6 +17,7 @@ from p_rnn.evaluation.report import describe
 from p_rnn.models.architectures import check_model
 from p_rnn.printing import wrapped
 from p_rnn.runs.comparison import check_splits, compare, load_features
+from p_rnn.runs.fit import Watch
 from p_rnn.runs.jobs import CountingJob, ModelJob, TrainingJob
 from p_rnn.runs.resuming import check_resume
 from p_rnn.runs.runtime import environment, use_device, write_json
@@ -53,17 +54,27 @@ class Outcome:
 
 
 def train(
-    given: Config | Settings, folder: Path | str, varied: Sequence[str] = ()
+    given: Config | Settings,
+    folder: Path | str,
+    varied: Sequence[str] = (),
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """`run`, of which only the content of metrics.json is kept."""
-    return run(given, folder, varied).metrics
+    return run(given, folder, varied, watch).metrics
 
 
-def run(given: Config | Settings, folder: Path | str, varied: Sequence[str] = ()) -> Outcome:
+def run(
+    given: Config | Settings,
+    folder: Path | str,
+    varied: Sequence[str] = (),
+    watch: Watch | None = None,
+) -> Outcome:
     """Prepare the data, train, choose the best epoch, test, and write all results to `folder`.
 
     Args:
         varied: the settings that the surrounding sweep varies; TensorBoard names runs by them.
+        watch: called with the epoch and the metric of early stopping after each validation; it may
+            raise `Stopped`, which ends the run.
 
     Raises:
         UserError: invalid settings or data; `folder` then has no metrics.json.
@@ -93,7 +104,7 @@ def run(given: Config | Settings, folder: Path | str, varied: Sequence[str] = ()
         if counts(config.model.name):
             job = CountingJob(*what)
         else:
-            job = TrainingJob(*what, tracker=tracker)
+            job = TrainingJob(*what, tracker=tracker, watch=watch)
         ranker = job.fit()
         trained = time.perf_counter()
         results: dict[str, dict[str, Any]] = {}

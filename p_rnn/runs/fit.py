@@ -17,6 +17,13 @@ from p_rnn.training.trainer import PassResult, Trainer
 log = logging.getLogger(__name__)
 
 
+Watch = Callable[[int, float], None]  # called with an epoch and its metric on validation
+
+
+class Stopped(Exception):
+    """Raised by what watches a run, to end it."""
+
+
 @dataclass
 class FitHistory:
     """The progress of a fit, with one row per pass over the data ("epoch", from 1).
@@ -76,6 +83,7 @@ def fit(
     extra: dict[str, Any],
     history: FitHistory,
     items: dict[str, Any] | None = None,
+    watch: Watch | None = None,
 ) -> FitHistory:
     """Run the remaining passes; write last.pt after each, and best.pt after each best one.
 
@@ -89,6 +97,7 @@ def fit(
         extra: plain content that is added to every checkpoint.
         history: empty, or that of the checkpoint to resume from.
         items: content that is added to best.pt only, which others may load without the data.
+        watch: called with the epoch and the metric of early stopping after each validation.
     """
     patience, metric = trainer.config.early_stopping.patience, trainer.config.early_stopping.metric
     stopped = False
@@ -107,6 +116,8 @@ def fit(
         valid = validate() if validate is not None and plan.ends_cycle else None
         _record(trainer, history, index, done, valid, validate is None)
         _save(trainer, history, checkpoints, extra, items or {})
+        if watch is not None and valid is not None:
+            watch(index + 1, valid[metric])
     _end_stage(trainer, history)
     return history
 

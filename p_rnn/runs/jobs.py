@@ -19,7 +19,7 @@ from p_rnn.evaluation.evaluator import evaluate, summarise
 from p_rnn.models.architectures import build_network
 from p_rnn.models.summary import summary
 from p_rnn.runs.comparison import make_protocol, training_of
-from p_rnn.runs.fit import FitHistory, fit, load_network, network_content
+from p_rnn.runs.fit import FitHistory, Watch, fit, load_network, network_content
 from p_rnn.runs.resuming import resume
 from p_rnn.runs.warm_start import warm_start
 from p_rnn.settings.config import Settings
@@ -86,12 +86,12 @@ class TrainingJob(ModelJob):
     """Trains a network.
 
     Args:
-        tracker: for the training that finds the best epoch.
+        tracker: for the training that finds the best epoch; `watch`: see `fit`.
     """
 
-    def __init__(self, *arguments: Any, tracker: Tracker) -> None:
+    def __init__(self, *arguments: Any, tracker: Tracker, watch: Watch | None = None) -> None:
         super().__init__(*arguments)
-        self.tracker = tracker
+        self.tracker, self.watch = tracker, watch
         self.history = FitHistory()
         self.updates = self.parameters = 0
         self.learned: dict[str, int] = {}
@@ -128,7 +128,7 @@ class TrainingJob(ModelJob):
         elif config.warm_start is not None and validate is not None:
             metric = config.early_stopping.metric
             log.info("before training: valid %s %.4f", metric, validate()[metric])
-        self.history = fit(trainer, validate, checkpoints, extra, self.history, items)
+        self.history = fit(trainer, validate, checkpoints, extra, self.history, items, self.watch)
         if self.history.kept_epoch != self.history.last_epoch or trainer.average is not None:
             load_network(network, checkpoints / "best.pt", mmap=True)
         self._note(trainer)

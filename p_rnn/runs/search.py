@@ -14,6 +14,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from p_rnn.runs.fit import Stopped, Watch
 from p_rnn.runs.report.runs import METRICS
 from p_rnn.runs.sweeps import note_failure, objective, run_job
 from p_rnn.settings.config import Config
@@ -25,7 +26,30 @@ from p_rnn.settings.registry import suggest
 from p_rnn.settings.tree import as_overrides
 
 log = logging.getLogger(__name__)
+LOG_VALUES = 101  # of a range with log=true
+RANGES = ({"low", "high", "step"}, {"low", "high", "log"})  # keys of a range
 TRIES = 1000  # draws without a new combination after which a space counts as exhausted
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from low to high: in steps, or with log=true evenly in their logarithm."""
+
+    low: float
+    high: float
+    step: float | None = None
+    log: bool = False
+
+    def values(self) -> list[float]:
+        """The numbers from which random trials are drawn."""
+        if self.step is None:
+            grid = np.geomspace(self.low, self.high, LOG_VALUES)
+            return [float(f"{x:.3g}") for x in grid]
+        count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
+        return [round(self.low + k * self.step, 10) for k in range(count)]
+
+
+Space = dict[str, "list[Any] | Range"]  # what each setting is drawn from
 
 
 @dataclass(frozen=True)
@@ -54,7 +78,7 @@ def search(
     if trials < 1:
         raise UserError(f"trials={trials} must be at least 1")
     best: Trial | None = None
-    for k, drawn in zip(range(trials), draws(_free(space, overrides), seed), strict=False):
+    for k, drawn in zip(range(trials), draws(free(space, overrides), seed), strict=False):
         own = as_overrides(drawn)
         log.info("\ntrial %d of %d: %s", k + 1, trials, " ".join(own))
         place = folder / f"trial{k:03d}"
@@ -71,15 +95,21 @@ def search(
 
 
 def attempt(
-    overrides: Sequence[str], folder: Path, varied: Sequence[str] = ()
+    overrides: Sequence[str],
+    folder: Path,
+    varied: Sequence[str] = (),
+    watch: Watch | None = None,
 ) -> dict[str, Any] | None:
     """Run a job; return its metrics, or None if it failed, with a note in its folder.
 
     Args:
         varied: the settings in which it differs from the jobs around it.
+        watch: called after each validation; it may raise `Stopped`, which ends the job.
     """
     try:
-        metrics = run_job(load_config(*overrides), folder, varied)
+        metrics = run_job(load_config(*overrides), folder, varied, watch)
+    except Stopped:
+        raise
     except MENDABLE as error:
         line = one_line(error, Config)
     except Exception as error:  # a bug or no memory: the other jobs may still run
@@ -96,10 +126,10 @@ def attempt(
 
 def first_draw(space: str, seed: int, overrides: Sequence[str]) -> list[str]:
     """The overrides that the first trial draws in addition to these."""
-    return as_overrides(next(draws(_free(space, overrides), seed)))
+    return as_overrides(next(draws(free(space, overrides), seed)))
 
 
-def _free(space: str, overrides: Sequence[str]) -> dict[str, list[Any]]:
+def free(space: str, overrides: Sequence[str]) -> Space:
     """The settings of a space that are not among the overrides."""
     fixed = {word.partition("=")[0].lstrip("+~") for word in overrides}
     return {key: values for key, values in read_space(space).items() if key not in fixed}
@@ -132,33 +162,39 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in read.items()}
 
 
-def read_space(space: str) -> dict[str, list[Any]]:
-    """The values of each setting: a list, or {low, high, step} with both ends.
+def read_space(space: str) -> Space:
+    """What each setting is drawn from: a list, {low, high, step} or {low, high, log: true}.
 
     Raises:
         UserError: no such space, or a line that is neither.
     """
     path = file_of("space", space)
-    found: dict[str, list[Any]] = {}
+    found: Space = {}
     for key, value in read_mapping(path).items():
-        if isinstance(value, dict) and set(value) == {"low", "high", "step"}:
-            value = _steps(**value)
-        if not isinstance(value, list) or not value:
-            raise UserError(f"{path}: {key} needs a list of values, or low, high and step > 0")
+        if isinstance(value, dict):
+            value = _range(**value) if set(value) in RANGES else None
+        if not isinstance(value, list | Range) or value == []:
+            raise UserError(
+                f"{path}: {key} needs a list of values, or low, high and step > 0, or low > 0, "
+                "high and log: true"
+            )
         found[key] = value
     return found
 
 
-def _steps(low: Any, high: Any, step: Any) -> list[float] | None:
-    """The values from low to high, or None if these are not numbers with step > 0."""
-    if not all(isinstance(x, int | float) for x in (low, high, step)) or step <= 0:
+def _range(low: Any, high: Any, step: Any = None, log: Any = False) -> Range | None:
+    """The range, or None if it is none."""
+    given = [low, high] if step is None else [low, high, step]
+    if not all(isinstance(x, int | float) for x in given) or low > high:
         return None
-    count = math.floor((high - low) / step + 1e-9) + 1
-    return [round(low + k * step, 10) for k in range(count)]
+    if (step is None and (log is not True or low <= 0)) or (step is not None and step <= 0):
+        return None
+    return Range(low, high, step, step is None)
 
 
-def draws(values: dict[str, list[Any]], seed: int) -> Iterator[dict[str, Any]]:
+def draws(space: Space, seed: int) -> Iterator[dict[str, Any]]:
     """Random combinations without repetition, until no new one is found."""
+    values = {k: v.values() if isinstance(v, Range) else v for k, v in space.items()}
     rng = np.random.default_rng(seed)
     seen: set[tuple[int, ...]] = set()
     while True:

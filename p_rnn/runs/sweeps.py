@@ -15,6 +15,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from p_rnn.runs.experiment import train
+from p_rnn.runs.fit import Watch
 from p_rnn.runs.process import spin_less
 from p_rnn.runs.report.runs import METRICS
 from p_rnn.runs.report.write import write_report
@@ -28,11 +29,13 @@ log = logging.getLogger(__name__)
 FAILURE = "error.txt"  # why a job failed, in its folder
 
 
-def run_job(config: Config, folder: Path, varied: Sequence[str] = ()) -> dict[str, Any]:
+def run_job(
+    config: Config, folder: Path, varied: Sequence[str] = (), watch: Watch | None = None
+) -> dict[str, Any]:
     """Run the job of a folder and return its metrics: resume it, or read them if it is finished.
 
     Args:
-        varied: the settings that the sweep varies, see `train`.
+        varied: the settings that the sweep varies; `watch`: see `run`.
 
     Raises:
         UserError: the folder holds a job with other settings; and as `train`.
@@ -48,7 +51,7 @@ def run_job(config: Config, folder: Path, varied: Sequence[str] = ()) -> dict[st
     last = folder / "checkpoints" / "last.pt"
     if last.exists() and config.resume is None:  # an interrupted job of a sweep
         config = replace(config, resume=str(last))
-    metrics = train(config, folder, varied)
+    metrics = train(config, folder, varied, watch)
     log.info("run folder:\n%s", folder)
     return metrics
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hydra.errors import HydraException
 
-from p_rnn.runs.search import read_space, search
+from p_rnn.runs.search import Range, read_space, search
 from p_rnn.runs.study import StudyConfig, read_study, run_study
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.messages import one_line
@@ -166,7 +166,8 @@ def test_spaces(text: str, values: list[Any] | None, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"space\.yaml"):
             read_space(str(tmp_path / "space.yaml"))
     else:
-        assert read_space(str(tmp_path / "space.yaml")) == {"a": values}
+        (found,) = read_space(str(tmp_path / "space.yaml")).values()
+        assert (found.values() if isinstance(found, Range) else found) == values
 
 
 def test_nothing_is_chosen_by_the_test_split(study: Path) -> None:
