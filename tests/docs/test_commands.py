@@ -84,6 +84,7 @@ def check_search(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(exit_on_error=False)
     for name in ("--space", "--trials", "--name"):
         parser.add_argument(name, required=True)
+    parser.add_argument("--sampler", choices=["random", "tpe"])
     given, overrides = parser.parse_known_args(arguments)
     assert (ROOT / "conf" / "space" / f"{given.space}.yaml").exists()
     check_train(overrides)

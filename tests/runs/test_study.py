@@ -182,6 +182,8 @@ def test_nothing_is_chosen_by_the_test_split(study: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("name", ["amazon_beauty", "globo", "ml_100k", "paper", "retailrocket_week"])
+@pytest.mark.parametrize(
+    "name", ["amazon_beauty", "globo", "ml_100k", "paper", "retailrocket_week"]
+)
 def test_published_studies_read(name: str) -> None:
     assert "id_only" in read_study(name).rows
