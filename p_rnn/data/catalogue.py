@@ -21,8 +21,9 @@ from torch import Tensor
 
 from p_rnn.data.dataset import Dataset, Sessions
 from p_rnn.data.features import BagFeature, DenseFeature, Feature, Fitted
-from p_rnn.data.features.new_items import extended, features_of_new
+from p_rnn.data.features.new_items import check_values, extended, features_of_new
 from p_rnn.data.features.sources import properties
+from p_rnn.data.frame_columns import check_frame
 from p_rnn.data.item_table import read_property
 from p_rnn.data.raw_ids import as_integer, as_text, integers, listed
 from p_rnn.data.texts import Texts
@@ -148,14 +149,13 @@ class Catalogue:
             UserError: no column of ids or none for the features; an id that occurs twice or does
                 not fit the others; values that a feature cannot take.
         """
+        check_frame(frame, "items")
         if item not in frame:
             raise UserError(f"items: column '{item}' of the ids is missing; give item=")
         ids = self._new_ids(frame[item])
         frame = frame[self.index(ids) < 0].reset_index(drop=True)
         ids = self._new_ids(frame[item])
-        read = [c for f in self.features.values() if f.fitted for c in f.fitted.columns]
-        if read and not set(read) & set(frame.columns):
-            raise UserError(f"items: no column for the features; they read {', '.join(read)}")
+        check_values(self.features, frame, item)
         features = {
             name: extended(feature, features_of_new(feature, frame, separators, ids))
             for name, feature in self.features.items()

@@ -73,11 +73,20 @@ def item_frame(
     return pd.DataFrame(made)
 
 
-def _check(frame: Any, what: str, columns: Sequence[str]) -> None:
-    """Refuse what is no frame, has no rows, or lacks a column or has it twice."""
+def check_frame(frame: Any, what: str) -> None:
+    """Refuse what is no frame.
+
+    Raises:
+        UserError: it is something else.
+    """
     if not isinstance(frame, pd.DataFrame):
         turn = "; convert it by its to_pandas()" if hasattr(frame, "to_pandas") else ""
         raise UserError(f"{what} must be a pandas DataFrame, not {type(frame).__name__}{turn}")
+
+
+def _check(frame: Any, what: str, columns: Sequence[str]) -> None:
+    """Refuse what is no frame, has no rows, or lacks a column or has it twice."""
+    check_frame(frame, what)
     if not len(frame):
         raise UserError(f"{what}: the frame has no rows")
     known = [str(name) for name in frame.columns]

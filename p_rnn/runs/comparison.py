@@ -19,6 +19,7 @@ from p_rnn.baselines import (
     reads_features,
 )
 from p_rnn.baselines.ranker import TrainingData
+from p_rnn.data.catalogue import Catalogue
 from p_rnn.data.dataset import Dataset, Sessions
 from p_rnn.data.features import BagFeature, Feature, has_features, prepare_features
 from p_rnn.data.other_events import read_sessions
@@ -182,17 +183,23 @@ def evaluate_checkpoint(settings: EvaluateConfig) -> tuple[dict[str, Any], Evalu
                 f"{path} was trained on another version of the feature {name}: its values or "
                 "settings have changed since; restore them or train again"
             )
+    catalogue = None
+    if settings.events is not None and "items" in content:
+        catalogue = Catalogue.unpack(content["items"])
     read, with_validation = features_beside(config, dataset, features), content["with_validation"]
     if counts(config.model.name):
         training = training_of(dataset, features, device, with_validation)
         ranker = make_baseline(config, training)
     else:
-        streams = Streams(config.seed, device)
-        ranker = build_network(config, content["num_items"], streams, features)
+        # Those of items that were added to the checkpoint, too, which only other events can have.
+        own = features if catalogue is None else catalogue.features
+        ranker = build_network(config, content["num_items"], Streams(config.seed, device), own)
         set_network(ranker, content)
     others = None
     if settings.events is not None:
-        others = read_sessions(settings.events, config.dataset, config.paths, dataset)
+        ids = np.asarray(dataset.item_ids) if catalogue is None else catalogue.raw_ids()
+        keep_cold = config.evaluation.cold_items == "keep"
+        others = read_sessions(settings.events, config.dataset, config.paths, ids, keep_cold)
     compared = compare(
         ranker, config, dataset, settings.split, device, with_validation, read, others
     )

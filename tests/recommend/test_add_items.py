@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import pandas as pd
 import pytest
 
 from p_rnn.recommend import Recommender, load
+from p_rnn.runs.comparison import evaluate_checkpoint
+from p_rnn.settings.commands import EvaluateConfig, EvaluationOverrides
 from p_rnn.settings.errors import UserError
 from tests.recommend.shop import COUNTING, best, run_shop, table_of, text_id, write_shop
 
@@ -76,6 +79,40 @@ def test_they_can_be_saved(shop: tuple[Path, bool], tmp_path: Path) -> None:
     assert again.add_items(frame_of([2001, 2002], text)) == 1
 
 
+def test_they_are_targets_and_candidates_of_other_events(
+    shop: tuple[Path, bool], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place, text = shop
+    recommender = load(best(place, "run"), device="cpu")
+    recommender.add_items(frame_of([2000, 2001], text))
+    recommender.save(tmp_path / "more.pt")
+    sessions = [[_id(k, text), _id(2000 + k % 3, text)] for k in range(1, 7)]
+    events = pd.DataFrame([(s, i) for s, own in enumerate(sessions) for i in own])
+    events = events.set_axis(["session", "item"], axis=1).assign(time=range(len(events)))
+    events.to_csv(place / "raw" / "next.csv", index=False)
+    known, found = recommender.num_items, {}
+    measured = EvaluationOverrides(cold_items="keep", cutoffs=[1, known], baselines=[])
+    for path in (best(place, "run"), tmp_path / "more.pt"):
+        config = EvaluateConfig(str(path), events="next.csv", evaluation=measured, device="cpu")
+        results, _ = evaluate_checkpoint(config)
+        found[path.name] = results["next.csv"]["parallel_shared"]
+    assert {name: each["targets"] for name, each in found.items()} == {"best.pt": 6, "more.pt": 6}
+    assert found["best.pt"]["metrics"][f"recall@{known}"] == 0
+    assert found["more.pt"]["metrics"][f"recall@{known}"] == pytest.approx(4 / 6)  # not of 2002
+    ranks = [
+        recommender.recommend([first], known).ids.index(last) + 1
+        for first, last in sessions
+        if last != _id(2002, text)
+    ]
+    mrr = found["more.pt"]["metrics"][f"mrr@{known}"]
+    assert mrr == pytest.approx(sum(1 / rank for rank in ranks) / 6)
+    lines = [each.message for each in caplog.records if "does not know" in each.message]
+    assert [re.findall(r"\d+ (?:events|items)", line) for line in lines] == [
+        ["6 events", "3 items"],
+        ["2 events", "1 items"],
+    ]
+
+
 def _id(number: int, text: bool) -> Any:
     return text_id(number) if text else number
 
@@ -91,11 +128,16 @@ def test_known_ones_stay(shop: tuple[Path, bool], recommender: Recommender) -> N
 
 
 def test_missing_values_and_unknown_tokens(
-    shop: tuple[Path, bool], recommender: Recommender
+    shop: tuple[Path, bool], recommender: Recommender, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, text = shop
     some = pd.DataFrame({"sku": [_id(3001, text), _id(3002, text)], "size": [1.5, None]})
     assert recommender.add_items(some, item="sku") == 2
+    assert "items: there is no column 'tags'; its values count as missing" in caplog.text
+    assert "items: 1 of 2 new items have no value in size" in caplog.text
+    caplog.clear()
+    recommender.add_items(frame_of([3003], text))
+    assert not caplog.records
     assert recommender.labels([_id(3001, text)])["size"].tolist() == [1.5]
     assert recommender.labels([_id(3001, text)])["title"].tolist() == [None]
     top = recommender.recommend([_id(3002, text)], 10**6)
@@ -106,7 +148,8 @@ def test_a_bad_frame_changes_nothing(shop: tuple[Path, bool], recommender: Recom
     _, text = shop
     good = frame_of([5000, 5001], text)
     before = recommender.num_items
-    bad: list[tuple[pd.DataFrame, str]] = [
+    bad: list[tuple[Any, str]] = [
+        (good.to_dict("list"), "items must be a pandas DataFrame, not dict"),
         (good.rename(columns={"item": "sku"}), "column 'item' of the ids is missing"),
         (good[["item", "title"]], "no column for the features"),
         (good.assign(item=[_id(5000, text)] * 2), "more than one row"),

@@ -59,7 +59,12 @@ def held_out(place: Path) -> pd.DataFrame:
     return log[log["session"].isin(np.load(folder / "test" / "session_ids.npy").tolist())]
 
 
-def test_other_events_in_the_format_of_the_data_set(trained: tuple[Path, dict[str, Any]]) -> None:
+def test_other_events_in_the_format_of_the_data_set(
+    trained: tuple[Path, dict[str, Any]],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
     place, metrics = trained
     rows = held_out(place)
     rows.assign(session=rows["session"] + 10**6).to_csv(place / "raw" / "week.csv", index=False)
@@ -69,15 +74,23 @@ def test_other_events_in_the_format_of_the_data_set(trained: tuple[Path, dict[st
     more = pd.concat([rows, ends.assign(time=ends["time"] + 1, item=10**6 + ends["session"])])
     more.to_csv(place / "raw" / "more.csv", index=False)
     assert again(place, events="more.csv") == {"more.csv": metrics["results"]["test"]}
+    caplog.set_level("INFO")
     kept = [
         again(place, events=f"{name}.csv", cold_items="keep")[f"{name}.csv"]["id_only"]
         for name in ("week", "more")
     ]
     assert kept[1]["targets"] - kept[0]["targets"] == len(ends)
+    lines = [each.message for each in caplog.records if "does not know" in each.message]
+    for line, says in zip(lines, ("are left out", "count as targets that are missed"), strict=True):
+        assert f"{len(ends)} events are of {len(ends)} items that the model does not know" in line
+        assert says in line
     more.assign(item=more["item"] + 10**7).to_csv(place / "raw" / "strange.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    more.to_csv("here.csv", index=False)
     for name, says in (
         ("none.csv", "none.csv is missing"),
-        ("strange.csv", "none of its items .* is an item of the data set"),
+        ("strange.csv", "none of its items .* is an item of the model"),
+        ("here.csv", r"relative to .*raw \(paths.raw\).* exists in the current folder"),
     ):
         with pytest.raises(UserError, match=says) as error:
             again(place, events=name)

@@ -29,6 +29,40 @@ from p_rnn.settings.sections import DatasetConfig
 log = logging.getLogger(__name__)
 
 
+def check_values(features: Mapping[str, Feature], frame: pd.DataFrame, item: str) -> None:
+    """Warn where the new items in the rows of `frame` have nothing that the features read.
+
+    Args:
+        item: the column of ids.
+
+    Raises:
+        UserError: no column of any feature.
+    """
+    read = [c for f in features.values() if f.fitted for c in f.fitted.columns]
+    read = list(dict.fromkeys(read))
+    there = [name for name in read if name in frame and name != item]
+    if read and not there:
+        raise UserError(f"items: no column for the features; they read {', '.join(read)}")
+    if not there or not len(frame):
+        return
+    if len(there) < len(read):
+        missing = ", ".join(f"'{name}'" for name in read if name not in there)
+        log.warning("items: there is no column %s; its values count as missing", missing)
+    empty = int(frame[there].map(_nothing).all(axis=1).sum())
+    if empty:
+        log.warning(
+            "items: %d of %d new items have no value in %s: the model can tell nothing of them",
+            empty,
+            len(frame),
+            ", ".join(there),
+        )
+
+
+def _nothing(value: Any) -> bool:
+    """Whether a cell is missing, or an empty text or list."""
+    return not len(value) if hasattr(value, "__len__") else bool(pd.isna(value))
+
+
 def features_of_new(
     feature: Feature,
     frame: pd.DataFrame,
