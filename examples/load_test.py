@@ -87,6 +87,12 @@ async def _visit(number: int, load: Load, popular: list[int | str], measured: Me
 
 if __name__ == "__main__":
     try:
-        print(asyncio.run(measure(read_settings(Load, sys.argv[1:], {}))))
+        load = read_settings(Load, sys.argv[1:], {})
+        print(asyncio.run(measure(load)))
+    except httpx.ConnectError as error:
+        sys.exit(
+            f"error: no server answers at {load.url} ({error}); start one with python "
+            "examples/serve.py checkpoint=<best.pt of a run>, or give url="
+        )
     except (UserError, httpx.HTTPError) as error:
         sys.exit(f"error: {error}")

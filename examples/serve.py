@@ -25,10 +25,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import p_rnn
 from p_rnn.recommend import Recommender, load
 from p_rnn.settings.errors import UserError
-from serving.messages import Answer, Click, Health, Options, Problem, SessionId, Whole
+from serving.messages import Answer, Click, Health, NoOptions, Options, Problem, SessionId, Whole
 from serving.metrics import Metrics
 from serving.sessions import Sessions
-from serving.settings import Settings, read_settings
+from serving.settings import Settings, help_of, read_settings
 from serving.worker import Job, Worker
 
 api = APIRouter()
@@ -40,6 +40,7 @@ PROBLEMS: Responses = {
 }
 NO_SESSION: Responses = {404: {"model": Problem, "description": "no click so far, or expired"}}
 TOO_LONG: Responses = {409: {"model": Problem, "description": "the session has too many clicks"}}
+JSON_HEADER = "the header content-type: application/json"
 LONGEST = 300  # characters of an error
 Clock = Callable[[], float]
 
@@ -90,8 +91,10 @@ async def delete(name: SessionId, request: Request) -> None:
 
 
 @api.post("/recommend", responses=PROBLEMS)
-async def recommend(body: Whole, request: Request) -> Answer:
-    """The best next items of a whole session; nothing is kept."""
+async def recommend(
+    body: Whole, nothing: Annotated[NoOptions, Query()], request: Request
+) -> Answer:
+    """The best next items of a whole session; nothing is kept. All of it stands in the body."""
     state: State = request.app.state.shared
     candidates = None if body.candidates is None else tuple(body.candidates)
     job = Job(body.k, body.exclude_seen, ids=body.session, candidates=candidates)
@@ -186,6 +189,9 @@ def create_app(
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
         found = [(".".join(map(str, each["loc"])), each["msg"]) for each in error.errors()]
+        kind = request.headers.get("content-type", "none")
+        if "json" not in kind and any(where.startswith("body") for where, _ in found):
+            return problem(422, f"the content-type is {kind}: send {JSON_HEADER}, and JSON")
         return problem(422, "; ".join(f"{where}: {what}" for where, what in found))
 
     @app.exception_handler(UserError)
@@ -222,6 +228,9 @@ def app(words: Sequence[str] = ()) -> FastAPI:
 
 
 def main() -> None:
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(help_of(Settings, sys.argv[0]))
+        return
     server = app(sys.argv[1:])
     settings: Settings = server.state.settings
     uvicorn.run(server, host=settings.host, port=settings.port, access_log=False)

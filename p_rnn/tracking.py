@@ -22,8 +22,7 @@ from p_rnn.settings.config import Config, Settings
 from p_rnn.settings.sections import TrackingConfig
 from p_rnn.settings.tree import leaves
 
-# Seconds between redraws of a bar: in a terminal, and in a log file, where each adds a line.
-REDRAW_S = {True: 0.5, False: 30.0}
+REDRAW_S = 0.5  # seconds between redraws of a bar
 HParam = bool | str | float | int
 # Settings that HParams shows of a single run, which varies none: as many as there is room for.
 SHOWN = ("model", "strategy", "loss", "learning_rate", "num_layers")
@@ -114,15 +113,14 @@ class Tracker:
                 self.scalar(f"final/{name}", value, step)
 
     def bar(self, total: int, unit: str, text: str) -> tqdm[Any]:
-        """A progress bar; silent with tracking.progress=false."""
-        redraw = REDRAW_S[sys.stderr.isatty()]
-        off = not self.settings.progress
+        """A progress bar; silent with tracking.progress=false, and in a log file."""
+        off = not self.settings.progress or not redraws()
         return tqdm(
             total=total,
             unit=unit,
             desc=text,
             disable=off,
-            mininterval=redraw,
+            mininterval=REDRAW_S,
             unit_scale=True,
             leave=False,
         )
@@ -130,13 +128,18 @@ class Tracker:
     @contextlib.contextmanager
     def saying(self, text: str) -> Iterator[None]:
         """Show a text in the terminal, instead of a bar, during a long operation."""
-        off = not self.settings.progress or not sys.stderr.isatty()
+        off = not self.settings.progress or not redraws()
         with tqdm(total=0, desc=text, bar_format="{desc}", disable=off, leave=False):
             yield
 
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
+
+
+def redraws() -> bool:
+    """Whether lines of standard error can be redrawn: it is a terminal or a notebook, no file."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
 def flat_hyperparameters(config: Settings) -> dict[str, HParam]:

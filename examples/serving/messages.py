@@ -17,6 +17,12 @@ class Options(BaseModel):
     exclude_seen: bool = Field(False, description="leave out the items of the session")
 
 
+class NoOptions(BaseModel):
+    """Of a request whose options stand in its body."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class Click(BaseModel):
     model_config = ConfigDict(extra="forbid")
     item: ItemId = Field(description="raw item id", examples=["42"])

@@ -24,7 +24,7 @@ from p_rnn.settings.errors import UserError
 from p_rnn.settings.tree import leaves
 
 IDS = ("session", "candidates")
-PATHS = ("checkpoint", "sessions", "output", "prepared")
+PATHS = ("checkpoint", "sessions", "output", "prepared", "separator")  # text as it is typed
 OF_FILES = ("output", "columns.", "time_unit", "missing_ids", *TEXT)
 BLOCK = 1024  # sessions written at a time
 NAMED = 3  # ids that the summary names
@@ -105,6 +105,7 @@ def recommend_file(config: RecommendConfig, model: Recommender, options: dict[st
             bar.update(len(tops))
     seconds = time.perf_counter() - began
     left_out = f"; {file.other_types:,} events of other types left out" * bool(file.other_types)
+    left_out += f", and {file.emptied:,} sessions that have only these" * bool(file.emptied)
     return (
         f"{len(file):,} sessions, {len(file.item):,} events{left_out}; {skipped}; {rows:,} rows "
         f"written to {config.output} in {seconds:.1f} s"

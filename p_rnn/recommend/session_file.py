@@ -39,7 +39,8 @@ class SessionFile:
         item: int32 [E] codes into `item_ids`, session after session, in time order.
         offsets: int64 [S+1], where each session starts in `item`.
         item_ids: [U], int64 or text.
-        other_types: events left out, because the model was trained on other types of events.
+        other_types: events left out, because the model was trained on other types of events;
+            `emptied`: sessions that had only such events.
     """
 
     ids: Array
@@ -47,6 +48,7 @@ class SessionFile:
     offsets: Array
     item_ids: Array
     other_types: int
+    emptied: int
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -83,20 +85,31 @@ def read_session_file(config: RecommendConfig, dataset: DatasetConfig) -> Sessio
         events = collect({"train": reader}, config.sessions)
         own = replace(events, histories=False)
         if events.kind is not None and dataset.event_types is not None:
-            own = keep_event_types(own, dataset.event_types)
+            own = _of_types(own, dataset.event_types, config.sessions)
     except UserError as error:  # which names settings of a data set
         text = str(error).replace("dataset.path", "sessions")
         own_settings = "|".join(("columns", "time_unit", "missing_ids", *TEXT))
         raise UserError(re.sub(rf"\bdataset\.(?={own_settings})", "", text)) from None
-    if not len(own):
-        raise UserError(f"{config.sessions} has no event of the types {dataset.event_types}")
     return _sessions(own, len(events) - len(own))
+
+
+def _of_types(events: EventLog, trained: list[str], path: str) -> EventLog:
+    """The events of the types that the model was trained on; the file may lack some of them."""
+    there = [kind for kind in trained if kind in events.kinds]
+    if not there:
+        raise UserError(
+            f"{path}: the model was trained on events of type {', '.join(trained)}, and all events "
+            f"here are {', '.join(events.kinds)}; rename the types in the file, or leave out their "
+            "column"
+        )
+    return keep_event_types(events, there)
 
 
 def _sessions(events: EventLog, other_types: int) -> SessionFile:
     offsets = events.offsets()
     ids = events.session_ids[events.session[offsets[:-1]]]
-    return SessionFile(ids, events.item, offsets, events.item_ids, other_types)
+    emptied = len(events.session_ids) - len(ids)
+    return SessionFile(ids, events.item, offsets, events.item_ids, other_types, emptied)
 
 
 # --- the format ---------------------------------------------------------------------------------
@@ -165,7 +178,8 @@ def _columns(
     if given.time:
         needed["time"] = [given.time]
     fmt = TextFormat(tidy(text["separator"]), text["quoting"], text["encoding"])
-    first = RawTable(members, fmt).columns()
+    table = RawTable(members, fmt)
+    first = table.columns()
     wanted = {name for names in needed.values() for name in names}
     if text["names"] is not None and wanted <= set(first):
         text = {**text, "names": None}  # this file has a header, though that of training had none
@@ -176,9 +190,10 @@ def _columns(
     for key, names in needed.items():
         for name in names:
             if name not in known:
+                advice = table.guess(members[0]) or f"set columns.{key}=..."
                 raise UserError(
                     f"{members[0]} has no column '{name}' (columns.{key})"
-                    f"{suggest(name, known)}; set columns.{key}=..."
+                    f"{suggest(name, known)}; {advice}"
                 )
     if time is not None and time not in known:
         log.info("%s has no column '%s': events are read in file order", members[0], time)

@@ -68,7 +68,7 @@ class RecommendConfig:
     session: Optional[list[str]] = setting(None, "item ids, oldest first: session=[a,b,c]")
     sessions: Optional[str] = setting(None, "file of events; recommends for each session in it")
     interactive: bool = setting(False, "click through a session in the terminal")
-    k: int = number(10, "how many items", low=1)
+    k: int = number(20, "how many items", low=1)
     exclude_seen: bool = setting(False, "leave the items of the session out")
     candidates: Optional[list[str]] = setting(None, "item ids to choose from; null: all")
     output: Optional[str] = setting(None, "with sessions: a .csv, .tsv, .jsonl or .parquet file")

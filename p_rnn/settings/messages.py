@@ -80,6 +80,8 @@ def one_line(error: BaseException, schema: type[Any]) -> str:
         first_line = str(error).splitlines()[0]
         key, _, value = str(error.override).partition("=")
         quoted = f"; values with = or blanks need quotes: \"{key}='{value}'\"" if value else ""
+        if "Exception" in first_line:  # a class of the parser says nothing to a person
+            return f"cannot read '{error.override}'; such a value needs quotes: \"{key}='{value}'\""
         return f"cannot read '{error.override}': {first_line}{quoted}"
     text, cause = str(error), error.__cause__
     override = re.match(

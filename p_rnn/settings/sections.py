@@ -271,7 +271,7 @@ class TrackingConfig:
 
     log_every: int = number(100, "updates between TensorBoard points and checks for NaN", low=1)
     tensorboard: bool = setting(True, "write TensorBoard events")
-    progress: bool = setting(True, "show progress bars")
+    progress: bool = setting(True, "show progress bars, in a terminal or a notebook")
 
 
 @dataclass

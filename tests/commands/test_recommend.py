@@ -79,6 +79,8 @@ MISTAKES = [
     ((*FILE, "columns.item=skuu"), "no column 'skuu' (columns.item); did you mean 'sku'?"),
     ((*FILE, "columns.time=when"), "no column 'when' (columns.time)"),
     ((*FILE, "columns.item=visit"), "none of the items (such as 'c') is an item of the model"),
+    ((*FILE, "separator=,"), "its first line is separated by ';': set separator=';'"),
+    ((*FILE, "columns.item=;"), "cannot read 'columns.item=;'; such a value needs quotes"),
     ((*FILE, "time_unit=iso"), "not an ISO date; fix that row, or set time_unit"),
 ]
 

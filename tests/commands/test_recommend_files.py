@@ -14,6 +14,7 @@ from p_rnn.data.readers.options import ColumnsConfig
 from p_rnn.recommend import Recommender, load
 from p_rnn.recommend.session_file import SessionFile, read_session_file
 from p_rnn.settings.commands import RecommendConfig
+from p_rnn.settings.errors import UserError
 from p_rnn.settings.sections import DatasetConfig
 from tests.commands.conftest import Run
 
@@ -71,6 +72,11 @@ FORMATS: dict[str, tuple[list[str], Callable[[pd.DataFrame], str], dict[str, lis
     "time_unit": (
         ["time_unit=iso"],
         lambda f: f.assign(at=pd.to_datetime(f["at"], unit="s")).to_csv(index=False, sep=";"),
+        IN_TIME,
+    ),
+    "separator as it is typed": (
+        ["separator=|"],
+        lambda f: f.to_csv(index=False, sep="|"),
         IN_TIME,
     ),
     "separator": (["separator='|'"], lambda f: f.to_csv(index=False, sep="|"), IN_TIME),
@@ -150,7 +156,13 @@ def test_events_of_other_types_are_left_out(tmp_path: Path) -> None:
     columns = ColumnsConfig("s", "i", "t", "kind")
     file = read(path, columns=columns, event_types=["view"])
     assert (file.ids.tolist(), list(file.sessions())) == (["b", "a"], [[3], [2]])
-    assert file.other_types == 2
+    assert (file.other_types, file.emptied) == (2, 1)
+    file = read(path, columns=columns, event_types=["view", "cart"])  # a file need not have all
+    assert (file.other_types, file.emptied) == (2, 1)
+    with pytest.raises(UserError) as error:
+        read(path, columns=columns, event_types=["cart"])
+    assert "trained on events of type cart, and all events here are buy, view" in str(error.value)
+    assert "dataset." not in str(error.value)
     path.write_text("s,i,t\nb,1,3\na,2,2\nb,3,1\n")
     file = read(path, columns=columns, event_types=["view"])
     assert (file.ids.tolist(), list(file.sessions())) == (["b", "a"], [[3, 1], [2]])

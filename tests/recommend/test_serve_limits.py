@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,8 @@ CLICKS = "/sessions/a/clicks"
         ("POST", "/recommend", b"{}", 422, "body.session"),
         ("POST", "/recommend", b'{"session": "A-1"}', 422, "body.session"),
         ("POST", "/recommend", b'{"session": [["A-1"]]}', 422, "body.session.0"),
+        ("POST", "/recommend?k=1", b'{"session": []}', 422, "query.k: Extra inputs are not"),
+        ("POST", "/recommend?exclude_seen=true", b'{"session": []}', 422, "query.exclude_seen"),
         ("POST", "/recommend", b'{"session": [], "k": 0}', 422, "body.k"),
         ("POST", "/recommend", b'{"session": [' + b"1," * 1000 + b"1]}", 422, "body.session"),
         ("POST", "/recommend", b'{"session": [], "candidates": []}', 422, "body.candidates"),
@@ -138,6 +141,39 @@ def test_malformed_requests(
     assert f'status="{status}"}} 1\n' in metrics
     assert "DESTROY" not in metrics
     click(client, "b", "A-1")  # it goes on
+
+
+def test_json_needs_its_header(client: Any) -> None:
+    for headers in ({}, {"content-type": "application/x-www-form-urlencoded"}):
+        response = client.post(CLICKS, content=b'{"item": "A-1"}', headers=headers)
+        assert response.status_code == 422
+        given = headers.get("content-type", "none")
+        says = f"the content-type is {given}: send the header content-type: application/json"
+        assert says in response.json()["detail"]
+
+
+def test_help_has_every_setting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["examples/serve.py", "--help"])
+    main()
+    said = capsys.readouterr().out
+    for name, line in zip(
+        [each.name for each in fields(Settings)], said.splitlines()[2:], strict=True
+    ):
+        assert line.strip().startswith(f"{name}=")
+    assert "port=8000" in said
+
+
+def test_a_load_test_without_a_server_names_the_address(tmp_path: Path) -> None:
+    script, url = str(ROOT / "examples" / "load_test.py"), "http://127.0.0.1:9"
+    done = subprocess.run(
+        [sys.executable, script, f"url={url}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: no server answers at {url} ")
+    assert "python examples/serve.py checkpoint=" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_body_in_pieces_without_a_length(client: Any) -> None:
@@ -212,6 +248,7 @@ def test_settings_from_words_and_the_environment() -> None:
         (["ttl=nan"], "ttl=nan must be larger than 0"),
         (["max_batch=0"], "max_batch=0 must be larger than 0"),
         (["port=-1"], "port=-1 must be larger"),
+        (["port=80170"], "port=80170 must be at most 65535"),
     ):
         with pytest.raises(UserError, match=says):
             read_settings(Settings, words, {})

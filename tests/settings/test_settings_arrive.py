@@ -457,8 +457,13 @@ def test_split_has_an_effect(outcome: Any) -> None:
     assert outcome(())["data"] != outcome(tuple(LEAVE_ONE_OUT))["data"]
 
 
-def test_progress_bars_appear_on_demand(outcome: Any, capfd: pytest.CaptureFixture[str]) -> None:
-    outcome(("seed=5",))
-    assert "epoch 1" not in capfd.readouterr().err
+def test_progress_bars_appear_on_demand_and_in_no_file(
+    outcome: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     outcome(("seed=5", "tracking.progress=true"))
+    assert "epoch 1" not in capfd.readouterr().err  # a file: lines of the log stay whole
+    monkeypatch.setattr("p_rnn.tracking.redraws", lambda: True)
+    outcome(("seed=6",))
+    assert "epoch 1" not in capfd.readouterr().err
+    outcome(("seed=6", "tracking.progress=true"))
     assert "epoch 1" in capfd.readouterr().err

@@ -156,10 +156,10 @@ class RawTable:
             others = " ".join(suggest(column, filter(is_name, known)).split())
             raise UserError(
                 f"{member} has no column '{column}'{others} "
-                f"({self._guess(member) or _remedy(setting)})"
+                f"({self.guess(member) or _remedy(setting)})"
             )
 
-    def _guess(self, member: Member) -> str:
+    def guess(self, member: Member) -> str:
         """Advice on the separator, if the first line seems to use another one; otherwise empty."""
         if member.suffix in (".parquet", *JSON_SUFFIXES):
             return ""
