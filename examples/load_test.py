@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from p_rnn.settings.errors import UserError
-from serving.settings import read_settings
+from serving.settings import help_of, read_settings
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,8 @@ async def _visit(number: int, load: Load, popular: list[int | str], measured: Me
 
 
 if __name__ == "__main__":
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        sys.exit(print(help_of(Load, sys.argv[0])))
     try:
         load = read_settings(Load, sys.argv[1:], {})
         print(asyncio.run(measure(load)))

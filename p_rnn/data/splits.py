@@ -72,15 +72,23 @@ def split(log: EventLog, rules: DatasetConfig) -> dict[str, Part]:
             if rules.split == "given":
                 hint = "and none continues a session of an earlier split"
             elif rules.split == "time":
-                span = (start.max() - start.min()) / DAY_S
-                hint = (
-                    f"all start within {span:.3g} days of {day(start.min())}; is the time unit "
-                    f"right? dataset.test_days={rules.test_days}"
-                )
+                hint = _short_log(start, rules)
             raise UserError(
                 f"dataset {rules.name}: no session of the {name} split has two events ({hint})"
             )
     return parts
+
+
+def _short_log(start: Array, rules: DatasetConfig) -> str:
+    """Why sessions with these starts leave a split empty."""
+    assert rules.test_days is not None
+    span, days = (start.max() - start.min()) / DAY_S, rules.test_days
+    hint = f"all start within {span:.3g} days of {day(start.min())}; is the time unit right?"
+    if span <= days:
+        return f"{hint} dataset.test_days={days} is longer than the log"
+    if rules.validation and span <= 2 * days:
+        return f"{hint} dataset.test_days={days}, for test and validation each, leaves nothing"
+    return f"{hint} dataset.test_days={days}"
 
 
 def _by_time(log: EventLog, sessions: Part, start: Array, rules: DatasetConfig) -> dict[str, Part]:

@@ -165,7 +165,7 @@ def test_help_has_every_setting(
     assert "port=8000" in said
 
 
-def test_a_load_test_without_a_server_names_the_address(tmp_path: Path) -> None:
+def test_a_load_test_without_a_server_names_the_address() -> None:
     script, url = str(ROOT / "examples" / "load_test.py"), "http://127.0.0.1:9"
     done = subprocess.run(
         [sys.executable, script, f"url={url}"], capture_output=True, text=True, check=False

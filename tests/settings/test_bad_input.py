@@ -65,6 +65,10 @@ def rename_item(raw: Path, log: pd.DataFrame) -> None:
     log.rename(columns={"item": "itemid"}).to_csv(raw / "bad.csv", index=False)
 
 
+def sheet(raw: Path, log: pd.DataFrame) -> None:
+    (raw / "bad.xlsx").write_bytes(b"PK")
+
+
 CASES: list[tuple[str, Make, list[str], list[str]]] = [
     ("missing", nothing, [], ["bad.csv is missing", "your own files", "paths.raw"]),
     ("columns", rename_item, [], ["bad.csv", "'item'", "itemid"]),
@@ -78,7 +82,14 @@ CASES: list[tuple[str, Make, list[str], list[str]]] = [
     ("filtered", log_with(), ["dataset.min_item_support=10000"], ["min_item_support"]),
     ("one item", log_with(item=7), ["dataset.duplicates=keep"], ["only one item"]),
     ("slots", log_with(), ["batch_size=5000"], ["batch_size=5000", "at most"]),
-    ("days", log_with(), ["dataset.test_days=99"], ["train split", "dataset.test_days=99"]),
+    (
+        "days",
+        log_with(),
+        ["dataset.test_days=99"],
+        ["train split", "dataset.test_days=99.0 is longer than the log"],
+    ),
+    ("both", log_with(), ["dataset.test_days=6"], ["test_days=6.0, for test and validation each"]),
+    ("sheet", sheet, ["dataset.path=bad.xlsx"], ["bad.xlsx is not a text file: export it as CSV"]),
     ("types", log_with(), ["dataset.event_types=[view]"], ["columns.event_type"]),
     ("range", log_with(), ["dataset.time_range=[soon,later]"], ["dataset.time_range"]),
 ]

@@ -27,6 +27,7 @@ UNPACK: dict[str, Callable[[IO[bytes]], Any]] = {
 }
 DAMAGED = (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError)
 PACKED = (".zst", ".7z", ".rar", ".tar", ".tgz", ".lz4")  # users must unpack these themselves
+SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,8 @@ def _inside(path: Path, suffixes: Collection[str], setting: str) -> list[Member]
         raise UserError(
             f"{path} must be unpacked first; .gz, .bz2, .xz and .zip can stay as they are"
         )
+    elif path.suffix.lower() in SHEETS:
+        raise UserError(f"{path} is not a text file: export it as CSV")
     else:
         return [Member(path)]
     members = [m for name, m in sorted(found) if not _hidden(name) and m.suffix in suffixes]
@@ -149,8 +152,12 @@ def opened(members: Iterable[Member]) -> Iterator[tuple[Member, IO[bytes]]]:
 
 
 @contextmanager
-def explained(label: str) -> Iterator[None]:
-    """Turns errors while the file `label` is read into a `UserError` of one line."""
+def explained(label: str, setting: str = "dataset") -> Iterator[None]:
+    """Turns errors while the file `label` is read into a `UserError` of one line.
+
+    Args:
+        setting: the section of the settings that has separator and encoding.
+    """
     try:
         yield
     except DAMAGED as error:
@@ -160,14 +167,16 @@ def explained(label: str) -> Iterator[None]:
     except pd.errors.EmptyDataError:
         raise UserError(f"{label} is empty; get a new copy or remove it") from None
     except (pd.errors.ParserError, csv.Error) as error:
+        column = "column_" if setting.startswith("dataset.features") else ""
         raise UserError(
             f"{label} is not a valid table ({one_line(error)}); "
-            "check dataset.separator and the quotes in that row"
+            f"check {setting}.{column}separator and the quotes in that row"
         ) from None
     except UnicodeDecodeError as error:
+        takers = ", which the readers table and sequences take" if setting == "dataset" else ""
         raise UserError(
             f"{label} is not {error.encoding.upper()} text ({one_line(error)}); convert it, or set "
-            "dataset.encoding (latin-1, utf-16, ...), which the readers table and sequences take"
+            f"{setting}.encoding (latin-1, utf-16, ...){takers}"
         ) from None
     except (OSError, RuntimeError, NotImplementedError) as error:  # the last two: zip variants
         raise UserError(f"{label} cannot be read ({one_line(error)})") from None

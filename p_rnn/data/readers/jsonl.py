@@ -49,7 +49,7 @@ def json_chunks(
 def _objects(
     member: Member, stream: IO[bytes], text: TextFormat
 ) -> Iterable[tuple[int, dict[str, Any]]]:
-    with explained(str(member)):
+    with explained(str(member), text.setting):
         for number, line in enumerate(lines_of(Utf8(member, stream, text).read)):
             if line.isspace():
                 continue

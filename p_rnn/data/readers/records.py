@@ -35,7 +35,7 @@ def count_records(member: Member, text: TextFormat, *, short: bool = False) -> i
             the middle of a field, a field that spans lines that look like rows, a NUL byte.
     """
     for _, stream in opened([member]):
-        with explained(str(member)):
+        with explained(str(member), text.setting):
             return _Count(member, text, short).run(text_lines(member, stream, text))
     raise AssertionError("one member was opened")
 

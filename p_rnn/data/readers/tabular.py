@@ -95,7 +95,7 @@ class RawTable:
             return f"line {row + 1}"
         skipped = row + self._has_header
         for _, stream in opened([member]):
-            with explained(str(member)):
+            with explained(str(member), self.text.setting):
                 records = self.text.records(member, text_lines(member, stream, self.text))
                 for line, _ in itertools.islice(records, skipped, skipped + 1):
                     return f"line {line}"
@@ -188,7 +188,7 @@ class RawTable:
         options: dict[str, Any],
         plain: bool,
     ) -> Chunks:
-        with explained(str(member)):
+        with explained(str(member), self.text.setting):
             source = Utf8(member, stream, self.text)
             names = self._header(member, source.head)
             self._require(columns, names, member)
@@ -266,7 +266,12 @@ def _remedy(setting: str) -> str:
     """Advice on the settings that name the columns."""
     if setting.startswith("dataset.features"):
         return f"set {setting}.columns or item"
+    if setting == "dataset.item_table":
+        return (
+            f"set {setting}.item, the column of ids, or {setting}.columns; if the first line of a "
+            f"text file does not name its columns, set {setting}.names"
+        )
     return (
-        "set dataset.columns or dataset.item_table; if the first line of a text file does not name "
+        "set dataset.columns; if the first line of a text file does not name "
         "its columns, set dataset.names"
     )

@@ -127,7 +127,7 @@ class Utf8:
 
     def __init__(self, member: Member, stream: IO[bytes], text: TextFormat) -> None:
         encoding = codecs.lookup(text.encoding or "utf-8").name
-        self._label = str(member)
+        self._label, self._setting = str(member), text.setting
         self._source: Readable = stream if encoding == "utf-8" else _Recoded(stream, encoding)
         self.head = self._block()
         if encoding == "utf-8" and self.head.startswith(UTF_16):
@@ -141,7 +141,7 @@ class Utf8:
         return pending[:size]
 
     def _block(self) -> bytes:
-        with explained(self._label):
+        with explained(self._label, self._setting):
             block = self._source.read(HEAD_BYTES)
             while block.endswith(b"\r") and (more := self._source.read(1)):
                 block += more

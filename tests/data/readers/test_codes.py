@@ -192,6 +192,7 @@ def test_the_index_of_a_frame_in_parquet_is_no_property(tmp_path: Path) -> None:
         ('i,brand\n10,"weird al" yankovic\n', ["line 2", "dataset.item_table.quoting=none"]),
         ('i,brand\n10,"a\n11,b"\n12,c\n', ["line 2: a quote opens a field", "ends in line 3"]),
         ("i;brand\n10;a\n", ["separated by ';'", "dataset.item_table.separator=';'"]),
+        ("x,brand\n10,a\n", ["no column 'i'", "set dataset.item_table.item, the column of ids"]),
         ("i,brand\n10\n", ["line 2 has 1 fields, but the header has 2"]),
         ('i,brand\n10,"[[1], [2]]"\n', ["line 2: 'brand' is '[[1], [2]]'", "JSON"]),
     ],
@@ -199,6 +200,12 @@ def test_the_index_of_a_frame_in_parquet_is_no_property(tmp_path: Path) -> None:
 def test_tables_that_are_refused(tmp_path: Path, text: str, says: list[str]) -> None:
     write(tmp_path / "items.csv", text)
     fails(table(tmp_path, "items.csv"), "items.csv", *says, items=True)
+
+
+def test_an_item_table_in_another_encoding(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_bytes("i,brand\n10,café\n".encode("latin-1"))
+    says = "set dataset.item_table.encoding (latin-1, utf-16, ...)"
+    fails(table(tmp_path, "items.csv"), "items.csv is not UTF-8", says, items=True)
 
 
 def test_how_the_text_of_an_item_table_is_written(tmp_path: Path) -> None:
