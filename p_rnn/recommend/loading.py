@@ -14,7 +14,7 @@ from p_rnn.data.dataset import Dataset, Sessions
 from p_rnn.models.architectures import build_network
 from p_rnn.recommend.recommender import Recommender
 from p_rnn.runs.fit import set_network
-from p_rnn.runs.runtime import use_device
+from p_rnn.runs.runtime import checkpoint_at, use_device
 from p_rnn.runs.stored_items import catalogue_of, prepared_of
 from p_rnn.settings.resolve import counts, load_plugins
 from p_rnn.streams import Streams
@@ -37,6 +37,7 @@ def load(
     from raw files, and no file or folder is written.
 
     Args:
+        path: of the file, or of the folder of a run: its final.pt, or else its best.pt.
         device: auto, cpu or cuda.
         num_threads: of the CPU; None: as they are.
         prepared: paths.prepared, where the data have moved since.
@@ -44,7 +45,7 @@ def load(
     Raises:
         UserError: no checkpoint, or the data that it needs are missing.
     """
-    path = Path(path)
+    path = checkpoint_at(path)
     config, content = load_checkpoint(path, mmap=True)
     load_plugins(config.plugins or [])
     place = use_device(device, num_threads)

@@ -28,7 +28,7 @@ from p_rnn.evaluation.evaluator import EvaluationProtocol, Ranks, check_targets,
 from p_rnn.models.architectures import build_network
 from p_rnn.models.network import PRNN
 from p_rnn.runs.fit import set_network
-from p_rnn.runs.runtime import use_device
+from p_rnn.runs.runtime import checkpoint_at, use_device
 from p_rnn.settings.commands import EvaluateConfig, EvaluationOverrides
 from p_rnn.settings.config import Settings
 from p_rnn.settings.errors import UserError
@@ -162,7 +162,7 @@ def evaluate_checkpoint(settings: EvaluateConfig) -> tuple[dict[str, Any], Evalu
         UserError: no such checkpoint or split, or the data set is not the one it was trained on.
     """
     check_ranges(settings)
-    path = Path(settings.checkpoint)
+    path = checkpoint_at(settings.checkpoint)
     config, content = load_checkpoint(path, mmap=True)
     load_plugins(config.plugins or [])
     config.evaluation = _measured(config.evaluation, settings.evaluation)

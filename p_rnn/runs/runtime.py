@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import logging
 import os
 import platform
 import sys
@@ -15,6 +16,8 @@ import torch
 
 from p_rnn.files import written_whole
 from p_rnn.settings.errors import UserError
+
+log = logging.getLogger(__name__)
 
 # Parameters of glibc's mallopt(3): never mmap single blocks, and return memory to the system only
 # above this many free bytes. Otherwise each step gets fresh pages for its scores and gradients,
@@ -59,6 +62,16 @@ def use_device(
         raise UserError(f"matmul_precision={matmul_precision} has no effect on a CPU; leave it out")
     torch.set_float32_matmul_precision(matmul_precision)
     return device
+
+
+def checkpoint_at(path: Path | str) -> Path:
+    """The checkpoint at a path: itself, or what a run tested, if this is the folder of a run."""
+    path = Path(path)
+    for name in ("checkpoints/final.pt", "checkpoints/best.pt", "final.pt", "best.pt"):
+        if path.is_dir() and (path / name).is_file():
+            log.info("%s is a folder: reading %s in it", path, name)
+            return path / name
+    return path
 
 
 def environment(device: torch.device) -> dict[str, Any]:

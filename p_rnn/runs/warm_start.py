@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from p_rnn.models.merges import Merge
 from p_rnn.models.network import PRNN
 from p_rnn.models.outputs import FeatureTable
 from p_rnn.models.tables import Table
+from p_rnn.runs.runtime import checkpoint_at
 from p_rnn.runs.stored_items import catalogue_of, prepared_of
 from p_rnn.settings.config import Settings
 from p_rnn.settings.declare import About
@@ -82,7 +82,7 @@ def warm_start(
 def _opened(config: Settings) -> tuple[dict[str, Any], Dataset | None]:
     """The content of the checkpoint, and the data set that it needs."""
     assert config.warm_start is not None
-    path = Path(config.warm_start)
+    path = checkpoint_at(config.warm_start)
     stored, content = load_checkpoint(path, mmap=True)
     differs = list(differences_of(stored, config, _of_architecture))
     if differs:

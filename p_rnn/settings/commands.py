@@ -41,7 +41,7 @@ class EvaluationOverrides:
 class EvaluateConfig:
     """Settings of `evaluate`."""
 
-    checkpoint: str = setting(MISSING, "a best.pt, final.pt or last.pt")
+    checkpoint: str = setting(MISSING, "a best.pt, final.pt or last.pt, or the folder of a run")
     split: str = choice("test", "valid", "test", help="what is measured")
     events: Optional[str] = setting(None, "other events in the same format, relative to paths.raw")
     evaluation: EvaluationOverrides = setting(EvaluationOverrides, "null: as in training")
@@ -64,7 +64,7 @@ class SessionColumns:
 class RecommendConfig:
     """Settings of `recommend`."""
 
-    checkpoint: str = setting(MISSING, "a best.pt or final.pt")
+    checkpoint: str = setting(MISSING, "a best.pt or final.pt, or the folder of a run")
     session: Optional[list[str]] = setting(None, "item ids, oldest first: session=[a,b,c]")
     sessions: Optional[str] = setting(None, "file of events; recommends for each session in it")
     interactive: bool = setting(False, "click through a session in the terminal")
@@ -96,7 +96,7 @@ class RecommendConfig:
 class ExportConfig:
     """Settings of `export`."""
 
-    checkpoint: str = setting(MISSING, "a best.pt or final.pt")
+    checkpoint: str = setting(MISSING, "a best.pt or final.pt, or the folder of a run")
     output: str = setting(MISSING, "folder")
     formats: list[str] = setting(
         lambda: ["vectors"], "vectors, onnx, projector (of TensorBoard), or several"

@@ -128,6 +128,14 @@ def test_last_pt(tmp_path: Path) -> None:
     path = best(tmp_path, "run")
     last, kept = (load(each, device="cpu") for each in (path.with_name("last.pt"), path))
     assert answers(last, False) == answers(kept, False)
+    shutil.move(path.with_name("last.pt"), tmp_path)
+    for folder in (tmp_path / "run", path.parent):  # of a run, and its checkpoints
+        assert answers(load(folder, device="cpu"), False) == answers(kept, False)
+    shutil.copy(path, path.with_name("final.pt"))
+    path.unlink()  # a run that has trained on validation, too, is its final.pt
+    assert answers(load(tmp_path / "run", device="cpu"), False) == answers(kept, False)
+    with pytest.raises(UserError, match=r"no checkpoint at .*raw"):
+        load(tmp_path / "raw")
 
 
 def test_a_resumed_run_is_portable(tmp_path: Path) -> None:

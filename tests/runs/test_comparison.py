@@ -50,6 +50,8 @@ def test_the_stored_metrics_come_out_again(trained: tuple[Path, dict[str, Any]])
     place, metrics = trained
     for split in ("valid", "test"):
         assert again(place, split=split) == {split: metrics["results"][split]}
+    folder = str(place / "run")
+    assert again(place, checkpoint=folder) == {"test": metrics["results"]["test"]}
 
 
 def held_out(place: Path) -> pd.DataFrame:

@@ -71,7 +71,7 @@ def test_the_final_training_starts_from_the_checkpoint_too(
 
     monkeypatch.setattr(jobs_module, "warm_start", watched)
     best = tmp_path / "a" / "checkpoints" / "best.pt"
-    words = [f"warm_start={best}", "train_on_validation=true"]
+    words = [f"warm_start={best.parent.parent}", "train_on_validation=true"]
     train(job(*words), tmp_path / "b")
     assert len(sizes) == 2
     train(job(*words, f"resume={tmp_path / 'b' / 'checkpoints' / 'last.pt'}"), tmp_path / "c")
