@@ -56,5 +56,8 @@ def test_the_page_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(names["few"].ids) == {"B-2", "C-9"}
     assert names["session"].history == ["A-7", "C-9"]
     assert names["model"].catalogue.index(["N-1"])[0] == 30
+    more = run_script("recommend", folder, "checkpoint=outputs/first/more.pt", "session=[N-1]")
+    assert "N-1" in more.stdout
+    assert "unknown" not in more.stdout
     assert {path.name for path in folder.iterdir()} == {"conf", "data", "outputs", "top.csv"}
     assert [path.name for path in (folder / "outputs").iterdir()] == ["first"]
