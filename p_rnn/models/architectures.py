@@ -131,7 +131,6 @@ class Architecture:
 
 
 # Defaults of the paper's and GRU4Rec's networks, in addition to those of the declared settings.
-GRU4REC = {"loss": {"name": "bpr_max"}, "optimizer": {"name": "adagrad"}}
 READS = {"input": "shared", "feature_input": "direct"}
 # RecBole's published settings of GRU4RecF.
 RECBOLE = {

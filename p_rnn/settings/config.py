@@ -73,7 +73,7 @@ class Settings(Hyperparameters):
         "simultaneous", "which subnet learns when", networks=True, role="training", column=True
     )
     loss: Component = chosen(
-        None, "loss over the candidates", otherwise="bpr_max", networks=True, role="training"
+        None, "loss over the candidates", otherwise="cross_entropy", networks=True, role="training"
     )
     loss_type: Optional[str] = choice(
         None,

@@ -68,7 +68,7 @@ def resolve(config: Config | Settings) -> Settings:
     values |= {key: type(DECLARED[key])() for key in unused if key in values}
     rest = {f.name: getattr(config, f.name) for f in fields(Settings) if f.name not in values}
     rest |= {"dataset": dataset, "model": model, "loss_type": None, "dropout_prob": None}
-    rest["loss"] = filled("loss", loss)
+    rest["loss"] = _without_sampling(filled("loss", loss), values["negatives"])
     rest["optimizer"] = filled(
         "optimizer", _named(config.optimizer, own.get("optimizer"), OTHERWISE["optimizer"])
     )
@@ -159,6 +159,13 @@ def _loss_and_negatives(config: Config, own: Values) -> tuple[Component, str]:
             raise UserError(f"{key} and loss_type={config.loss_type} both given; keep one")
     loss, negatives = LOSS_TYPES[config.loss_type]
     return Component(loss.parameters | _there(config.loss.parameters), loss.name), negatives
+
+
+def _without_sampling(loss: Component, negatives: str) -> Component:
+    """A loss corrects only for negatives that are sampled in proportion to the support."""
+    if negatives != "sampled" and "logq" in loss.parameters:
+        return loss.but(logq=0.0)
+    return loss
 
 
 def _model(config: Config, own: Values) -> ModelConfig:

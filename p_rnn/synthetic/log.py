@@ -26,7 +26,7 @@ OPEN_S, CLOSE_S = 6 * 3600, 17 * 3600
 MEAN_PAUSE_S, MAX_PAUSE_S = 30.0, 239  # between events, plus 1 s
 BLOCK_SESSIONS = 100_000  # drawn together: ~1 M events, ~100 MB of working memory
 
-IMAGE_DIM, IMAGE_NOISE = 64, 0.1
+IMAGE_DIM = 64
 NUM_WORDS, MIN_WORDS, MAX_WORDS = 500, 4, 8
 # P(word) ~ exp(8 <latent, word>), |latent| ~ 1.4: the exponent has a standard deviation of
 # 8 x 1.4 / sqrt(24) = 2.3 over the words, so that most words of an item are among its nearest ~50.
@@ -86,7 +86,7 @@ def draw_items(world: World) -> pd.DataFrame:
     images: list[npt.NDArray[np.float32]] = []
     for latent in np.array_split(world.latent, -(-world.num_items // 10_000)):
         n = len(latent)
-        image = latent @ view + IMAGE_NOISE * rng.standard_normal((n, IMAGE_DIM))
+        image = latent @ view + world.config.image_noise * rng.standard_normal((n, IMAGE_DIM))
         images += list(image.astype(np.float32))
         # the largest values of logit + Gumbel noise are draws without replacement
         logits = WORD_FOCUS * latent @ words.T + rng.gumbel(size=(n, NUM_WORDS))

@@ -66,6 +66,9 @@ class SyntheticConfig:
     num_intents: int = number(32, "what visitors want", low=1, high=1000)
     num_days: int = number(10, "the last one tests, the one before validates", low=3, high=100)
     mean_session_length: float = number(10.0, "events", low=2, high=20)
+    image_noise: float = number(
+        0.1, "standard deviation of the noise in each of 64 numbers of an image", low=0, later=True
+    )
     seed: int = number(0, "of the world", low=0)
 
 

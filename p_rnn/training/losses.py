@@ -38,7 +38,7 @@ def cross_entropy(
     target: Tensor,
     log_q: Tensor | None,
     *,
-    logq: Annotated[float, about("corrects for sampling: 0 = off, 1 = whole", low=0)] = 0.0,
+    logq: Annotated[float, about("corrects for sampling: 0 = off, 1 = whole", low=0)] = 1.0,
     smoothing: Annotated[
         float, about("of the labels: shared by all C", low=0, below=1, later=True)
     ] = 0.0,

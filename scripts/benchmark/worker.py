@@ -60,6 +60,8 @@ def settings(spec: Spec) -> Settings:
     quiet = ["tracking.tensorboard=false", "tracking.progress=false"]
     names = ["model", "strategy", "loss", "batch_size", "num_negatives", "hidden_size", "compile"]
     own = [f"{name}={getattr(spec, name)}" for name in names]
+    if spec.loss == "cross_entropy":
+        own.append("loss.logq=0")  # as in the textbook step
     return resolve(load_config(*table, *quiet, *own, f"model.output={spec.output}"))
 
 

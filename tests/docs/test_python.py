@@ -14,7 +14,7 @@ from tests.conftest import random_log
 from tests.docs.pages import ROOT, text_of
 
 # What a page says, and what runs here instead.
-SMALLER = (('"num_events": 30000', '"num_events": 3000'), ("num_epochs=2", "num_epochs=1"))
+SMALLER = (('"num_events": 30000', '"num_events": 3000'), ("num_epochs=5", "num_epochs=1"))
 
 
 def write_shop(place: Path) -> dict[str, pd.DataFrame]:

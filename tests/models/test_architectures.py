@@ -451,6 +451,7 @@ def losses(made: PRNN, config: Any) -> torch.Tensor:
         "cross_entropy": {"logq": 0.0},
         "bpr_max": {"elu_param": 0.5, "bpreg": 0.7},
         "bpr": {"output": "tanh"},
+        "gbce": {"num_items": made.num_items},
     }.get(config, {})
     return LOSSES[config](made(batch, ())[0], batch.column, None, **options).sum()
 

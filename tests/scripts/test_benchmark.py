@@ -55,6 +55,7 @@ def settings(loss: str, num_negatives: int) -> Config:
             "compile=never",
             f"loss={loss}",
             "tracking.log_every=1",
+            *(["loss.logq=0"] if loss == "cross_entropy" else []),
             *sizes,
         )
     )

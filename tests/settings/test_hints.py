@@ -31,7 +31,7 @@ HERE = {
     "model.name=GRU4Rec": "here it is model=id_only",
     "hydra/launcher=joblib": "needs the extra sweep",
     "model.hyperparameters.num_layers=2": "did you mean num_layers",
-    "loss.bprge=1": "did you mean loss.bpreg?",
+    "loss.smothing=1": "did you mean loss.smoothing?",
     "dataset.min_item_suport=3": "did you mean dataset.min_item_support?",
     "subnets.image.hiden_size=3": "did you mean subnets.image.hidden_size",
     "num_layers=x": "num_layers: Value 'x' of type 'str' is not a whole number",

@@ -243,7 +243,7 @@ def test_refused_runs_leave_no_folder(place: Path) -> None:
         (["early_stopping.metric=recal@20"], "did you mean 'recall@20'?"),
         (["device=cuda:9"], "device=cuda:9 is not available here"),
         (["resume=absent.pt"], "no checkpoint at absent.pt"),
-        (["learning_rate=1e30"], "the loss became "),
+        (["learning_rate=1e30", "loss=bpr_max"], "the loss became "),
     ],
 )
 def test_mistakes_are_one_clear_line(place: Path, arguments: list[str], message: str) -> None:

@@ -58,8 +58,8 @@ def test_nulls_become_the_defaults_of_the_model() -> None:
         "sample_alpha": 0.5,
         "num_epochs": 10,
     }
-    assert config.loss.name == "bpr_max"
-    assert config.loss.parameters == {"elu_param": 0.5, "bpreg": 1.0}
+    assert config.loss.name == "cross_entropy"
+    assert config.loss.parameters == {"logq": 1.0, "smoothing": 0.0}
     assert config.optimizer.name == "adagrad"
     assert config.early_stopping.metric == "recall@20"
     assert config.dataset.straddling == "whole"
@@ -73,7 +73,7 @@ CHOICES: list[tuple[str, ...]] = [
     ("loss_type=CE",),
     ("loss_type=BPR",),
     ("loss=cross_entropy", "loss.logq=1"),
-    ("loss.bpreg=3",),
+    ("loss.logq=0.5",),
     ("optimizer=adam",),
     ("optimizer.momentum=0.3",),
     ("model.input=one_hot",),
@@ -101,7 +101,7 @@ def test_a_config_of_python_runs_the_embedded_world() -> None:
     config = resolve(Config())
     assert (config.dataset.reader, config.loss.name, config.learning_rate) == (
         "synthetic",
-        "bpr_max",
+        "cross_entropy",
         0.05,
     )
 
@@ -117,7 +117,7 @@ GIVEN = {
     "dropout_embedding": 0.2,
     "dropout_hidden": 0.1,
     "dataset.straddling": "truncate",
-    "loss.bpreg": 0.0,
+    "loss.smoothing": 0.0,
     "optimizer.momentum": 0.9,
     "early_stopping.metric": "ndcg@10",
 }
@@ -127,10 +127,10 @@ def test_given_settings_stay() -> None:
     config = resolved(*(f"{key}={value}" for key, value in GIVEN.items()))
     found = {key: value for key, value, _ in leaves(config) if key in GIVEN}
     assert found == GIVEN
-    assert config.loss.parameters["elu_param"] == 0.5  # the others of the model's own loss stay too
-    zero = resolved("dropout_embedding=0", "sample_alpha=0", "loss.elu_param=0")
+    assert config.loss.parameters["logq"] == 1  # the others of the model's own loss stay too
+    zero = resolved("dropout_embedding=0", "sample_alpha=0", "loss.logq=0")
     assert (zero.dropout_embedding, zero.sample_alpha) == (0, 0)
-    assert zero.loss.parameters["elu_param"] == 0
+    assert zero.loss.parameters["logq"] == 0
 
 
 def test_another_loss_or_optimizer_does_not_inherit_from_the_models_own() -> None:
@@ -292,7 +292,7 @@ def test_dropout_prob_without_effect_is_refused_for_one_hot_too() -> None:
         ("dropout_hidden", "-0.1", "at least 0"),
         ("hidden_size", "0", "at least 1"),
         ("optimizer.momentum", "1", "below 1"),
-        ("loss.bpreg", "-1", "at least 0"),
+        ("loss.logq", "-1", "at least 0"),
         ("seed", "-1", "at least 0"),
         ("negatives", "smapled", "did you mean 'sampled'"),
         ("loss_type", "XE", "not a choice"),

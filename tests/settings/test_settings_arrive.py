@@ -34,7 +34,7 @@ BASE = [
     "device=cpu",
 ]
 EMBEDDING = ["model.input=embedding"]
-CROSS_ENTROPY = ["loss=cross_entropy"]
+BPR_MAX = ["loss=bpr_max"]
 ATTENTION = ["cell=attention"]
 ADAM = ["optimizer=adam", "learning_rate=0.01"]
 ITEMS = ["dataset.item_table.path=items.csv"]
@@ -143,11 +143,11 @@ CASES: dict[str, tuple[list[str], str]] = {
     "dataset.straddling": (["dataset.columns.session=visitor"], "truncate"),
     "model.name": ([], "none_such"),
     "model.input": ([], "one_hot"),
-    "loss.name": (["loss.bpreg=2"], "none_such"),
-    "loss.elu_param": ([], "1.0"),
-    "loss.bpreg": ([], "3.0"),
-    "loss.logq": (CROSS_ENTROPY, "1"),
-    "loss.smoothing": (CROSS_ENTROPY, "0.2"),
+    "loss.name": (["loss.smoothing=0.1"], "none_such"),
+    "loss.elu_param": (BPR_MAX, "1.0"),
+    "loss.bpreg": (BPR_MAX, "3.0"),
+    "loss.logq": ([], "0.5"),
+    "loss.smoothing": ([], "0.2"),
     "loss.calibration": (["loss=gbce"], "0.2"),
     "loss.output": (["loss=bpr"], "linear"),
     "loss_type": (["num_negatives=null"], "CE"),

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from p_rnn.data.readers.synthetic import SyntheticReader
 from p_rnn.settings.errors import UserError
 from p_rnn.synthetic import log as synthetic_log
 from p_rnn.synthetic.log import draw_items, draw_log
-from p_rnn.synthetic.reader import SyntheticReader
 from p_rnn.synthetic.world import DAY_S, SyntheticConfig, World
 
 
@@ -70,8 +70,9 @@ def test_mean_session_length_is_the_mean() -> None:
 
 def test_same_settings_same_log_and_every_setting_matters() -> None:
     def events(config: SyntheticConfig) -> bytes:
-        frame = pd.concat(SyntheticReader(Path(), "", synthetic=config).events())
-        return frame.to_numpy().tobytes()
+        reader = SyntheticReader(Path(), "", synthetic=config)
+        images = np.stack(list(reader.items()["image"]))
+        return pd.concat(reader.events()).to_numpy().tobytes() + images.tobytes()
 
     reference = events(small())
     assert events(small()) == reference
@@ -81,6 +82,7 @@ def test_same_settings_same_log_and_every_setting_matters() -> None:
         {"num_intents": 6},
         {"num_days": 5},
         {"mean_session_length": 9.0},
+        {"image_noise": 0.2},
         {"seed": 1},
     ]
     assert {k for c in changes for k in c} == set(vars(small()))
@@ -199,6 +201,16 @@ def test_features_are_noisy_views_of_the_latents() -> None:
         solution = np.linalg.lstsq(view[:1500], latent[:1500], rcond=None)[0]
         error = ((view[1500:] @ solution - latent[1500:]) ** 2).mean()
         assert low < 1 - error / latent[1500:].var(axis=0).mean() < 0.99
+
+
+def test_the_noise_of_images_is_that_of_the_settings() -> None:
+    """The same events and views; what is added to each number has this standard deviation."""
+    views = [
+        np.stack(list(draw_items(World(small(image_noise=noise)))["image"])) for noise in (0.0, 0.5)
+    ]
+    added = views[1] - views[0]
+    assert added.std() == pytest.approx(0.5, rel=0.03)
+    assert np.linalg.matrix_rank(views[0], tol=1e-4) <= 24  # a linear view of the latents
 
 
 def test_reader_speaks_the_protocol() -> None:

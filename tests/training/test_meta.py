@@ -74,6 +74,8 @@ def test_a_step_of_every_cell_runs_without_values(
             if isinstance(module, DenseRows):
                 module.values = module.values.to("meta")
         network.to("meta")
+        if made.update.log_support is not None:
+            made.update.log_support = made.update.log_support.to("meta")
         monkeypatch.setattr(gradients, "segment_sum", segment_of_one)
         batch = moved(next(iter(made.batches)), "meta")
         state = network.begin(3)

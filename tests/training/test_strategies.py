@@ -180,6 +180,7 @@ def test_interleaving_is_the_two_updates_written_by_hand(tmp_path: Path) -> None
         "strategy=interleaving",
         ONE_HOT,
         "loss=cross_entropy",
+        "loss.logq=0",
         "num_negatives=0",
         "batch_size=3",
         "learning_rate=0.1",

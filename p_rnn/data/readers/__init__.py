@@ -17,11 +17,11 @@ from p_rnn.data.readers.globo import GloboReader
 from p_rnn.data.readers.movielens import MovieLensReader
 from p_rnn.data.readers.retailrocket import RetailRocketReader
 from p_rnn.data.readers.sequences import SequencesReader
+from p_rnn.data.readers.synthetic import SyntheticReader
 from p_rnn.data.readers.table import TableReader
 from p_rnn.data.readers.yoochoose import YoochooseReader
 from p_rnn.settings.dataset_rules import reader_settings
 from p_rnn.settings.sections import DatasetConfig, PathsConfig
-from p_rnn.synthetic.reader import SyntheticReader
 
 READERS: dict[str, Any] = {
     "atomic": AtomicReader,
