@@ -1,8 +1,8 @@
 """Session-parallel mini-batches: B slots, each walking one session at a time.
 
-The schedule is a pure function of (offsets, B): sessions in order; a slot whose session has ended
-takes the next one and starts from a zero state; when none is left the batch shrinks. Every pair of
-consecutive events of a session is visited exactly once: sum(len - 1) pairs per epoch.
+The schedule is a pure function of (offsets, B) and the order of the sessions: a slot whose session
+has ended takes the next one and starts from a zero state; when none is left the batch shrinks.
+Every pair of consecutive events of a session is visited exactly once: sum(len - 1) pairs per epoch.
 (Hidasi et al., ICLR 2016, section 3.1.1.)
 """
 
@@ -55,12 +55,19 @@ def num_pairs(offsets: Array) -> int:
     return int(np.maximum(np.diff(offsets) - 1, 0).sum())
 
 
-def blocks_of(sessions: Sessions, batch_size: int, block_steps: int) -> Iterator[StepBlock]:
+def blocks_of(
+    sessions: Sessions, batch_size: int, block_steps: int, order: Array | None = None
+) -> Iterator[StepBlock]:
     """All steps of an epoch, in blocks of `block_steps` (the last one may be shorter).
+
+    Args:
+        order: of the sessions, int64 [S]; None: as they are, in time order.
 
     The Python loop runs once per step, not per event; memory is one block plus O(S) for lengths.
     """
     usable = np.flatnonzero(sessions.lengths >= 2)
+    if order is not None:
+        usable = order[sessions.lengths[order] >= 2]
     starts = sessions.offsets[:-1][usable]
     pairs = sessions.lengths[usable] - 1
     taken = min(batch_size, len(usable))
@@ -106,6 +113,9 @@ def blocks_of(sessions: Sessions, batch_size: int, block_steps: int) -> Iterator
 class SessionParallel:
     """Mini-batches of B slots; the hidden state of a slot is carried to the next mini-batch (P).
 
+    With `shuffle` each epoch has a random order of the sessions, else all have their time order, as
+    in GRU4Rec.
+
     Raises:
         UserError: fewer sessions of two or more events than slots.
     """
@@ -113,7 +123,7 @@ class SessionParallel:
     def __init__(
         self, config: Settings, sessions: Sessions, negatives: Negatives, streams: Streams
     ) -> None:
-        self.batch_size = config.batch_size
+        self.batch_size, self.shuffle, self.streams = config.batch_size, config.shuffle, streams
         self.sessions, self.negatives, self.device = sessions, negatives, streams.device
         usable = int((sessions.lengths >= 2).sum())
         if self.batch_size > usable:
@@ -126,7 +136,10 @@ class SessionParallel:
         room = NUMBERS_PER_BLOCK.get(self.device.type, 2**17)
         numbers = self.batch_size + self.negatives.shared
         block_steps = min(MAX_BLOCK_STEPS, max(1, room // numbers))
-        for block in blocks_of(self.sessions, self.batch_size, block_steps):
+        order = None
+        if self.shuffle:
+            order = self.streams.order("order").permutation(self.sessions.num_sessions)
+        for block in blocks_of(self.sessions, self.batch_size, block_steps, order):
             drawn = self.negatives.draw(len(block.width), self.batch_size)
             for part in _equally_wide(block):
                 own = None if drawn is None else drawn[part]

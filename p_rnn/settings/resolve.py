@@ -203,6 +203,8 @@ def unused_keys(values: Values, model: ModelConfig, recurrent: bool = True) -> d
         unused["embedding_size"] = _inputs(model)
     if values["batching"] != "sequences":
         unused |= dict.fromkeys(("window", "stride"), f"with batching={values['batching']}")
+    else:
+        unused["shuffle"] = "with batching=sequences, which draws windows in random order"
     if values["negatives"] != "sampled":
         why = f"with negatives={values['negatives']}"
         unused |= dict.fromkeys(("num_negatives", "sample_alpha"), why)

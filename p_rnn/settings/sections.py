@@ -154,6 +154,12 @@ class Hyperparameters(Filled):
     )
     window: int = number(50, "batching=sequences: events read for a target", low=1, role="training")
     stride: int = number(25, "batching=sequences: targets of a window", low=1, role="training")
+    shuffle: bool = setting(
+        False,
+        "batching=session_parallel: read sessions in a new random order in each epoch, not by time",
+        role="training",
+        later=True,
+    )
     pooling_mode: str = choice(
         "sum", "sum", "mean", "max", help="how the tokens of an item are joined", role="model"
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from p_rnn.batches.session_parallel import StepBlock, blocks_of, num_pairs
 from p_rnn.data.dataset import Sessions
+from tests.worlds import settings, trainer
 
 Example = tuple[int, int, int]  # session, position of the input in it, position in the log
 
@@ -179,3 +181,38 @@ def test_hand_worked_example() -> None:
     assert block.first[:3].tolist() == [[True, True], [False, True], [True, False]]
     assert not block.first[3].any()
     assert {t: stay.tolist() for t, stay in block.stay.items()} == {3: [1]}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_another_order_is_that_of_the_sessions_in_it(seed: int) -> None:
+    lengths, batch_size, block_steps = random_case(seed)
+    log = make_log(lengths)
+    order = np.random.default_rng(seed).permutation(len(lengths))
+    found = list(blocks_of(log, batch_size, block_steps, order))
+    wanted = list(blocks_of(log.take(order), batch_size, block_steps))
+    assert len(found) == len(wanted)
+    for ours, theirs in zip(found, wanted, strict=True):
+        for t, width in enumerate(theirs.width):
+            assert np.array_equal(ours.inputs[t, :width], theirs.inputs[t, :width])
+            assert np.array_equal(ours.targets[t, :width], theirs.targets[t, :width])
+        assert np.array_equal(ours.first, theirs.first)
+
+
+def test_shuffling_draws_an_order_for_each_epoch(tmp_path: Path) -> None:
+    """The same pairs in each epoch, in orders that the seed fixes."""
+
+    def epochs(*words: str) -> list[list[tuple[int, int]]]:
+        made, _ = trainer(settings("batch_size=1", "num_negatives=2", *words), tmp_path)
+        found = []
+        for epoch in (0, 1, 0):
+            made.streams.start_epoch(epoch)
+            pairs = [(int(b.inputs), int(b.targets)) for b in made.batches]
+            found.append(pairs)
+        return found
+
+    still, (first, second, again) = epochs()[0], epochs("shuffle=true")
+    assert first == again
+    assert first != second
+    assert first != still
+    assert sorted(first) == sorted(second) == sorted(still)
+    assert epochs("shuffle=true", "seed=1")[0] != first

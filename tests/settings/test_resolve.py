@@ -52,6 +52,7 @@ def test_nulls_become_the_defaults_of_the_model() -> None:
         "batch_size": 64,
         "window": 0,  # of sequences
         "stride": 0,
+        "shuffle": False,
         "pooling_mode": "",  # of features
         "negatives": "sampled",
         "num_negatives": 2048,

@@ -254,6 +254,7 @@ HYPERPARAMETERS: dict[str, tuple[list[str], str]] = {
     "batch_size": ([], "5"),
     "negatives": (["num_negatives=null"], "full"),
     "batching": ([], "sequences"),
+    "shuffle": ([], "true"),
     "window": (SEQUENCES, "3"),
     "stride": (SEQUENCES, "2"),
     "pooling_mode": (TAGS, "mean"),

@@ -24,7 +24,7 @@ from p_rnn.training.trainer import Trainer
 from tests.worlds import MODELS, sessions, settings, trainer
 
 WAITS = ("_local_scalar_dense", "nonzero", "_unique2", "unique_dim", "equal", "is_nonzero")
-CELL, OPTIMIZER = {"alternating": "lstm"}, {"interleaving": "adam"}
+CELL, OPTIMIZER = {"alternating": "lstm", "residual": "attention"}, {"interleaving": "adam"}
 OUTPUT = {"residual": "both", "interleaving": "features"}
 
 
