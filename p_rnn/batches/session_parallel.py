@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from p_rnn.batches.batch import Batch
 from p_rnn.batches.negatives import Negatives
+from p_rnn.batches.reorder import reordered
 from p_rnn.data.dataset import Sessions
 from p_rnn.settings.config import Settings
 from p_rnn.settings.errors import UserError
@@ -124,6 +125,7 @@ class SessionParallel:
         self, config: Settings, sessions: Sessions, negatives: Negatives, streams: Streams
     ) -> None:
         self.batch_size, self.shuffle, self.streams = config.batch_size, config.shuffle, streams
+        self.reorder = config.reorder
         self.sessions, self.negatives, self.device = sessions, negatives, streams.device
         usable = int((sessions.lengths >= 2).sum())
         if self.batch_size > usable:
@@ -139,7 +141,10 @@ class SessionParallel:
         order = None
         if self.shuffle:
             order = self.streams.order("order").permutation(self.sessions.num_sessions)
-        for block in blocks_of(self.sessions, self.batch_size, block_steps, order):
+        sessions = self.sessions
+        if self.reorder:
+            sessions = reordered(sessions, self.reorder, self.streams.order("reorder"))
+        for block in blocks_of(sessions, self.batch_size, block_steps, order):
             drawn = self.negatives.draw(len(block.width), self.batch_size)
             for part in _equally_wide(block):
                 own = None if drawn is None else drawn[part]

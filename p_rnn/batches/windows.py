@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from p_rnn.batches.batch import Batch
 from p_rnn.batches.negatives import Negatives
+from p_rnn.batches.reorder import reordered
 from p_rnn.data.dataset import Sessions
 from p_rnn.ragged import place_in_row, row_of_each
 from p_rnn.settings.config import Settings
@@ -99,12 +100,14 @@ class WindowBatches:
     ) -> None:
         self.window, self.stride, self.batch_size = config.window, config.stride, config.batch_size
         self.sessions, self.negatives, self.streams = sessions, negatives, streams
+        self.reorder = config.reorder
 
     def __iter__(self) -> Iterator[Batch]:
         rng = self.streams.order("order")
-        for windows in sequence_batches(
-            self.sessions, self.window, self.stride, self.batch_size, rng
-        ):
+        sessions = self.sessions
+        if self.reorder:
+            sessions = reordered(sessions, self.reorder, self.streams.order("reorder"))
+        for windows in sequence_batches(sessions, self.window, self.stride, self.batch_size, rng):
             yield self._batch(windows)
 
     def _batch(self, windows: Windows) -> Batch:

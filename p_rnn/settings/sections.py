@@ -160,6 +160,14 @@ class Hyperparameters(Filled):
         role="training",
         later=True,
     )
+    reorder: float = number(
+        0.0,
+        "in training, each event of a session moves by fewer places than this, at random in each "
+        "epoch; for data in which neighbouring events have no order",
+        low=0,
+        role="training",
+        later=True,
+    )
     pooling_mode: str = choice(
         "sum", "sum", "mean", "max", help="how the tokens of an item are joined", role="model"
     )

@@ -53,6 +53,7 @@ def test_nulls_become_the_defaults_of_the_model() -> None:
         "window": 0,  # of sequences
         "stride": 0,
         "shuffle": False,
+        "reorder": 0.0,
         "pooling_mode": "",  # of features
         "negatives": "sampled",
         "num_negatives": 2048,

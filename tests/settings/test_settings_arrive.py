@@ -255,6 +255,7 @@ HYPERPARAMETERS: dict[str, tuple[list[str], str]] = {
     "negatives": (["num_negatives=null"], "full"),
     "batching": ([], "sequences"),
     "shuffle": ([], "true"),
+    "reorder": ([], "3"),
     "window": (SEQUENCES, "3"),
     "stride": (SEQUENCES, "2"),
     "pooling_mode": (TAGS, "mean"),
