@@ -183,7 +183,7 @@ def test_nothing_is_chosen_by_the_test_split(study: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["amazon_beauty", "globo", "ml_100k", "paper", "retailrocket_week"]
+    "name", ["amazon_beauty", "frontier", "globo", "ml_100k", "paper", "retailrocket_week"]
 )
 def test_published_studies_read(name: str) -> None:
     assert "id_only" in read_study(name).rows
