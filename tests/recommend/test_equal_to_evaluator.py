@@ -62,6 +62,7 @@ CASES = [
     *NETWORKS,
     "model=parallel strategy=residual num_epochs=2",
     "model=id_only num_layers=2 cell=lstm ema=0.5",
+    "model=parallel cell=attention cell.span=3",
     "model=concat model.output=features",
     "model=parallel model.output=both",
     "model=parallel_shared model.output=both model.input=embedding",

@@ -34,6 +34,7 @@ CASES = [
     ("parallel_shared", "lstm", "model.feature_input=embedding", "subnets.image.weight=2"),
     ("parallel_interaction", "gru", "cell.reset=before", ONE_HOT),
     ("gru4recf", "gru", "model.output=both"),
+    ("id_only", "attention", "cell.span=3", "cell.gated=true", TWO_LAYERS),
     ("bpr_mf", None),
 ]
 
