@@ -18,9 +18,10 @@ test: .venv/dev
 	$(BIN)/pip install -q -c constraints.txt -e .
 	touch $@
 
-.venv/dev: .venv/core
+.venv/dev: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
-	touch $@
+	touch .venv/core $@
 
 clean:
 	rm -rf .venv
