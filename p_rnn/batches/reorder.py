@@ -6,6 +6,7 @@ import numpy as np
 
 from p_rnn.data.dataset import Sessions
 from p_rnn.ragged import place_in_row, row_of_each
+from p_rnn.streams import Streams
 
 
 def reordered(sessions: Sessions, places: float, rng: np.random.Generator) -> Sessions:
@@ -20,3 +21,8 @@ def reordered(sessions: Sessions, places: float, rng: np.random.Generator) -> Se
     moved = place_in_row(lengths) + rng.uniform(0, places, sessions.num_events)
     order = np.lexsort((moved, row_of_each(lengths)))
     return Sessions(np.asarray(sessions.items)[order], sessions.offsets, sessions.times)
+
+
+def of_epoch(sessions: Sessions, places: float, streams: Streams) -> Sessions:
+    """The sessions that the present epoch reads: `reordered`, or as they are for places=0."""
+    return reordered(sessions, places, streams.order("reorder")) if places else sessions

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from p_rnn.batches.batch import Batch
 from p_rnn.batches.negatives import Negatives
-from p_rnn.batches.reorder import reordered
+from p_rnn.batches.reorder import of_epoch
 from p_rnn.data.dataset import Sessions
 from p_rnn.settings.config import Settings
 from p_rnn.settings.errors import UserError
@@ -141,9 +141,7 @@ class SessionParallel:
         order = None
         if self.shuffle:
             order = self.streams.order("order").permutation(self.sessions.num_sessions)
-        sessions = self.sessions
-        if self.reorder:
-            sessions = reordered(sessions, self.reorder, self.streams.order("reorder"))
+        sessions = of_epoch(self.sessions, self.reorder, self.streams)
         for block in blocks_of(sessions, self.batch_size, block_steps, order):
             drawn = self.negatives.draw(len(block.width), self.batch_size)
             for part in _equally_wide(block):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from p_rnn.batches.batch import Batch
 from p_rnn.batches.negatives import Negatives
-from p_rnn.batches.reorder import reordered
+from p_rnn.batches.reorder import of_epoch
 from p_rnn.data.dataset import Sessions
 from p_rnn.ragged import place_in_row, row_of_each
 from p_rnn.settings.config import Settings
@@ -104,9 +104,7 @@ class WindowBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         rng = self.streams.order("order")
-        sessions = self.sessions
-        if self.reorder:
-            sessions = reordered(sessions, self.reorder, self.streams.order("reorder"))
+        sessions = of_epoch(self.sessions, self.reorder, self.streams)
         for windows in sequence_batches(sessions, self.window, self.stride, self.batch_size, rng):
             yield self._batch(windows)
 

@@ -127,17 +127,14 @@ class Parts:
             for k in range(num_layers)
         ]
         cells = [build_cell(config.cell, hidden, each) for each in initials]
-        matrices = initials[:1] if cells[0].residual else initials
+        above = [] if cells[0].residual else initials[1:]
         return Layers(
             cells,
             [
                 Dropout(config.dropout_hidden, self.streams.running(f"{each.name}/dropout_hidden"))
                 for each in initials
             ],
-            [
-                each.matrix(hidden, self.gates * hidden, "input", self.gates)
-                for each in matrices[1:]
-            ],
+            [each.matrix(hidden, self.gates * hidden, "input", self.gates) for each in above],
         )
 
     def parallel(self) -> dict[str, Subnet]:

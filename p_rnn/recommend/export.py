@@ -26,7 +26,7 @@ from p_rnn.recommend.export_text import readme
 from p_rnn.recommend.parquet_items import write_parquet
 from p_rnn.recommend.projector import write_projector
 from p_rnn.recommend.recommender import Recommender
-from p_rnn.settings.errors import UserError, refuse_inert
+from p_rnn.settings.errors import UserError, how_to_install, refuse_inert
 from p_rnn.settings.registry import lookup
 
 FORMATS = {"vectors": (), "onnx": ("onnx", "onnxscript", "onnxruntime"), "projector": ()}
@@ -104,8 +104,7 @@ def check_export(
         packages = lookup("format", FORMATS, name)
         if missing := [each for each in packages if importlib.util.find_spec(each) is None]:
             raise UserError(
-                f"formats=[{name}] needs {' and '.join(missing)}: pip install 'p_rnn[export]' (in "
-                "a checkout: -c constraints.txt -e '.[export]')"
+                f"formats=[{name}] needs {' and '.join(missing)}: {how_to_install('export')}"
             )
     if not formats:
         raise UserError(f"formats=[] exports nothing; give some of {', '.join(FORMATS)}")

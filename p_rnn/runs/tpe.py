@@ -17,7 +17,7 @@ from typing import Any
 from p_rnn.runs.fit import Stopped
 from p_rnn.runs.search import Range, Space, Trial, attempt, free
 from p_rnn.runs.sweeps import objective
-from p_rnn.settings.errors import UserError
+from p_rnn.settings.errors import UserError, how_to_install
 from p_rnn.settings.tree import as_overrides
 
 log = logging.getLogger(__name__)
@@ -49,19 +49,19 @@ def search(
         raise UserError(f"trials={trials} must be at least 1")
     values = free(space, overrides)
     study = _open(optuna, folder, {"space": str(values), "seed": seed, "of": list(overrides)})
-    pruner = optuna.pruners.MedianPruner(RANDOM, WARM_UP) if prune else optuna.pruners.NopPruner()
-    study.pruner = pruner
+    pruners = optuna.pruners
+    study.pruner = pruners.MedianPruner(RANDOM, WARM_UP) if prune else pruners.NopPruner()
     while True:
-        interrupted = [t for t in study.get_trials(deepcopy=False) if not t.state.is_finished()]
+        so_far = study.get_trials(deepcopy=False)
+        interrupted = [t for t in so_far if not t.state.is_finished()]
         if interrupted:
             trial = optuna.trial.Trial(study, interrupted[0]._trial_id)
-        elif len(study.get_trials(deepcopy=False)) < trials:
+        elif len(so_far) < trials:
             # A sampler of its own for each trial, so that a search that goes on draws the same.
-            at = seed + len(study.get_trials(deepcopy=False))
             with warnings.catch_warnings(category=optuna.exceptions.ExperimentalWarning):
                 warnings.simplefilter("ignore")
                 study.sampler = optuna.samplers.TPESampler(
-                    seed=at, multivariate=True, n_startup_trials=RANDOM
+                    seed=seed + len(so_far), multivariate=True, n_startup_trials=RANDOM
                 )
             trial = study.ask(_distributions(optuna, values))
         else:
@@ -134,10 +134,10 @@ def _open(optuna: Any, folder: Path, about: dict[str, Any]) -> Any:
         direction="maximize",
         load_if_exists=True,
     )
-    stored = study.user_attrs.get("about")
+    stored, now = study.user_attrs.get("about"), json.dumps(about, sort_keys=True)
     if stored is None:
-        study.set_user_attr("about", json.dumps(about, sort_keys=True))
-    elif stored != json.dumps(about, sort_keys=True):
+        study.set_user_attr("about", now)
+    elif stored != now:
         raise UserError(
             f"{path} is of a search with another space, seed or settings; give another name"
         )
@@ -163,7 +163,6 @@ def _optuna() -> Any:
         import optuna
     except ImportError as error:
         raise UserError(
-            "--sampler tpe needs Optuna: pip install 'p_rnn[sweep]' (in a checkout: -c "
-            "constraints.txt -e '.[sweep]'); --sampler random needs nothing"
+            f"--sampler tpe needs Optuna: {how_to_install('sweep')}; --sampler random needs nothing"
         ) from error
     return optuna

@@ -23,3 +23,8 @@ def refuse_inert(inert: bool, key: str, why: str) -> None:
 
 class Uninformative(UserError):
     """A feature that tells nothing of any item: without values, or the same for all."""
+
+
+def how_to_install(extra: str) -> str:
+    """The command that installs an optional extra."""
+    return f"pip install 'p_rnn[{extra}]' (in a checkout: -c constraints.txt -e '.[{extra}]')"

@@ -14,7 +14,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from p_rnn.settings.components import in_words
 from p_rnn.settings.config import Config
-from p_rnn.settings.errors import UserError
+from p_rnn.settings.errors import UserError, how_to_install
 from p_rnn.settings.folders import conf_choices, conf_groups
 from p_rnn.settings.hints import COMMANDS, EXTRAS, ours
 from p_rnn.settings.registry import suggest
@@ -116,10 +116,7 @@ def _key_and_value(word: str) -> str:
 
 def _extra(launcher: str) -> str:
     name = EXTRAS[launcher]
-    return (
-        f"hydra/launcher={launcher} needs the extra {name}: "
-        f"pip install 'p_rnn[{name}]' (in a checkout: -c constraints.txt -e '.[{name}]')"
-    )
+    return f"hydra/launcher={launcher} needs the extra {name}: {how_to_install(name)}"
 
 
 def nearest(key: str, schema: type[Any]) -> str:

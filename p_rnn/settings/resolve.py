@@ -246,6 +246,11 @@ def _check_combination(
             f"stride={stride} exceeds window={window} or batch_size={size}: a window has at "
             f"most {window} targets, and a batch of {size} targets holds whole windows"
         )
+    if 0 < values["reorder"] <= 1:
+        raise UserError(
+            f"reorder={values['reorder']} has no effect: events move by fewer places than this; "
+            "give more than 1, or 0"
+        )
     warmup, epochs = config.schedule.warmup_epochs, values["num_epochs"]
     if warmup > epochs:
         raise UserError(

@@ -208,6 +208,7 @@ REFUSED: dict[tuple[str, ...], str] = {
     ("loss_type=BPR", "negatives=full"): "negatives and loss_type=BPR both given",
     ("loss_type=CE", "num_negatives=5"): "num_negatives has no effect",
     ("loss_type=CE", "loss.logq=1"): "loss.logq",
+    ("reorder=1",): r"reorder=1.0 has no effect: events move by fewer places",
     ("negatives=full", "num_negatives=5"): "num_negatives has no effect with negatives=full",
     ("negatives=full", "sample_alpha=0.1"): "sample_alpha has no effect with negatives=full",
     ("negatives=uniform_one", "num_negatives=5"): "num_negatives has no effect",

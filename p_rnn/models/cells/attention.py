@@ -84,7 +84,8 @@ class Attention(Cell):
         """a [B, H], (h, keys, values, count) -> those after this step."""
         _, keys, values, count = state
         batch, size = a.shape
-        query, key, value = (self.norms[0](a) @ self.read).chunk(3, dim=1)
+        normed = self.norms[0](a)
+        query, key, value = (normed @ self.read).chunk(3, dim=1)
         keys = torch.cat([keys[:, size:], key], dim=1)  # the newest is the last
         values = torch.cat([values[:, size:], value], dim=1)
         count = (count + 1).clamp(max=self.span)
@@ -99,7 +100,7 @@ class Attention(Cell):
             values.view(split).transpose(1, 2),
             bias,
         )
-        return self._rest(a, heard.reshape(batch, size)), keys, values, count
+        return self._rest(a, normed, heard.reshape(batch, size)), keys, values, count
 
     def scan(self, a: Tensor, widths: Sequence[int], mask: Tensor | None) -> Tensor:
         """As `Cell.scan`, all positions at once."""
@@ -107,13 +108,14 @@ class Attention(Cell):
         place = torch.cat(  # of each packed position in [rows, steps]
             [torch.arange(width, device=a.device) * steps + t for t, width in enumerate(widths)]
         )
-        packed = self.norms[0](a) @ self.read
+        normed = self.norms[0](a)
+        packed = normed @ self.read
         padded = packed.new_zeros(rows * steps, 3 * size).index_copy(0, place, packed)
         split = (rows, steps, 3, self.heads, size // self.heads)
         query, key, value = padded.view(split).permute(2, 0, 3, 1, 4)
         heard = self._attend(query, key, value, self._biases(steps))
         heard = heard.transpose(1, 2).reshape(rows * steps, size).index_select(0, place)
-        outputs = self._rest(a, heard)
+        outputs = self._rest(a, normed, heard)
         return outputs if mask is None else outputs * mask
 
     def _biases(self, steps: int) -> Tensor:
@@ -131,23 +133,24 @@ class Attention(Cell):
         heard: Tensor = scores.softmax(dim=-1) @ value
         return heard
 
-    def _rest(self, a: Tensor, heard: Tensor) -> Tensor:
-        """The block [P, H] after its heads."""
-        x = a + self._gate(0, a, self.dropouts[0](heard @ self.out))
-        inner = torch.addmm(self.first_bias, self.norms[1](x), self.first)
+    def _rest(self, a: Tensor, normed: Tensor, heard: Tensor) -> Tensor:
+        """The block [P, H] after its heads; `normed` is N(a)."""
+        x = a + self._gate(0, normed, self.dropouts[0](heard @ self.out))
+        normed = self.norms[1](x)
+        inner = torch.addmm(self.first_bias, normed, self.first)
         if self.gated:
             gate, inner = inner.chunk(2, dim=1)
             inner = F.silu(gate) * inner
         else:
             inner = F.gelu(inner)
         inner = torch.addmm(self.second_bias, inner, self.second)
-        y = x + self._gate(1, x, self.dropouts[1](inner))
-        normed: Tensor = self.norms[2](y)
-        return normed
+        y = x + self._gate(1, normed, self.dropouts[1](inner))
+        output: Tensor = self.norms[2](y)
+        return output
 
-    def _gate(self, which: int, before: Tensor, change: Tensor) -> Tensor:
+    def _gate(self, which: int, normed: Tensor, change: Tensor) -> Tensor:
         if not self.gated:
             return change
         size = self.hidden_size
         own = self.gate[:, which * size : (which + 1) * size]
-        return torch.sigmoid(self.norms[which](before) @ own) * change
+        return torch.sigmoid(normed @ own) * change
