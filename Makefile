@@ -10,8 +10,7 @@ train: .venv/core
 test: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/mypy & types=$$!; $(BIN)/pytest -n 2 --dist loadfile $(ARGS) && wait $$types
 
 .venv/core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -200,7 +200,9 @@ def create_app(
 
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> JSONResponse:
-        return problem(500, "internal error; the log of the server has more")
+        failed = problem(500, "internal error; the log of the server has more")
+        failed.headers["connection"] = "close"  # uvicorn closes it after an error
+        return failed
 
     return app
 

@@ -21,6 +21,17 @@ from tests.composed import composed
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the tests marked as slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--slow"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="slow; --slow runs it"))
+
+
 @pytest.fixture(autouse=True)
 def denormals() -> None:
     """Each test begins with denormal numbers, which a run flushes to zero in its process."""

@@ -163,6 +163,7 @@ def look_for(texts: list[str], url: str, folder: Path, picture: str) -> None:
     raise AssertionError(f"{url} never shows {missing}")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     BROWSER is None, reason="no Chromium here: TensorBoard's pages are not looked at"
 )

@@ -51,6 +51,7 @@ def test_prnn_paper_models(raw_data: Path, prepared: Path, tmp_path: Path, model
     run(raw_data, prepared, tmp_path, *PAPER_TINY, f"model={model}", *null)
 
 
+@pytest.mark.slow
 def test_prnn_modern(raw_data: Path, prepared: Path, tmp_path: Path) -> None:
     updates = run(raw_data, prepared, tmp_path, *MODERN_TINY)
     assert set(updates) == {"id", "attributes"}

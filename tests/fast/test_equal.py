@@ -1,4 +1,4 @@
-"""A fast step is the plain step: the same losses and weights over a thousand updates."""
+"""A fast step is the plain step: the same losses and weights over hundreds of updates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from p_rnn.fast.update import FastUpdate
 from p_rnn.training.trainer import Trainer
 from tests.worlds import sessions, settings, trainer, weights
 
-STEPS = 1000
+STEPS, LONG = 1000, ("bpr_max", "cross_entropy", "alternating")  # updates; the others: a quarter
 Run = Callable[[str, str], tuple[Trainer, list[float]]]
 DROPOUT = ("dropout_embedding=0.2", "dropout_hidden=0.1")
 JOBS = {
@@ -144,7 +144,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def trained(name: str, how: str, folder: Path) -> tuple[Trainer, list[float]]:
-    """A job of STEPS updates or more, and its losses."""
+    """A job of `steps_of` updates or more, and its losses."""
     job = JOBS[name]
     rate = [] if any(x.startswith("learning_rate") for x in job) else ["learning_rate=0.03"]
     config = settings(
@@ -159,9 +159,7 @@ def trained(name: str, how: str, folder: Path) -> tuple[Trainer, list[float]]:
 
 
 def steps_of(name: str) -> int:
-    """A quarter where only the output is new, or where rounding grows fast (attention)."""
-    short = ("model.output", "cell=attention")
-    return STEPS // 4 if any(word.startswith(short) for word in JOBS[name]) else STEPS
+    return STEPS if name in LONG else STEPS // 4
 
 
 @pytest.mark.parametrize("how", ["always", "products"])

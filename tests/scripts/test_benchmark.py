@@ -183,6 +183,7 @@ def test_a_small_run_writes_figures_and_tables(tmp_path: Path) -> None:
     assert "Traceback" in (tmp_path / "out" / "errors.txt").read_text()
 
 
+@pytest.mark.slow
 def test_outputs_are_compared_with_free_rows(tmp_path: Path) -> None:
     small = (*TINY, "rounds=1", "losses=[bpr_max]")
     done = run(tmp_path, "part=outputs", "compile=[never]", *small, fresh=True)
@@ -193,6 +194,7 @@ def test_outputs_are_compared_with_free_rows(tmp_path: Path) -> None:
     assert compared == {"features", "both"}
 
 
+@pytest.mark.slow
 def test_recommendations_have_quantiles_of_their_times(tmp_path: Path) -> None:
     small = ("rounds=1", "seconds=0.05", "num_items=[500]", "hidden_sizes=[8]", "batch_sizes=[1,4]")
     done = run(tmp_path, "part=recommend", *small, "threads=1", "device=cpu", fresh=True)

@@ -55,7 +55,8 @@ class OnMeta(TorchDispatchMode):
 def test_a_step_of_every_cell_runs_without_values(
     model: str, loss: str, batching: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for strategy in STRATEGIES:
+    # Every strategy with every second loss: how a subnet learns does not depend on the loss.
+    for strategy in list(STRATEGIES)[list(LOSSES).index(loss) % 2 :: 2]:
         made = job(
             tmp_path,
             f"model={model}",
