@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -105,9 +106,11 @@ class Attention(Cell):
     def scan(self, a: Tensor, widths: Sequence[int], mask: Tensor | None) -> Tensor:
         """As `Cell.scan`, all positions at once."""
         rows, steps, size = widths[0], len(widths), self.hidden_size
-        place = torch.cat(  # of each packed position in [rows, steps]
-            [torch.arange(width, device=a.device) * steps + t for t, width in enumerate(widths)]
-        )
+        there = np.arange(rows) < np.array(widths)[:, None]  # [steps, rows]
+        step, row = there.nonzero()
+        place = torch.from_numpy(row * steps + step).to(
+            a.device
+        )  # of packed positions in [rows, steps]
         normed = self.norms[0](a)
         packed = normed @ self.read
         padded = packed.new_zeros(rows * steps, 3 * size).index_copy(0, place, packed)
