@@ -2,7 +2,7 @@
 
 A runner computes the output of a subnet on a mini-batch, and from the gradient of that output the
 gradients of the subnet's parameters. `AutogradRunner` serves any subnet, `GRURunner` subnets of
-GRUs with reset=after.
+GRUs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from p_rnn.batches import Batch
 from p_rnn.fast.gradients import Gradients
 from p_rnn.fast.native.functions import (
     GateValues,
+    before_backward,
+    before_forward,
     gates_backward,
     gates_forward,
     mask,
@@ -102,7 +104,7 @@ class Input:
 
 
 class GRURunner:
-    """Runs a subnet of GRUs with reset=after, with hand-written gradients."""
+    """Runs a subnet of GRUs, with hand-written gradients."""
 
     def __init__(self, subnet: Subnet) -> None:
         self.subnet = subnet
@@ -112,7 +114,7 @@ class GRURunner:
 
     @staticmethod
     def serves(subnet: Subnet) -> bool:
-        cells = all(isinstance(c, GRU) and c.reset_after for c in subnet.layers.cells)
+        cells = all(isinstance(c, GRU) for c in subnet.layers.cells)
         return cells and all(isinstance(x, (Direct, Projection)) for x in subnet.inputs)
 
     def forward(self, batch: Batch, state: State) -> tuple[Tensor, State]:
@@ -127,10 +129,7 @@ class GRURunner:
             assert isinstance(dropout, Dropout)
             if k > 0:
                 a = product(self.steps[-1].output, layers.inputs[k - 1])
-            h = state[k]
-            u = product(h, cell.recurrent)
-            drop = mask(dropout, h)
-            self.steps.append(gates_forward(a, u, cell.bias, cell.input_bias, h, drop))
+            self.steps.append(_forward(cell, a, state[k], mask(dropout, state[k])))
         return self.steps[-1].output, tuple(each.output for each in self.steps)
 
     def backward(self, gradient: Tensor, found: Gradients) -> None:
@@ -138,12 +137,7 @@ class GRURunner:
         for k in reversed(range(len(self.steps))):
             cell, step = layers.cells[k], self.steps[k]
             assert isinstance(cell, GRU)
-            of_a, of_u, of_d, of_c = gates_backward(step, gradient)
-            h = step.tensors[4]
-            assert h is not None
-            found.whole(cell.recurrent, product(h.t(), of_u))
-            found.whole(cell.input_bias, of_d)
-            found.whole(cell.bias, of_c)
+            of_a = _backward(cell, step, gradient, found)
             if k > 0:
                 weight, below = layers.inputs[k - 1], self.steps[k - 1].output
                 found.whole(weight, product(below.t(), of_a))
@@ -151,6 +145,28 @@ class GRURunner:
         for each in self.inputs:
             each.backward(of_a, found)
         self.steps = []
+
+
+def _forward(cell: GRU, a: Tensor, h: Tensor, drop: Tensor | None) -> GateValues:
+    """A step of a cell from its gate inputs a [B, 3H]."""
+    if not cell.reset_after:
+        return before_forward(a, cell.recurrent, cell.bias, h, drop)
+    return gates_forward(a, product(h, cell.recurrent), cell.bias, cell.input_bias, h, drop)
+
+
+def _backward(cell: GRU, step: GateValues, gradient: Tensor, found: Gradients) -> Tensor:
+    """Add the gradients of a cell's parameters, given that of h' [B, H]; return that of a."""
+    if not cell.reset_after:
+        of_a, of_u, of_c = before_backward(step, cell.recurrent, gradient)
+        found.whole(cell.recurrent, of_u)
+    else:
+        of_a, of_u, of_d, of_c = gates_backward(step, gradient)
+        h = step.tensors[4]
+        assert h is not None
+        found.whole(cell.recurrent, product(h.t(), of_u))
+        found.whole(cell.input_bias, of_d)
+    found.whole(cell.bias, of_c)
+    return of_a
 
 
 def runner_of(subnet: Subnet) -> SubnetRunner:

@@ -1,7 +1,7 @@
 """The end of a fast step: from the queries of the merge to the loss, and back.
 
 This is where the scores [B, C] are computed. `NativeTail` does it in C++ for a few dozen candidates
-at a time, so that scores stay in the cache (two losses); `ProductsTail` uses PyTorch's matrix
+at a time, so that scores stay in the cache (three losses); `ProductsTail` uses PyTorch's matrix
 products, and autograd for the loss (any loss).
 """
 
@@ -29,6 +29,7 @@ from p_rnn.training.step import Update, per_example
 COMPILED: dict[Any, tuple[str, tuple[str, ...]]] = {
     plain.cross_entropy: ("cross_entropy", ()),
     plain.bpr_max: ("bpr_max", ("elu_param", "bpreg")),
+    plain.top1: ("top1", ()),
 }
 
 

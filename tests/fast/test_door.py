@@ -177,7 +177,7 @@ def test_without_a_compiler_the_plain_step_runs(
     ("overrides", "says"),
     [
         (("compile=graph",), "compile=graph has no effect here: graph is for GPUs"),
-        (("compile=products", "loss=top1"), "compile=products has no effect here: this loss"),
+        (("compile=products", "loss=top1_max"), "compile=products has no effect here: this loss"),
         (
             ("compile=always", "negatives=uniform_one", "loss=bpr", "loss.output=linear"),
             "compile=always has no effect here: each example has candidates of its own",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -73,7 +74,7 @@ JOBS = {
     ),
     "attention": ("cell=attention", "cell.span=4", "model=id_only", "cell.dropout=0.2"),
     "lstm": ("cell=lstm", "model=parallel", "strategy=interleaving", "num_layers=2", *DROPOUT),
-    "reset_before": ("cell.reset=before", "loss=bpr_max"),
+    "reset_before": ("cell.reset=before", "loss=top1", "num_layers=2", *DROPOUT),
     "windows": (
         "batching=sequences",
         "window=6",
@@ -189,12 +190,15 @@ def test_a_fast_step_has_the_losses_of_the_plain_one(name: str, how: str, run: R
 
 def _compiled(name: str) -> bool:
     text = " ".join(JOBS[name])
-    return "loss=" not in text or "loss=bpr_max" in text or "loss=cross_entropy" in text
+    losses = re.findall(r"loss=(\w+)", text)
+    return not losses or losses[0] in ("bpr_max", "cross_entropy", "top1")
 
 
-@pytest.mark.parametrize("name", ["bpr_max", "interleaving", "alternating", "one_hot", "scheduled"])
+@pytest.mark.parametrize(
+    "name", ["bpr_max", "interleaving", "alternating", "one_hot", "scheduled", "reset_before"]
+)
 def test_whole_steps_are_replayed(name: str, run: Run) -> None:
-    """One call of C++ for a step of GRUs, merges, the two losses and Adagrad."""
+    """One call of C++ for a step of GRUs, merges, the compiled losses and Adagrad."""
     made, _ = run(name, "always")
     assert isinstance(made.fast.run, FastUpdate)
     kinds = {learners for plan in made.passes for learners in plan.updates}

@@ -69,6 +69,18 @@ def test_products(m: int, n: int, k: int, build: None, threads: int) -> None:
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=atol)
 
 
+def test_products_of_columns(build: None, threads: int) -> None:
+    for m in (3, 40):  # dots, and a transposed copy
+        wide, b, into = normal(m, 60), normal(20, 70, seed=1), torch.zeros(m, 50)
+        a, right = wide[:, 10:30], b[:, 5:38]
+        found = functions.product(a, right, to=into[:, 2:35])
+        np.testing.assert_allclose(found, a.double() @ right.double(), rtol=1e-4, atol=1e-4)
+        assert not into[:, :2].any()
+        assert not into[:, 35:].any()
+        turned = functions.product(a, b[:, 30:50], turned=True, to=into[:, 7:27])
+        np.testing.assert_allclose(turned, a.double() @ b[:, 30:50].t().double(), 1e-4, 1e-4)
+
+
 def test_rows_bags_and_elements(build: None, threads: int) -> None:
     table, items = normal(N, 7), torch.tensor([3, 0, 39, 3])
     assert torch.equal(functions.gather(table, items), table[items])
@@ -137,6 +149,29 @@ def test_gates_follow_the_equations_and_so_do_gradients(
     found = functions.gates_backward(values, gradient)
     for x, w in zip(found, (wanted[0], wanted[1], wanted[3], wanted[2]), strict=True):
         np.testing.assert_allclose(x, w, rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("size", [1, 5, 16, 100])
+@pytest.mark.parametrize("masked", [False, True])
+def test_gates_with_reset_before(size: int, masked: bool, build: None, threads: int) -> None:
+    a, h, c = normal(37, 3 * size), normal(37, size), normal(3 * size)
+    recurrent = normal(size, 3 * size, seed=2) / size**0.5
+    mask = normal(37, size, seed=3) if masked else None
+    inputs = [x.double().requires_grad_() for x in (a, recurrent, c)]
+    x, weight, bias = (each.chunk(3, dim=1) for each in (inputs[0], inputs[1], inputs[2][None]))
+    old = h.double()
+    r, z = (torch.sigmoid(x[k] + old @ weight[k] + bias[k]) for k in (0, 1))
+    n = torch.tanh(x[2] + (r * old) @ weight[2] + bias[2])
+    new = (1 - z) * n + z * old
+    new = new if mask is None else new * mask.double()
+    values = functions.before_forward(a, recurrent, c, h, mask)
+    np.testing.assert_allclose(values.output, new.detach(), rtol=1e-4, atol=1e-5)
+    gradient = normal(37, size, seed=4)
+    wanted = torch.autograd.grad(new, inputs, gradient.double())
+    for found, right in zip(
+        functions.before_backward(values, recurrent, gradient), wanted, strict=True
+    ):
+        np.testing.assert_allclose(found, right, rtol=1e-3, atol=3e-5)
 
 
 # --- Adagrad ------------------------------------------------------------------------------------

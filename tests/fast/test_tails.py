@@ -37,7 +37,7 @@ SHAPES = {
     "many": (61, 1000, [7]),
     "tail": (145, 145, [8]),  # a chunk of one candidate
 }
-COMPILED = ("cross_entropy", "bpr_max")
+COMPILED = ("cross_entropy", "bpr_max", "top1")
 SERVED = [c for c in CASES if c["name"] in COMPILED and not c.get("smoothing")]
 every_case = pytest.mark.parametrize("case", SERVED, ids=str)
 

@@ -1,7 +1,7 @@
 """The most expensive parts of a step, and of evaluation, in C++ for the CPU.
 
-Updates of the rows that a step touched (rows.cpp), the gates of a GRU (gates.cpp), two losses with
-their matrix products (losses.cpp), and the comparison of scores in evaluation (rows.cpp). This
+Updates of the rows that a step touched (rows.cpp), the gates of a GRU (gates.cpp), three losses
+with their matrix products (losses.cpp), and the comparison of scores in evaluation (rows.cpp). This
 needs a C++ compiler; without one, and on other devices, the plain step runs.
 """
 
@@ -48,7 +48,7 @@ def _struct(name: str, *fields: tuple[type, str]) -> type[ctypes.Structure]:
     return type(name, (ctypes.Structure,), {"_fields_": layout})
 
 
-Product = _struct("Product", (P, "a b c"), (N, "m n k a_row a_column turned"))
+Product = _struct("Product", (P, "a b c"), (N, "m n k a_row a_column b_row c_row turned"))
 Gather = _struct("Gather", (P, "table items out"), (N, "count width"))
 Pool = _struct("Pool", (P, "table items offsets tokens weights out"), (N, "count width"))
 Times = _struct("Times", (P, "x y out"), (N, "count add"), (F, "scale"))
@@ -90,8 +90,13 @@ FUNCTIONS = {
     "offset": Offset,
     "gates_forward": Gates,
     "gates_backward": Gates,
+    "before_gates": Gates,
+    "before_output": Gates,
+    "before_output_backward": Gates,
+    "before_gates_backward": Gates,
     "cross_entropy": Loss,
     "bpr_max": Loss,
+    "top1": Loss,
     "adagrad_rows": AdagradRows,
     "adagrad_whole": AdagradWhole,
     "count_scores": Counting,

@@ -16,17 +16,17 @@ from p_rnn.fast.native.tape import call, make, recording
 from p_rnn.models.dropout import BITS, Dropout
 
 
-def product(a: Tensor, b: Tensor, turned: bool = False) -> Tensor:
-    """The product a b [M, N]; with `turned`, a b^T. `a` may be a transposed view."""
+def product(a: Tensor, b: Tensor, turned: bool = False, to: Tensor | None = None) -> Tensor:
+    """The product a b [M, N]; with `turned`, a b^T; written to `to` if given.
+
+    All may be columns of wider matrices; without `turned`, `a` may also be a transposed view.
+    """
     m, k = a.shape
-    n = b.shape[0] if turned else b.shape[1]
-    out = b.new_empty(m, n)
-    assert not turned or a.is_contiguous()
-    tape = recording()
-    if tape is not None:
-        tape.held.append(a)
-    base = a if a.is_contiguous() else a.t()
-    call("product", make(native.Product, (base, b, out), m, n, k, *a.stride(), turned))
+    out = b.new_empty(m, b.shape[0] if turned else b.shape[1]) if to is None else to
+    assert not turned or a.stride(1) == 1
+    assert b.stride(1) == out.stride(1) == 1
+    strides = (*a.stride(), b.stride(0), out.stride(0))
+    call("product", make(native.Product, (a, b, out), m, out.shape[1], k, *strides, turned))
     return out
 
 
@@ -104,6 +104,48 @@ def gates_forward(
     tensors = (a, u, c, d, h, mask, r, z, n, acted, output)
     call("gates_forward", make(native.Gates, (*tensors, *[None] * 5), *h.shape))
     return GateValues(tensors, output)
+
+
+def before_forward(
+    a: Tensor, recurrent: Tensor, c: Tensor, h: Tensor, mask: Tensor | None
+) -> GateValues:
+    """`gates_forward` with reset=before, from gate inputs a [B, 3H] and U [H, 3H]."""
+    both, new = columns(recurrent)
+    u = torch.empty_like(a)
+    r, z, n, acted, output = (torch.empty_like(h) for _ in range(5))
+    tensors = (a, u, c, None, h, mask, r, z, n, acted, output)
+    gates = make(native.Gates, (*tensors, *[None] * 5), *h.shape)
+    product(h, both, to=columns(u)[0])
+    call("before_gates", gates)
+    product(acted, new, to=columns(u)[1])
+    call("before_output", gates)
+    return GateValues(tensors, output)
+
+
+def before_backward(
+    values: GateValues, recurrent: Tensor, gradient: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of a [B, 3H], of U and of c, given that [B, H] of h'."""
+    batch, size = gradient.shape
+    of_a, of_c = gradient.new_empty(batch, 3 * size), gradient.new_empty(3 * size)
+    of_acted, of_u = torch.empty_like(gradient), torch.empty_like(recurrent)
+    h, acted = values.tensors[4], values.tensors[9]
+    assert h is not None
+    assert acted is not None
+    tensors = (*values.tensors, gradient, of_a, of_acted, of_c, None)
+    gates = make(native.Gates, tensors, batch, size)
+    call("before_output_backward", gates)
+    product(columns(of_a)[1], columns(recurrent)[1], turned=True, to=of_acted)
+    call("before_gates_backward", gates)
+    product(h.t(), columns(of_a)[0], to=columns(of_u)[0])
+    product(acted.t(), columns(of_a)[1], to=columns(of_u)[1])
+    return of_a, of_u, of_c
+
+
+def columns(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Of [.., 3H]: the columns of both gates [.., 2H], and those of the new state [.., H]."""
+    size = x.shape[1] // 3
+    return x.narrow(1, 0, 2 * size), x.narrow(1, 2 * size, size)
 
 
 def gates_backward(values: GateValues, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

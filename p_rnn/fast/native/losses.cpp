@@ -230,6 +230,11 @@ extern "C" void cross_entropy(const Loss* loss) { both(*loss, CrossEntropy{}); }
 // losses[b] = -log(m + 1e-24) + bpreg r, and the gradients of the losses, times `gradient`.
 extern "C" void bpr_max(const Loss* loss) { both(*loss, BprMax{loss->alpha, loss->bpreg}); }
 
+// losses[b] = (sum_j sigma(o_j - o_t) + sigma(o_j^2) - sigma(o_t^2)) / C, and their gradients.
+extern "C" void top1(const Loss* loss) {
+  both(*loss, Top1{1.0f / static_cast<float>(loss->step.candidates)});
+}
+
 // For the Python side: the size of the struct, and how many floats scores and kept values need.
 extern "C" int64_t size_of_loss() { return sizeof(Loss); }
 extern "C" int64_t room_for_scores(int64_t examples, int64_t candidates) {

@@ -13,11 +13,12 @@
 #include "denormals.h"
 #include "tiles.h"
 
-// c [m, n] = a b with a strided [m, k] and b [k, n]; `turned`: a is contiguous and b is [n, k].
+// c [m, n] = a b with a strided [m, k] and b [k, n]; `turned`: b is [n, k], and a_column is 1.
+// Rows of b and c are b_row and c_row floats apart: they may be columns of wider matrices.
 struct Product {
   const float *a, *b;
   float* c;
-  int64_t m, n, k, a_row, a_column, turned;
+  int64_t m, n, k, a_row, a_column, b_row, c_row, turned;
 };
 
 // out[j] = table[items[j]], rows of `width`.
@@ -75,7 +76,8 @@ template <int WIDE>
 void columns_of(const Product& p, int64_t low, int64_t high, int64_t j) {
   const auto piece = [&](auto rows, int64_t i) {
     tile<Full, decltype(rows)::value, WIDE, false>({p.a + i * p.a_row, p.a_row, p.a_column},
-                                                   p.b + j, p.n, p.c + i * p.n + j, p.n, p.k);
+                                                   p.b + j, p.b_row, p.c + i * p.c_row + j, p.c_row,
+                                                   p.k);
   };
   int64_t i = low;
   for (; i + ROWS <= high; i += ROWS) piece(std::integral_constant<int, ROWS>{}, i);
@@ -88,8 +90,8 @@ void few_columns(const Product& p, int64_t low, int64_t high) {
     for (int64_t j = 0; j < p.n; ++j) {
       float sum = 0.0f;
       for (int64_t k = 0; k < p.k; ++k)
-        sum += p.a[i * p.a_row + k * p.a_column] * p.b[k * p.n + j];
-      p.c[i * p.n + j] = sum;
+        sum += p.a[i * p.a_row + k * p.a_column] * p.b[k * p.b_row + j];
+      p.c[i * p.c_row + j] = sum;
     }
 }
 
@@ -102,8 +104,8 @@ void dots(const Product& p, int64_t i, int64_t j) {
     Full x[TALL], y[TALL];
 #pragma GCC unroll 4
     for (int t = 0; t < TALL; ++t) {
-      x[t] = some(p.a + (i + t) * p.k + k, m);
-      y[t] = some(p.b + (j + t) * p.k + k, m);
+      x[t] = some(p.a + (i + t) * p.a_row + k, m);
+      y[t] = some(p.b + (j + t) * p.b_row + k, m);
     }
 #pragma GCC unroll 4
     for (int r = 0; r < TALL; ++r)
@@ -111,7 +113,7 @@ void dots(const Product& p, int64_t i, int64_t j) {
       for (int t = 0; t < TALL; ++t) sums[r][t] += x[r] * y[t];
   }
   for (int r = 0; r < TALL; ++r)
-    for (int t = 0; t < TALL; ++t) p.c[(i + r) * p.n + j + t] = total(sums[r][t]);
+    for (int t = 0; t < TALL; ++t) p.c[(i + r) * p.c_row + j + t] = total(sums[r][t]);
 }
 
 void turned(const Product& p) {
@@ -139,8 +141,8 @@ extern "C" void product(const Product* given) {
 #pragma omp for schedule(static)
     for (int64_t k = 0; k < p.k; k += LINE)
       for (int64_t j = 0; j < p.n; ++j)
-        for (int64_t l = k; l < p.k && l < k + LINE; ++l) b[l * p.n + j] = p.b[j * p.k + l];
-    const Product straight{p.a, b, p.c, p.m, p.n, p.k, p.a_row, p.a_column, 0};
+        for (int64_t l = k; l < p.k && l < k + LINE; ++l) b[l * p.n + j] = p.b[j * p.b_row + l];
+    const Product straight{p.a, b, p.c, p.m, p.n, p.k, p.a_row, p.a_column, p.n, p.c_row, 0};
     return product(&straight);
   }
   constexpr int64_t WIDE = VECTORS * FULL;

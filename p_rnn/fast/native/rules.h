@@ -128,3 +128,49 @@ struct BprMax {
     *slope = gradient[b] * of_elu * (kept[4][b] - (mean - 1e-24f)) / mean;
   }
 };
+
+// o = tanh of the scores; the sums include the target's own term, and D = sum_j g_j (1 - g_j) with
+// g_j = sigma(o_j - o_t) is the gradient of all terms but it in o_t.
+struct Top1 {
+  // State: a constant that keeps the sums as they are; sums of g, sigma(o^2), g (1 - g). Kept: D, o_t.
+  static constexpr int STATE = 4, KEPT = 2;
+  static constexpr bool TARGET_FIRST = true;
+  float share;  // 1 / C
+
+  static Full sigma(Full x) { return 1.0f / (1.0f + exponential(-x)); }
+  Full activated(Full x) const { return 2.0f * sigma(2.0f * x) - 1.0f; }
+
+  void add(const Block& block, Rows state, const float* own) const {
+    const int64_t b = block.example;
+    const Full o_t = load<Full>(own + b);
+    Full sums[3] = {};
+    for (int64_t c = 0; c < block.count; ++c) {
+      const Full x = block.shifted(c), o = activated(x), g = sigma(o - o_t);
+      store(block.scores + c * block.row, o);
+      sums[0] += g + 0.0f * x;  // NaN where the score is infinite, which tanh would hide
+      sums[1] += sigma(o * o), sums[2] += g - g * g;
+    }
+    for (int k = 0; k < 3; ++k) store(state[k + 1] + b, load<Full>(state[k + 1] + b) + sums[k]);
+  }
+
+  void finish(Rows state, Rows kept, const float* own, float* losses, int64_t b) const {
+    const float square = 1.0f / (1.0f + std::exp(-own[b] * own[b]));
+    losses[b] = share * (state[1][b] + state[2][b] - square);
+    kept[0][b] = state[3][b] - 0.25f, kept[1][b] = own[b];
+  }
+
+  void slopes(const Block& block, Kept kept, const float* gradient, float* out) const {
+    const int64_t b = block.example;
+    const Full o_t = load<Full>(kept[1] + b), scale = share * load<Full>(gradient + b);
+    for (int64_t c = 0; c < block.count; ++c) {
+      const int64_t at = c * block.row;
+      const Full o = load<Full>(block.scores + at), g = sigma(o - o_t), s = sigma(o * o);
+      store(out + at, scale * (g - g * g + 2.0f * o * (s - s * s)) * (1.0f - o * o));
+    }
+  }
+
+  void correct(float* slope, Kept kept, const float* gradient, int64_t b) const {
+    const float o = kept[1][b];
+    *slope = -share * gradient[b] * kept[0][b] * (1.0f - o * o);
+  }
+};
