@@ -41,24 +41,34 @@ class ReadRows:
         source: a table (of ids, or of ids and features), pooled rows of a bag, or phi E.
         items: int64 [C].
         read: the dense features of these items that were read before.
+        to: rows [C, D] to which those of a bag are added at once; others are a result of their own.
 
     Attributes:
         rows: the result.
     """
 
-    def __init__(self, source: nn.Module, items: Tensor, read: Dense | None = None) -> None:
+    def __init__(
+        self,
+        source: nn.Module,
+        items: Tensor,
+        read: Dense | None = None,
+        to: Tensor | None = None,
+    ) -> None:
         self.source, self.items, self.parts = source, items, list[ReadRows]()
         read = {} if read is None else read
         if isinstance(source, Table):
             self.rows = gather(source.weight, items)
         elif isinstance(source, FeatureTable):
             whole = ([] if source.free is None else [source.free]) + list(source.parts)
-            self.parts = [ReadRows(each, items, read) for each in whole]
+            self.parts = [ReadRows(whole[0], items, read)]
             self.rows = self.parts[0].rows
-            for part in self.parts[1:]:
-                times(part.rows, to=self.rows)
+            for each in whole[1:]:
+                part = ReadRows(each, items, read, to=self.rows)
+                if part.rows is not self.rows:
+                    times(part.rows, to=self.rows)
+                self.parts.append(part)
         elif isinstance(source, PooledRows) and source.pooling_mode != "max":
-            self.rows = pool(source.table.weight, items, bags_of(source.bags))
+            self.rows = pool(source.table.weight, items, bags_of(source.bags), to)
         elif isinstance(source, Embedded):
             self.phi = dense_rows(source.view, items, read)
             self.rows = product(self.phi, source.weight)

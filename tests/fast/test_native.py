@@ -91,6 +91,10 @@ def test_rows_bags_and_elements(build: None, threads: int) -> None:
     for k, item in enumerate((2, 1, 0, 2)):
         wanted = sum((w * table[t] for t, w in bags[item]), torch.zeros(7))
         torch.testing.assert_close(found[k], wanted)
+    twice = functions.pool(
+        table, torch.tensor([2, 1, 0, 2]), (offsets, tokens, scale), found.clone()
+    )
+    torch.testing.assert_close(twice, 2 * found)
     x, y = normal(5, 9), normal(5, 9, seed=1)
     torch.testing.assert_close(functions.times(x, y, 0.5), 0.5 * x * y)
     torch.testing.assert_close(functions.times(x, scale=2.0), 2 * x)

@@ -50,7 +50,7 @@ def _struct(name: str, *fields: tuple[type, str]) -> type[ctypes.Structure]:
 
 Product = _struct("Product", (P, "a b c"), (N, "m n k a_row a_column b_row c_row turned"))
 Gather = _struct("Gather", (P, "table items out"), (N, "count width"))
-Pool = _struct("Pool", (P, "table items offsets tokens weights out"), (N, "count width"))
+Pool = _struct("Pool", (P, "table items offsets tokens weights out"), (N, "count width add"))
 Times = _struct("Times", (P, "x y out"), (N, "count add"), (F, "scale"))
 Mask = _struct("Mask", (P, "words out"), (N, "count dropped"), (F, "scale"))
 Offset = _struct(

@@ -37,14 +37,14 @@ def gather(table: Tensor, items: Tensor) -> Tensor:
     return out
 
 
-def pool(table: Tensor, items: Tensor, bags: Sequence[Tensor]) -> Tensor:
-    """[B, D]: sum_t weights_t table[tokens_t] over the bag of each item [B].
+def pool(table: Tensor, items: Tensor, bags: Sequence[Tensor], to: Tensor | None = None) -> Tensor:
+    """[B, D]: sum_t weights_t table[tokens_t] over the bag of each item [B]; added to `to` if any.
 
     Args:
         bags: offsets, tokens, weights.
     """
-    out = table.new_empty(len(items), table.shape[1])
-    call("pool", make(native.Pool, (table, items, *bags, out), *out.shape))
+    out = table.new_empty(len(items), table.shape[1]) if to is None else to
+    call("pool", make(native.Pool, (table, items, *bags, out), *out.shape, to is not None))
     return out
 
 

@@ -29,13 +29,13 @@ struct Gather {
   int64_t count, width;
 };
 
-// out[j] = sum_t weights[t] table[tokens[t]] over the bag items[j].
+// out[j] (+)= sum_t weights[t] table[tokens[t]] over the bag items[j].
 struct Pool {
   const float* table;
   const int64_t *items, *offsets, *tokens;
   const float* weights;
   float* out;
-  int64_t count, width;
+  int64_t count, width, add;
 };
 
 // out = scale x y (+ out), element by element; y may be null (ones).
@@ -179,7 +179,7 @@ extern "C" void pool(const Pool* given) {
 #pragma omp for schedule(static)
   for (int64_t b = 0; b < p.count; ++b) {
     float* __restrict sum = p.out + b * p.width;
-    for (int64_t d = 0; d < p.width; ++d) sum[d] = 0.0f;
+    if (!p.add) std::memset(sum, 0, 4 * p.width);
     for (int64_t t = p.offsets[p.items[b]]; t < p.offsets[p.items[b] + 1]; ++t) {
       const float* row = p.table + p.tokens[t] * p.width;
       const float scale = p.weights[t];
