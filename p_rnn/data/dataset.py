@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p_rnn.data.checksums import (
+    FILES,
+    MANIFEST,
+    Damage,
+    check_array,
+    check_bounds,
+    check_files,
+    check_manifest,
+    check_offsets,
+    load_array,
+    note_seen,
+    read_manifest,
+    seen,
+    stamps,
+    undamaged,
+)
 from p_rnn.ragged import offsets_of, ranges
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.registry import suggest
@@ -19,6 +34,7 @@ Array = NDArray[Any]
 FORMAT = "p_rnn prepared data set"
 FORMAT_VERSION = 1
 BLOCK_EVENTS = 2**22  # 32 MB as int64
+PARTS = ("items", "offsets", "times", "session_ids")  # files of every split
 
 
 @dataclass(frozen=True)
@@ -146,19 +162,25 @@ class Dataset:
         return train.then(valid), self.num_seen_items
 
     def _load(self, name: str) -> Array:
-        array: Array = np.load(self.folder / f"{name}.npy", mmap_mode="r")
-        return array
+        return load_array(self.folder / f"{name}.npy")
 
 
-def open_dataset(folder: Path) -> Dataset:
-    """Open a prepared folder after checking that it is complete and was written by p_rnn.
+def open_dataset(folder: Path, whole: bool = False) -> Dataset:
+    """Open a prepared folder after checking that it is as it was written by p_rnn.
+
+    The first time in a process, every file of at most `LARGE_BYTES` is compared with its checksum,
+    and all indices and offsets with their bounds. Folders of older versions have no checksums.
+
+    Args:
+        whole: compare every file, and again.
 
     Raises:
-        UserError: the folder is damaged, incomplete or something else; says how to recover.
+        UserError: the folder is damaged, incomplete or something else, and how to recover; or the
+            system does not let us read it.
     """
     remedy = f"delete {folder} to have it prepared again"
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text())
+    with undamaged(folder, remedy):
+        manifest = read_manifest(folder)
         if manifest["format"] != FORMAT:
             raise UserError(f"{folder} is not a prepared data set; {remedy}")
         if manifest["format_version"] != FORMAT_VERSION:
@@ -166,26 +188,56 @@ def open_dataset(folder: Path) -> Dataset:
                 f"{folder} has format version {manifest['format_version']}, but this p_rnn reads "
                 f"version {FORMAT_VERSION}; {remedy}"
             )
+        check_manifest(manifest)
         dataset = Dataset(folder, manifest)
-        for split, counts in manifest["splits"].items():
-            sessions = dataset.sessions(split)
-            found = {"events": sessions.num_events, "sessions": sessions.num_sessions}
-            sizes = (len(sessions.times), int(sessions.offsets[-1]))
-            if found != counts or sizes != (counts["events"], counts["events"]):
-                raise UserError(f"{folder}/{split} does not match its manifest; {remedy}")
-        if len(dataset.item_ids) != manifest["num_items"]:
-            raise UserError(f"{folder}/item_ids.npy has the wrong length; {remedy}")
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        IndexError,
-        AttributeError,
-        EOFError,
-    ) as error:
-        if isinstance(error, UserError):
-            raise
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise UserError(f"{folder} is damaged ({reason}); {remedy}") from error
+        if folder.name != f"{dataset.name}-{dataset.fingerprint}":
+            raise Damage(f"it holds {dataset.name}-{dataset.fingerprint}")
+        files = stamps(folder, _files(manifest))
+        if whole or not seen(files):
+            check_files(folder, manifest, whole)
+            _check_arrays(dataset)
+            note_seen(files)
     return dataset
+
+
+def _files(manifest: dict[str, Any]) -> list[str]:
+    names = [f"{split}/{part}.npy" for split in manifest["splits"] for part in PARTS]
+    return list(manifest.get(FILES, ["item_ids.npy", *names]))
+
+
+def _check_arrays(dataset: Dataset) -> None:
+    """Shapes, types, order and bounds, and that they are those of the manifest.
+
+    Raises:
+        Damage: the first that is not.
+    """
+    folder, num_items = dataset.folder, dataset.num_items
+    check_array("item_ids.npy", dataset.item_ids, (num_items,), "i", "u", "U")
+    highest: dict[str, int] = {}
+    for split, counts in dataset.manifest["splits"].items():
+        events, num = counts["events"], counts["sessions"]
+        sessions = dataset.sessions(split)
+        files = dataset.manifest.get(FILES)
+        there = {f"{split}/{path.name}" for path in (folder / split).glob("*.npy")}
+        if files and (added := there - {*files}):
+            raise Damage(f"{min(added)} is not in {MANIFEST}")
+        check_array(f"{split}/items.npy", sessions.items, (events,), "int32")
+        check_array(f"{split}/times.npy", sessions.times, (events,), "int64")
+        check_array(f"{split}/offsets.npy", sessions.offsets, (num + 1,), "int64")
+        check_offsets(f"{split}/offsets.npy", sessions.offsets, events)
+        check_bounds(f"{split}/items.npy", sessions.items, num_items)
+        highest[split] = int(sessions.items.max()) + 1
+        ids = dataset._load(f"{split}/session_ids")
+        check_array(f"{split}/session_ids.npy", ids, (num,), "i", "u", "U")
+        if sessions.context is not None:
+            check_array(f"{split}/context.npy", sessions.context, (num,), "int64")
+            if ((sessions.context < 0) | (sessions.context > sessions.lengths)).any():
+                raise Damage(f"{split}/context.npy has a number outside its session")
+    if "valid" in dataset.splits:
+        num = dataset.manifest["splits"]["train"]["sessions"]
+        check_array("train/validates.npy", dataset._load("train/validates"), (num,), "bool")
+    # Items have their indices by where they first occur: in training, validation or test.
+    seen_items = max(highest["train"], highest.get("valid", 0))
+    counts = (dataset.num_train_items, dataset.num_seen_items, num_items)
+    if counts != (highest["train"], seen_items, max(highest.values())):
+        raise Damage(f"{MANIFEST} has other numbers of items than the splits")

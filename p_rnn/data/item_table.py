@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from p_rnn.data.checksums import (
+    FILES,
+    Damage,
+    check_files,
+    check_manifest,
+    load_array,
+    note_seen,
+    read_manifest,
+    regular,
+    seen,
+    stamps,
+    undamaged,
+)
 from p_rnn.data.readers.numbers import exact_floats, is_text, looks_numeric
 from p_rnn.settings.errors import UserError
 
@@ -61,10 +76,38 @@ def read_property(folder: Path, name: str) -> NDArray[Any] | list[Any]:
     """A property written by `write_item_table`: a memory-mapped array, or JSON values [N]."""
     path = folder / f"{name}.npy"
     if path.exists():
-        array: NDArray[Any] = np.load(path, mmap_mode="r")
-        return array
-    with (folder / f"{name}.jsonl").open(encoding="utf-8") as file:
+        return load_array(path)
+    with regular(folder / f"{name}.jsonl").open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]
+
+
+def open_item_table(folder: Path, whole: bool = False) -> dict[str, Any]:
+    """The manifest of a folder of item properties, after checking that all is as it was written.
+
+    Args:
+        whole: see `open_dataset`.
+
+    Raises:
+        UserError: it is damaged, or cannot be read.
+    """
+    with undamaged_table(folder):
+        manifest = read_manifest(folder)
+        check_manifest(manifest)
+        for name, about in manifest["properties"].items():
+            if about["kind"] not in ("number", "vector", "text"):
+                raise Damage(f"the kind of {name} is {about['kind']}")
+        files = stamps(folder, manifest.get(FILES, ()))
+        if whole or not seen(files):
+            check_files(folder, manifest, whole)
+            note_seen(files)
+    return manifest
+
+
+@contextmanager
+def undamaged_table(folder: Path) -> Iterator[None]:
+    """Turns errors while an item table is read into a `UserError`."""
+    with undamaged(folder, "delete it to have it prepared again"):
+        yield
 
 
 def property_hash(folder: Path, name: str) -> str:

@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p_rnn import printing
+from p_rnn.data.checksums import undamaged, write_manifest
 from p_rnn.data.dataset import FORMAT, FORMAT_VERSION, Dataset, open_dataset
 from p_rnn.data.events import EventLog, collect
-from p_rnn.data.file_hashes import file_hashes
-from p_rnn.data.item_table import last_values, write_item_table
+from p_rnn.data.item_table import last_values, open_item_table, write_item_table
+from p_rnn.data.raw_files import RawFiles
 from p_rnn.data.readers import READERS, make_readers
 from p_rnn.data.readers.base import Reader
 from p_rnn.data.rules import apply_rules
@@ -33,7 +34,7 @@ from p_rnn.files import folder_written_whole
 from p_rnn.ragged import offsets_of
 from p_rnn.settings.components import parameters_of
 from p_rnn.settings.dataset_rules import reader_parameters, resolve_dataset
-from p_rnn.settings.errors import UserError
+from p_rnn.settings.errors import FullDisk, UserError
 from p_rnn.settings.sections import DatasetConfig, PathsConfig
 
 Array = NDArray[Any]
@@ -53,16 +54,19 @@ def prepare(dataset: DatasetConfig, paths: PathsConfig) -> Dataset:
     dataset = resolve_dataset(dataset)
     readers = make_readers(dataset, paths)
     reader = readers["train"]
-    sources = file_hashes([path for each in readers.values() for path in each.sources()], paths)
+    raw = RawFiles(lambda: [path for each in readers.values() for path in each.sources()], paths)
     settings = settings_of_events(dataset)
-    content = {"settings": settings, "sources": sources}
+    content = {"settings": settings, "sources": raw.hashes}
     fingerprint = fingerprint_of({**content, "reader": reader.version})
     folder = Path(paths.prepared) / f"{dataset.name}-{fingerprint}"
     if folder.exists():
         log.info("using the prepared data set %s", folder)
     else:
         log.info("preparing %s", folder)
-        events, report = apply_rules(collect(readers, dataset.name), dataset)
+        everything = collect(readers, dataset.name)
+        raw.refuse_changed()
+        events, report = apply_rules(everything, dataset)
+        del everything
         manifest = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -73,7 +77,7 @@ def prepare(dataset: DatasetConfig, paths: PathsConfig) -> Dataset:
                 for version in range(1, reader.version)
             ],
             "settings": settings,
-            "sources": sources,
+            "sources": raw.hashes,
             "rules": report,
         }
         with new_folder(folder) as temporary:
@@ -84,9 +88,10 @@ def prepare(dataset: DatasetConfig, paths: PathsConfig) -> Dataset:
                 manifest["dates"] = spans(events, parts)
                 warnings += suspicious_times(events, parts, dataset)
             manifest["warnings"] = warnings
-            _write_json(temporary / "manifest.json", manifest)
+            write_manifest(temporary, manifest)
     prepared = open_dataset(folder)
-    log.info("%s", describe(prepared.manifest))
+    with undamaged(folder, f"delete {folder} to have it prepared again"):
+        log.info("%s", describe(prepared.manifest))
     for warning in prepared.manifest.get("warnings", ()):
         log.warning("warning: %s", warning)
     _prepare_items(reader, dataset, paths, prepared)
@@ -101,26 +106,28 @@ def item_table_folder(dataset: DatasetConfig, paths: PathsConfig, prepared: Data
 def _prepare_items(
     reader: Reader, dataset: DatasetConfig, paths: PathsConfig, prepared: Dataset
 ) -> Path | None:
-    sources = file_hashes(reader.item_sources(), paths)
+    raw = RawFiles(reader.item_sources, paths)
     own = reader_parameters(dataset)
     table = fingerprinted(own["item_table"]) if "item_table" in own else None
     key: dict[str, Any] = {"reader": dataset.reader, "version": reader.items_version}
-    key |= {"table": table, "sources": sources}
+    key |= {"table": table, "sources": raw.hashes}
     if "properties" in own:
         key["properties"] = own["properties"]
     if "items" in own:  # the hash of a frame
         key["items"] = own["items"]
     folder = prepared.folder / f"items-{fingerprint_of(key)}"
     if folder.exists():
+        open_item_table(folder)
         return folder
     items = reader.items()
+    raw.refuse_changed()
     if items is None:
         return None
     if "time" in items:
         items = last_values(items, float(prepared.sessions("train").times.max()))
     with new_folder(folder) as temporary:
         manifest = write_item_table(items, prepared.item_ids, temporary)
-        _write_json(temporary / "manifest.json", {**key, **manifest})
+        write_manifest(temporary, {**key, **manifest})
     log.info(
         "item table: %d of %d items have a row; properties (missing): %s",
         manifest["matched"],
@@ -246,10 +253,6 @@ def fingerprint_of(value: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=1) + "\n")
-
-
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """`folder_written_whole` for a folder below `paths.prepared`; explains what went wrong.
@@ -260,13 +263,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
     try:
         with folder_written_whole(folder) as temporary:
             yield temporary
+    except FullDisk as error:
+        raise FullDisk(f"{error} or set paths.prepared to another disk") from error
     except OSError as error:
-        # NumPy reports a short write, which is a full disk, without an errno.
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, None):
-            raise UserError(
-                f"the disk is full: {folder} could not be written; free some space or set "
-                "paths.prepared to another disk"
-            ) from error
         if isinstance(error, PermissionError) or error.errno in (
             errno.EROFS,
             errno.ENOTDIR,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from p_rnn.data.catalogue import Catalogue
+from p_rnn.data.checksums import read_manifest, undamaged
 from p_rnn.data.dataset import Dataset, open_dataset
 from p_rnn.data.features import Feature, Fitted
 from p_rnn.data.features.fitted import FITTED, StoredState
@@ -70,9 +70,10 @@ def _feature(dataset: Dataset, name: str, fingerprint: str) -> Feature:
     feature = open_feature(folder, name, fingerprint, dataset)
     if not (folder / FITTED).exists():
         return feature
-    manifest = json.loads((folder / "manifest.json").read_text())
-    source = manifest["source"]
-    columns = [column for column, _ in source.get("properties", ())]
-    columns = columns or source.get("columns") or [name]
-    fitted = Fitted(manifest["kind"], manifest["settings"], columns, StoredState(folder))
+    with undamaged(folder, f"delete {folder} and train again"):
+        manifest = read_manifest(folder)
+        source = manifest["source"]
+        columns = [column for column, _ in source.get("properties", ())]
+        columns = columns or source.get("columns") or [name]
+        fitted = Fitted(manifest["kind"], manifest["settings"], columns, StoredState(folder))
     return replace(feature, fitted=fitted)

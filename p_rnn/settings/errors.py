@@ -11,6 +11,14 @@ class UserError(ValueError):
     """
 
 
+class FullDisk(UserError, OSError):
+    """There is no room for a file; what it was before is still there."""
+
+
+class Unreadable(UserError, OSError):
+    """The system does not give us a file or memory; that file may be in order."""
+
+
 def refuse_inert(inert: bool, key: str, why: str) -> None:
     """Refuse a setting that has no effect.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from omegaconf.errors import OmegaConfBaseException
@@ -23,6 +23,8 @@ def from_dict(plain: dict[str, Any], what: str) -> Settings:
     Raises:
         UserError: a key that this version does not have, or a wrong type.
     """
+    if (text := _interpolation(plain)) is not None:
+        raise UserError(f"{what} has the setting {text}, which would read this machine; refused")
     try:
         config = read(upgraded_config(plain), Settings)
     except OmegaConfBaseException as error:
@@ -32,6 +34,18 @@ def from_dict(plain: dict[str, Any], what: str) -> Settings:
         ) from error
     assert isinstance(config, Settings)
     return config
+
+
+def _interpolation(node: Any) -> str | None:
+    """A text that OmegaConf would replace by something else; stored settings are plain."""
+    if isinstance(node, str):
+        return node if "${" in node else None
+    below: Iterable[Any] = ()
+    if isinstance(node, dict):
+        below = [*node, *node.values()]
+    elif isinstance(node, list | tuple):
+        below = node
+    return next((found for each in below if (found := _interpolation(each)) is not None), None)
 
 
 def refuse_difference(what: str, stored: Settings, now: Settings, resuming: bool = False) -> None:

@@ -207,7 +207,7 @@ def test_any_failure_leaves_nothing_behind(
     paths: PathsConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for error in (KeyboardInterrupt(), RuntimeError("bug"), UserError("no")):
-        monkeypatch.setattr(module, "_write_json", Mock(side_effect=error))
+        monkeypatch.setattr(module, "write_manifest", Mock(side_effect=error))
         with pytest.raises(type(error)):
             prepare(RULES, paths)
         assert folders(paths) == []
@@ -252,7 +252,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "empty array": (lambda f: (f / "train" / "items.npy").write_bytes(b""), "damaged"),
     "short array": (
         lambda f: np.save(f / "train" / "items.npy", np.zeros(3, dtype=np.int32)),
-        "manifest",
+        "train/items.npy",
     ),
     "bytes missing": (
         lambda f: (f / "train" / "items.npy").write_bytes(

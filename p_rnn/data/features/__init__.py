@@ -7,7 +7,6 @@ its values, so that a change re-fits this feature and nothing else.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from dataclasses import replace
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from p_rnn.data.checksums import write_manifest
 from p_rnn.data.dataset import Dataset
 from p_rnn.data.features.fitted import FITTED, VOCABULARY, Fitted, StoredState
 from p_rnn.data.features.folders import (
@@ -146,6 +146,7 @@ def _prepare_one(
         if config.kind is None and kind == "category" and not folder.exists():
             warn_of_text(prefix, columns[0])
         counts |= fit_kind(kind, columns, items, temporary, settings)
+        source.refuse_changed()
         manifest = {
             "format": FORMAT,
             "version": VERSION,
@@ -156,7 +157,7 @@ def _prepare_one(
             "arrays": arrays_in(temporary),
             "vocabulary": (temporary / VOCABULARY).exists(),
         }
-        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        write_manifest(temporary, manifest)
         return counts
 
     if not folder.exists():

@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from p_rnn.data.checksums import undamaged
 from p_rnn.data.features.values import Column, Rows
-from p_rnn.data.readers.files import one_line
 from p_rnn.settings.errors import UserError
 
 FITTED = "fitted.json"
@@ -68,15 +68,10 @@ class StoredState(Mapping[str, Any]):
     @cached_property
     def _content(self) -> dict[str, Any]:
         words = self._folder / VOCABULARY
-        try:
+        with undamaged(self._folder, f"delete {self._folder} to have it fitted again"):
             state: dict[str, Any] = json.loads((self._folder / FITTED).read_text("utf-8"))
             if len(state["types"]) and words.exists():
                 state["vocabulary"] = json.loads(words.read_text("utf-8"))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{self._folder}/{FITTED} is damaged ({type(error).__name__}: {one_line(error)}); "
-                f"delete {self._folder} to have it fitted again"
-            ) from error
         return state
 
 

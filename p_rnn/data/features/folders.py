@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from collections.abc import Callable
@@ -10,12 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from p_rnn.data.checksums import (
+    FILES,
+    Damage,
+    check_array,
+    check_bounds,
+    check_files,
+    check_manifest,
+    check_offsets,
+    load_array,
+    note_seen,
+    read_manifest,
+    seen,
+    stamps,
+    undamaged,
+)
 from p_rnn.data.dataset import Dataset
 from p_rnn.data.features.fitted import FITTED, VOCABULARY, Fitted
 from p_rnn.data.features.values import Array
-from p_rnn.data.readers.files import one_line
 from p_rnn.settings.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -61,51 +72,70 @@ class BagFeature:
 Feature = DenseFeature | BagFeature
 
 
-def open_feature(folder: Path, name: str, fingerprint: str, prepared: Dataset) -> Feature:
-    """Open the folder of a feature after checking that it is complete and the expected one.
+def open_feature(
+    folder: Path, name: str, fingerprint: str, prepared: Dataset, whole: bool = False
+) -> Feature:
+    """Open the folder of a feature after checking that it is whole and the expected one.
+
+    Args:
+        whole: see `open_dataset`.
 
     Raises:
-        UserError: the folder is damaged, incomplete or something else; says how to recover.
+        UserError: the folder is damaged, incomplete or something else, and how to recover; or the
+            system does not let us read it.
     """
     remedy = f"delete {folder} to have it fitted again"
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text())
+    with undamaged(folder, remedy):
+        manifest = read_manifest(folder)
         if manifest["format"] != FORMAT:
             raise UserError(f"{folder} is not a feature of p_rnn; {remedy}")
         if (manifest["fingerprint"], manifest["dataset"]) != (fingerprint, prepared.fingerprint):
             raise UserError(f"{folder} belongs to other settings or another data set; {remedy}")
+        check_manifest(manifest)
         # mode c (copy-on-write), because PyTorch warns about read-only arrays
-        arrays = {n: np.load(folder / f"{n}.npy", mmap_mode="c") for n in manifest["arrays"]}
+        arrays = {n: load_array(folder / f"{n}.npy", "c") for n in manifest["arrays"]}
         words = (folder / VOCABULARY).exists()
         if (arrays_in(folder), words) != (manifest["arrays"], manifest["vocabulary"]):
             raise UserError(f"{folder} does not match its manifest; {remedy}")
+        feature: Feature
         if "values" in arrays:
-            if len(arrays["values"]) != prepared.num_items:
-                raise UserError(f"{folder}/values.npy has the wrong length; {remedy}")
-            return DenseFeature(name, fingerprint, arrays["values"])
-        bag = BagFeature(
-            name,
-            fingerprint,
-            arrays["offsets"],
-            arrays["tokens"],
-            arrays.get("weights"),
-            int(manifest["counts"]["num_tokens"]),
-        )
-        sizes = (len(bag.offsets) - 1, int(bag.offsets[-1]))
-        if sizes != (prepared.num_items, len(bag.tokens)):
-            raise UserError(f"{folder}/offsets.npy does not fit the other files; {remedy}")
-        return bag
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(
-            f"{folder} is damaged ({type(error).__name__}: {one_line(error)}); {remedy}"
-        ) from error
+            feature = DenseFeature(name, fingerprint, arrays["values"])
+        else:
+            parts = (arrays["offsets"], arrays["tokens"], arrays.get("weights"))
+            num_tokens = int(manifest["counts"]["num_tokens"])
+            feature = BagFeature(name, fingerprint, *parts, num_tokens)
+        files = stamps(folder, manifest.get(FILES, [f"{n}.npy" for n in arrays]))
+        if whole or not seen(files):
+            check_files(folder, manifest, whole)
+            _check_arrays(feature, prepared.num_items)
+            note_seen(files)
+    return feature
+
+
+def _check_arrays(feature: Feature, num_items: int) -> None:
+    """Shapes, types, order and bounds.
+
+    Raises:
+        Damage: the first array in which they are wrong.
+    """
+    if isinstance(feature, DenseFeature):
+        values = feature.values
+        if len(values) != num_items:
+            raise Damage("values.npy has the wrong length")
+        check_array("values.npy", values, (num_items, *values.shape[1:2]), "float16", "float32")
+        return
+    count = len(feature.tokens)
+    check_array("offsets.npy", feature.offsets, (num_items + 1,), "int64")
+    check_array("tokens.npy", feature.tokens, (count,), "int32")
+    check_offsets("offsets.npy", feature.offsets, count)
+    check_bounds("tokens.npy", feature.tokens, feature.num_tokens)
+    if feature.weights is not None:
+        check_array("weights.npy", feature.weights, (count,), "float32")
 
 
 def arrays_in(folder: Path) -> dict[str, Any]:
     """Shape and type of each array in `folder`."""
-    arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
+    arrays = {path.stem: load_array(path) for path in sorted(folder.glob("*.npy"))}
     return {n: {"shape": list(a.shape), "dtype": str(a.dtype)} for n, a in arrays.items()}
 
 

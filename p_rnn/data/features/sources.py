@@ -17,9 +17,14 @@ import numpy as np
 from p_rnn.data.features.files import FORMATS, source_files
 from p_rnn.data.features.kinds import KINDS
 from p_rnn.data.features.values import Column, Items, Objects, Rows, objects
-from p_rnn.data.file_hashes import file_hashes
-from p_rnn.data.item_table import property_hash, read_property
-from p_rnn.data.readers.files import Member, one_line
+from p_rnn.data.item_table import (
+    open_item_table,
+    property_hash,
+    read_property,
+    undamaged_table,
+)
+from p_rnn.data.raw_files import RawFiles
+from p_rnn.data.readers.files import Member
 from p_rnn.settings.components import check_parameters
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.registry import lookup, suggest
@@ -37,11 +42,13 @@ class Source:
     Attributes:
         key: goes into the fingerprint of the feature.
         columns: names of the properties, columns or tensors; the feature's own for a .npy.
+        refuse_changed: to be called after reading; refuses files that changed meanwhile.
     """
 
     key: dict[str, Any]
     columns: list[str]
     read: Callable[[], tuple[list[Column], dict[str, int]]]
+    refuse_changed: Callable[[], None] = lambda: None
 
 
 def item_table_source(name: str, config: FeatureConfig, table: Path | None, items: Items) -> Source:
@@ -68,7 +75,7 @@ def item_table_source(name: str, config: FeatureConfig, table: Path | None, item
             )
     assert table is not None
     # The values themselves, so that a change elsewhere in the table does not re-fit this feature.
-    with _undamaged(table):
+    with undamaged_table(table):
         content = [[column, property_hash(table, column)] for column in settings["columns"]]
     return Source({"properties": content}, settings["columns"], partial(read, **settings))
 
@@ -89,12 +96,13 @@ def file_source(name: str, config: FeatureConfig, paths: PathsConfig, items: Ite
         return columns, {"rows": len(index), "rows_of_other_items": int((index < 0).sum())}
 
     with named(prefix):
-        files = file_hashes(source_files(raw, config.file, config.ids), paths)
+        files = RawFiles(partial(source_files, raw, config.file, config.ids), paths)
     # Settings that older versions did not have count only if given, so fingerprints stay the same.
     later = {f.name for f in fields(FeatureConfig) if f.metadata.get("later")}
     given = _where(config, None)
     key = {name: v for name, v in settings.items() if name not in later or given.get(name)}
-    return Source({"files": files, **key}, settings.get("columns") or [name], values)
+    columns = settings.get("columns") or [name]
+    return Source({"files": files.hashes, **key}, columns, values, files.refuse_changed)
 
 
 def _where(config: FeatureConfig, columns: list[str] | None) -> dict[str, Any]:
@@ -107,14 +115,12 @@ def properties(table: Path | None) -> dict[str, str]:
     """The kind of each property according to `write_item_table`: number, vector or text."""
     if table is None:
         return {}
-    with _undamaged(table):
-        properties = json.loads((table / "manifest.json").read_text())["properties"]
-        return {name: about["kind"] for name, about in properties.items()}
+    return {name: about["kind"] for name, about in open_item_table(table)["properties"].items()}
 
 
 def _property(table: Path, name: str, items: Items) -> Column:
     label = f"item property '{name}'"
-    with _undamaged(table):
+    with undamaged_table(table):
         values = read_property(table, name)
         if len(values) != len(items):
             raise ValueError(f"'{name}' has {len(values)} values for {len(items)} items")
@@ -128,24 +134,13 @@ def _property(table: Path, name: str, items: Items) -> Column:
     return replace(everyone, items=index)
 
 
-@contextmanager
-def _undamaged(table: Path) -> Iterator[None]:
-    """Turns errors while the item table is read into a `UserError`."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-        raise UserError(
-            f"{table} is damaged ({one_line(error)}); delete it to have it prepared again"
-        ) from error
-
-
 def kind_of(table: Path | None, column: str) -> str:
     """The default kind of a feature made from a property, by the values of that property."""
     assert table is not None
     stored = properties(table)[column]
     if stored != "text":
         return stored
-    with _undamaged(table), (table / f"{column}.jsonl").open(encoding="utf-8") as file:
+    with undamaged_table(table), (table / f"{column}.jsonl").open(encoding="utf-8") as file:
         values = (json.loads(line) for line in file)
         first = next((value for value in values if value is not None), None)
     return "tags" if isinstance(first, list) else "category"
