@@ -167,7 +167,7 @@ def evaluate_checkpoint(settings: EvaluateConfig) -> tuple[dict[str, Any], Evalu
     load_plugins(config.plugins or [])
     config.evaluation = _measured(config.evaluation, settings.evaluation)
     config.paths = PathsConfig(
-        settings.raw or config.paths.raw, settings.prepared or config.paths.prepared
+        settings.raw or config.paths.raw, settings.prepared or _prepared(config, content)
     )
     device = use_device(settings.device, settings.num_threads)
     dataset = prepare(config.dataset, config.paths)
@@ -204,6 +204,16 @@ def evaluate_checkpoint(settings: EvaluateConfig) -> tuple[dict[str, Any], Evalu
         ranker, config, dataset, settings.split, device, with_validation, read, others
     )
     return {settings.events or settings.split: compared.table}, config.evaluation
+
+
+def _prepared(config: Settings, content: dict[str, Any]) -> str:
+    """Where the data of a checkpoint were prepared; ours, where they are not there.
+
+    A checkpoint from elsewhere must not say where we write.
+    """
+    stored = config.paths.prepared
+    there = Path(stored) / f"{config.dataset.name}-{content['dataset']}"
+    return stored if there.is_dir() else PathsConfig().prepared
 
 
 def _check_trained_on(dataset: Dataset, fingerprint: str, path: Path) -> None:

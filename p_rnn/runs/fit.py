@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from p_rnn.models.network import PRNN
+from p_rnn.settings.errors import UserError
 from p_rnn.settings.sections import EarlyStoppingConfig
 from p_rnn.training.checkpoint import load_checkpoint, save_checkpoint
 from p_rnn.training.strategies import PassPlan
@@ -281,6 +282,14 @@ def load_network(network: PRNN, path: Path, mmap: bool = False) -> dict[str, Any
 
 
 def set_network(network: PRNN, content: dict[str, Any]) -> None:
-    """The inverse of `network_content`."""
-    network.load_state_dict(content["model"])
-    network.use(content["in_score"])
+    """The inverse of `network_content`.
+
+    Raises:
+        UserError: the checkpoint is of another network.
+    """
+    try:
+        network.load_state_dict(content["model"])
+        network.use(content["in_score"])
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"the checkpoint is of another network ({reason})") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ def resume(
     for name in {stage_file(trainer), "best.pt"} - set(written):
         if history.best_epoch:
             own = (items or {}) if name == "best.pt" else {}
-            _copy(path.with_name(name), checkpoints, trainer.config, own)
+            _copy(path.with_name(name), checkpoints, trainer.config, own, history)
     set_network(trainer.network, content)
     if trainer.average is not None:
         set_network(trainer.average, {**content, "model": content["average"]})
@@ -79,9 +80,19 @@ def resume(
     return history
 
 
-def _copy(path: Path, checkpoints: Path, config: Settings, items: dict[str, Any]) -> None:
-    """Copy a checkpoint of the interrupted run to this run; `items` replaces what it has of it."""
+def _copy(
+    path: Path, checkpoints: Path, config: Settings, items: dict[str, Any], history: FitHistory
+) -> None:
+    """Copy a checkpoint of the interrupted run to this run; `items` replaces what it has of it.
+
+    Raises:
+        UserError: it is of another run than last.pt, whose history is given.
+    """
     there = path if path.exists() else path.with_name("best.pt")  # versions without stage.pt
     _, content = load_checkpoint(there, mmap=True)
+    # Rows have losses and seconds, which no two runs share.
+    rows = content["history"]["epochs"]
+    if json.dumps(rows) != json.dumps(history.epochs[: len(rows)]):
+        raise UserError(f"{there} is of another run than the last.pt beside it")
     kept = {key: value for key, value in content.items() if key not in (*HEADER, "items")}
     save_checkpoint(checkpoints / path.name, config, {**kept, **items})

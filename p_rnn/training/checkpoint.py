@@ -17,7 +17,7 @@ from p_rnn.files import written_whole
 from p_rnn.settings.config import Settings
 from p_rnn.settings.errors import Unreadable, UserError
 from p_rnn.settings.stored import from_dict
-from p_rnn.settings.tree import check_ranges, plain
+from p_rnn.settings.tree import plain
 from p_rnn.settings.upgrade import upgraded_content
 from p_rnn.training.checksums import checksums_of, first_difference
 
@@ -35,9 +35,7 @@ KINDS: dict[str, type[Any] | tuple[type[Any], ...]] = {
 }
 LATER = {"model": dict, "items": dict, "sessions": dict, "optimizer": dict, "history": dict}
 # How PyTorch says that the system has no more memory, files or threads.
-SYSTEM = re.compile(
-    r"allocate|out of memory|[Ee]rr(no|or code):? ?(12|13|23|24|11)\b|thread|\(12\)"
-)
+SYSTEM = re.compile(r"allocate|out of memory|[Ee]rr(no|or code):? ?(11|12|13|23|24)\b|thread")
 
 
 def save_checkpoint(path: Path, config: Settings, content: dict[str, Any]) -> None:
@@ -105,7 +103,6 @@ def load_checkpoint(path: Path | str, mmap: bool = False) -> tuple[Settings, dic
         if version == 2:
             content = upgraded_content(content)
         config = from_dict(content["config"], str(path))
-        check_ranges(config, f"{path}: ")
     return config, content
 
 

@@ -26,6 +26,7 @@ from p_rnn.data.prepare import prepare
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.hydra_glue import load_config
 from tests.data.features.shop import TAGS, TEXTS, VECTORS, F, Shop, X, lists, refused
+from tests.data.older import without_checksums
 
 # --- selection and declaration ------------------------------------------------------------------
 
@@ -312,6 +313,7 @@ def test_a_damaged_folder_is_refused_by_name(tmp_path: Path, damage: str) -> Non
 def test_a_damaged_dense_folder_and_item_table(tmp_path: Path) -> None:
     shop = Shop(tmp_path, v=VECTORS, t=TAGS)
     folder = shop.folder(shop.features(v=F())["v"])
+    without_checksums(folder)
     short = {"values": {"shape": [3, 2], "dtype": "float32"}}
     np.save(folder / "values.npy", np.zeros((3, 2), dtype=np.float32))
     edit(folder, arrays=short)

@@ -16,6 +16,7 @@ from p_rnn.data.features import kinds
 from p_rnn.data.features.new_items import features_of_new
 from tests.data.features.shop import TAGS, Shop, refused
 from tests.data.features.test_new_items import CASES, VALUES, content, feature_of, frame, name_of
+from tests.data.older import without_checksums
 
 
 @pytest.mark.parametrize("case", CASES, ids=name_of)
@@ -24,6 +25,7 @@ def test_a_folder_of_an_older_version(
 ) -> None:
     shop = Shop(tmp_path, **{name: VALUES[name] for name in case["columns"]})
     folder = shop.folder(feature_of(shop, **case))
+    without_checksums(folder)
     fitted = (folder / "fitted.json").read_bytes()
     times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     (folder / "fitted.json").unlink()
@@ -47,6 +49,7 @@ def test_an_older_folder_that_cannot_be_completed(
     shop = Shop(tmp_path, t=TAGS)
     case: dict[str, Any] = {"kind": "tags", "columns": ["t"]}
     folder = shop.folder(feature_of(shop, **case))
+    without_checksums(folder)
     (folder / "fitted.json").unlink()
 
     def warned(part: str) -> None:
