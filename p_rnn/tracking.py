@@ -15,9 +15,9 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
     SessionEndInfo,
     SessionStartInfo,
 )
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from p_rnn.event_file import EventFile
 from p_rnn.settings.config import Config, Settings
 from p_rnn.settings.sections import TrackingConfig
 from p_rnn.settings.tree import leaves
@@ -37,19 +37,20 @@ class Tracker:
     def __init__(self, folder: Path, settings: TrackingConfig) -> None:
         self.folder = folder
         self.settings = settings
-        self._writer: SummaryWriter | None = None
+        self._writer: EventFile | None = None
 
     @property
-    def writer(self) -> SummaryWriter | None:
-        """The event writer, created on first use; None with tracking.tensorboard=false."""
+    def writer(self) -> EventFile | None:
+        """The event file, created on first use; None with tracking.tensorboard=false."""
         if self._writer is None and self.settings.tensorboard:
-            self._writer = SummaryWriter(str(self.folder))
+            self._writer = EventFile(self.folder)
         return self._writer
 
     def scalar(self, name: str, value: float, step: int) -> None:
         """Add a point to a curve."""
         if self.writer is not None:
-            self.writer.add_scalar(name, value, step)
+            point = Summary.Value(tag=name, simple_value=value)
+            self.writer.add(Summary(value=[point]), step)
 
     def hyperparameters(
         self,
@@ -96,8 +97,7 @@ class Tracker:
         for name, value in {**flat, **columns}.items():
             kind = {bool: "bool_value", str: "string_value"}.get(type(value), "number_value")
             setattr(start.hparams[name], kind, value)
-        # Through the run's own writer, because add_hparams would create a second run.
-        writer = self.writer._get_file_writer()  # type: ignore[no-untyped-call]
+        # Into the run's own file, because add_hparams would create a second run.
         for tag, content in (
             (metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=experiment)),
             (metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=start)),
@@ -107,7 +107,7 @@ class Tracker:
             ),
         ):
             about = metadata.create_summary_metadata(content)
-            writer.add_summary(Summary(value=[Summary.Value(tag=tag, metadata=about)]))
+            self.writer.add(Summary(value=[Summary.Value(tag=tag, metadata=about)]))
         for name, value in metrics.items():
             for step in (0, max(epochs, 1)):
                 self.scalar(f"final/{name}", value, step)

@@ -7,6 +7,7 @@ import logging
 from p_rnn.commands.script import hydra_script
 from p_rnn.data.features import has_features, prepare_features
 from p_rnn.data.prepare import prepare
+from p_rnn.data.verify import verified
 from p_rnn.settings.commands import PrepareConfig
 from p_rnn.settings.resolve import load_plugins
 
@@ -20,4 +21,6 @@ def main(config: PrepareConfig) -> None:
     dataset = prepare(config.dataset, config.paths)
     if has_features(config.dataset, config.paths, dataset):
         prepare_features(config.dataset, config.paths, dataset, None)
+    if config.verify:
+        log.info("\n%s", verified(dataset))
     log.info("\nprepared: %s", dataset.folder)

@@ -81,6 +81,7 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
         main = hydra.main(config_path=str(CONF), config_name=name, version_base="1.3")(job)
 
         def script() -> None:
+            logging.raiseExceptions = False  # a full disk is no traceback for every line of a log
             os.environ["HYDRA_FULL_ERROR"] = "1"  # raise exceptions instead of printing them
             # In the environment, because launchers start other processes.
             os.environ[SWEPT] = ",".join(swept_keys(sys.argv[1:]))

@@ -11,6 +11,7 @@ from typing import Optional
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from p_rnn.files import write_text
 from p_rnn.runs.experiment import check_names
 from p_rnn.runs.report.runs import METRICS, TRIALS
 from p_rnn.runs.report.write import write_report
@@ -135,7 +136,7 @@ def run_study(
     there = named and any(folder / named in place.parents for place in finished)
     text = write_report(finished, folder / "report", against or (study.against if there else None))
     tuned = "\n".join(f"{name}: {row.tuned}" for name, row in all_rows.items() if row.tuned)
-    (folder / "report" / "tuned.txt").write_text(tuned + "\n")
+    write_text(folder / "report" / "tuned.txt", tuned + "\n")
     log.info("%s\n\nbest of their trials:\n%s\n\nreport: %s", text, tuned, folder / "report")
     return failed
 
@@ -193,7 +194,7 @@ class _StudyRow:
             if best is None:
                 return []
             tuned = best.overrides
-            (self.folder / "tuned.txt").write_text(" ".join(tuned) + "\n")
+            write_text(self.folder / "tuned.txt", " ".join(tuned) + "\n")
         finished = []
         for place, own in self.final():
             log.info("\n%s: %s", place, " ".join([*tuned, *own]))

@@ -14,6 +14,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from p_rnn.files import write_text
 from p_rnn.runs.experiment import train
 from p_rnn.runs.fit import Watch
 from p_rnn.runs.process import spin_less
@@ -70,7 +71,7 @@ def note_failure(folder: Path, message: str | None) -> None:
         note.unlink(missing_ok=True)
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        note.write_text(message + "\n")
+        write_text(note, message + "\n")
 
 
 def noted(sweep: Path | None, message: str) -> bool:

@@ -20,6 +20,7 @@ class PrepareConfig:
     dataset: DatasetConfig = setting(DatasetConfig, "data set", role="data")
     plugins: Optional[list[str]] = setting(None, "modules that register readers or kinds of yours")
     paths: PathsConfig = setting(PathsConfig, "folders", role="machine")
+    verify: bool = setting(False, "compare every prepared file with its checksum")
 
 
 @dataclass

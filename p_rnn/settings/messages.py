@@ -12,6 +12,7 @@ import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from p_rnn.files import FULL
 from p_rnn.settings.components import in_words
 from p_rnn.settings.config import Config
 from p_rnn.settings.errors import UserError, how_to_install
@@ -53,6 +54,8 @@ def one_line(error: BaseException, schema: type[Any]) -> str:
     """What is wrong and what to do, without Hydra's paragraphs."""
     plain = isinstance(error, (UserError, OSError, FloatingPointError))
     if plain and not isinstance(error, HydraException):
+        if isinstance(error, OSError) and error.errno in FULL:
+            return f"{FULL[error.errno]}: {error.filename or 'the last file'} could not be written"
         return str(error)
     if isinstance(error, yaml.YAMLError):
         mark = getattr(error, "problem_mark", None)

@@ -50,7 +50,9 @@ def _tensors(node: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
 def _crc(x: Tensor) -> int:
     """Of the bytes of a tensor, wherever it lies; 3 GB/s."""
     flat = x.detach().cpu().contiguous().reshape(-1)
-    return zlib.crc32(flat.view(torch.uint8).numpy()) if flat.numel() else 0
+    if not flat.numel():
+        return 0
+    return zlib.crc32(flat.view(torch.uint8).numpy())  # type: ignore[arg-type]
 
 
 def _crc_of_rest(content: Mapping[str, Any]) -> int:

@@ -349,10 +349,14 @@ def test_compiled_once_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert runs.count("-c") == compiled == 2
     damaged = tmp_path / "other" / "p_rnn" / kept.name
     damaged.parent.mkdir(parents=True)
-    damaged.write_bytes(b"damaged")
+    damaged.write_bytes(kept.read_bytes()[:-100])  # cut; loading it may end the process
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
     assert build() is not None
     assert runs.count("-c") == 2 * compiled
+    (written,) = damaged.parent.iterdir()  # the damaged one has gone
+    written.chmod(0o666)  # others may have written it
+    assert build() is not None
+    assert runs.count("-c") == 3 * compiled
     monkeypatch.setattr(native, "FLAGS", (*native.FLAGS, "-O0"))  # another library
     assert build() is not None
     assert len(list(damaged.parent.iterdir())) == 2
@@ -375,6 +379,10 @@ def test_the_cache_is_of_this_user_alone(tmp_path: Path, monkeypatch: pytest.Mon
     folder.chmod(0o777)
     assert native.private_folder() == folder
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    tmp_path.chmod(0o777)  # anybody may put another folder in its place
+    assert native.private_folder() is None
+    tmp_path.chmod(0o1777)  # as /tmp
+    assert native.private_folder() == folder
     monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)  # somebody else's
     assert native.private_folder() is None
     monkeypatch.undo()

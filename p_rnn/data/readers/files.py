@@ -7,6 +7,7 @@ import csv
 import glob
 import gzip
 import lzma
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -102,8 +103,7 @@ def find_members(
 
 def _inside(path: Path, suffixes: Collection[str], setting: str) -> list[Member]:
     if path.is_dir():
-        names = [p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()]
-        found = [(name, Member(path / name)) for name in names]
+        found = [(name, Member(path / name)) for name in _files_in(path)]
     elif path.suffix.lower() == ".zip":
         with explained(str(path)), zipfile.ZipFile(path) as archive:
             names = [info.filename for info in archive.infolist() if not info.is_dir()]
@@ -120,6 +120,30 @@ def _inside(path: Path, suffixes: Collection[str], setting: str) -> list[Member]
     if not members:
         raise UserError(f"{path} contains no {', '.join(sorted(suffixes))} file; check {setting}")
     return members
+
+
+def _files_in(folder: Path) -> list[str]:
+    """The files in a folder, at any depth, as paths relative to it; hidden ones are left out.
+
+    Raises:
+        UserError: a folder that cannot be listed, or a link to nothing: some data would be missing.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename} cannot be listed ({error.strerror})")
+
+    names = []
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not _hidden(name)]
+        for name in files:
+            file = Path(place, name)
+            if _hidden(name):
+                continue
+            if file.is_symlink() and not file.exists():
+                raise UserError(f"{file} is a link to {file.readlink()}, which is missing")
+            if file.is_file():
+                names.append(file.relative_to(folder).as_posix())
+    return names
 
 
 def files_of(members: Iterable[Member]) -> list[Path]:

@@ -13,6 +13,7 @@ import hashlib
 import logging
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -171,28 +172,52 @@ def _load(compiler: str) -> ctypes.CDLL:
     parts = [macros, *(path.read_bytes() for path in [*sources, *sorted(HERE.glob("*.h"))])]
     key = hashlib.sha256(b"\0".join([repr((compiler, FLAGS)).encode(), *parts])).hexdigest()[:16]
     folder = private_folder()
-    kept = None if folder is None else folder / f"native-{key}.so"
-    if kept is not None:
-        with contextlib.suppress(OSError, AttributeError):  # missing or damaged
-            return _declared(ctypes.CDLL(str(kept), mode=os.RTLD_NOW))
+    if folder is not None:
+        for kept in folder.glob(f"native-{key}-*.so"):
+            with contextlib.suppress(OSError, AttributeError):
+                if _whole(kept):
+                    return _declared(ctypes.CDLL(str(kept), mode=os.RTLD_NOW))
+                kept.unlink()
     with tempfile.TemporaryDirectory() as place:
         objects = [f"{place}/{path.stem}.o" for path in sources]
         for path, compiled in zip(sources, objects, strict=True):
             _run([compiler, *FLAGS, "-c", str(path), "-o", compiled])
         linked = Path(place) / "native.so"
         _run([compiler, "-shared", *objects, "-o", str(linked)])
-        if kept is not None:
+        if folder is not None:
             with contextlib.suppress(OSError):
+                kept = folder / f"native-{key}-{_checksum(linked)}.so"
                 with written_whole(kept) as temporary:
                     shutil.copyfile(linked, temporary)
+                    temporary.chmod(0o600)
                 return _declared(ctypes.CDLL(str(kept), mode=os.RTLD_NOW))
         return _declared(ctypes.CDLL(str(linked), mode=os.RTLD_NOW))
+
+
+def _checksum(library: Path) -> str:
+    """The end of the name of a library: loading half of one would end the process."""
+    return hashlib.sha256(library.read_bytes()).hexdigest()[:16]
+
+
+def _whole(library: Path) -> bool:
+    """Whether a library is as it was compiled, by this user, and nobody else may write to it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    status = library.lstat()
+    ours = not hasattr(os, "getuid") or (
+        status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    )
+    regular = stat.S_ISREG(status.st_mode)
+    return regular and ours and library.stem.rpartition("-")[2] == _checksum(library)
 
 
 def private_folder() -> Path | None:
     """A cache folder that only this user can write to, because code is loaded from it.
 
-    None if there is no such folder, or if another user owns it or may write to it.
+    None if there is no such folder, or if another user owns it or may write to it, or may put
+    another one in its place.
     """
     given = Path(os.environ.get("XDG_CACHE_HOME", ""))
     home = Path(os.path.expanduser("~"))  # noqa: PTH111  (never raises)
@@ -203,6 +228,9 @@ def private_folder() -> Path | None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if hasattr(os, "getuid"):
             if folder.stat().st_uid != os.getuid() or folder.is_symlink():
+                return None
+            above = folder.parent.stat().st_mode
+            if above & stat.S_IWOTH and not above & stat.S_ISVTX:
                 return None
             folder.chmod(0o700)
     except OSError:

@@ -6,12 +6,13 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from p_rnn.files import full_disk_named, write_text
 from p_rnn.runs.report.beyond import beyond_table
 from p_rnn.runs.report.pictures import draw_all
 from p_rnn.runs.report.rows import ReportRow, best_rows, rows_of
 from p_rnn.runs.report.runs import find_runs
 from p_rnn.runs.report.table import as_csv, as_latex, as_markdown, as_text, make_table, metrics_of
-from p_rnn.settings.errors import UserError
+from p_rnn.settings.errors import FullDisk, UserError
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +56,15 @@ def write_report(
         beyond = beyond_table(own, metrics)
         shown += [tables[-1], *([beyond] if beyond else [])]
     text = "\n\n".join(map(as_text, shown))
-    (folder / "table.txt").write_text(text + "\n")
-    (folder / "table.md").write_text("\n\n".join(map(as_markdown, shown)) + "\n")
-    (folder / "table.tex").write_text("\n\n".join(map(as_latex, tables)) + "\n")
-    (folder / "table.csv").write_text(as_csv(rows, metrics))
+    write_text(folder / "table.txt", text + "\n")
+    write_text(folder / "table.md", "\n\n".join(map(as_markdown, shown)) + "\n")
+    write_text(folder / "table.tex", "\n\n".join(map(as_latex, tables)) + "\n")
+    write_text(folder / "table.csv", as_csv(rows, metrics))
     try:
-        draw_all(rows, metrics[0], folder)
+        with full_disk_named(folder):
+            draw_all(rows, metrics[0], folder)
+    except FullDisk:
+        raise
     except UserError as error:
         log.warning("%s", error)
     return text
