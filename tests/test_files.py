@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from p_rnn import files
 from p_rnn.files import folder_written_whole, written_whole
 
 
@@ -126,3 +130,47 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError), folder_written_whole(tmp_path / "file" / "data"):
         pytest.fail("there is no place to write to")
     assert names(tmp_path) == ["file"]
+
+
+def test_temporary_files_of_the_dead_are_removed(tmp_path: Path) -> None:
+    mark = files._place()
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for name in (
+        f".a-{mark}-{dead.pid}-01234567.pt",
+        f".data-{mark}-{dead.pid}-01234567/x",
+        f".a-{mark}-{os.getpid()}-01234567.pt",  # being written
+        f".a-fedcba98-{dead.pid}-01234567.pt",  # of another machine
+        f".old-fedcba98-{dead.pid}-01234567.pt",
+        ".a-1-2.pt",  # not ours
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    week_ago = time.time() - 8 * 86_400
+    os.utime(tmp_path / f".old-fedcba98-{dead.pid}-01234567.pt", (week_ago, week_ago))
+    with written_whole(tmp_path / "b.txt") as temporary:
+        temporary.write_text("")
+    assert names(tmp_path) == [
+        ".a-1-2.pt",
+        *sorted(
+            [f".a-{mark}-{os.getpid()}-01234567.pt", f".a-fedcba98-{dead.pid}-01234567.pt"],
+        ),
+        "b.txt",
+    ]
+
+
+def test_the_content_is_on_the_disk_before_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(files, "flush", lambda path: done.append(path.name))
+    replace, rename = Path.replace, Path.rename
+    monkeypatch.setattr(Path, "replace", lambda *p: (done.append("named"), replace(*p)))
+    monkeypatch.setattr(Path, "rename", lambda *p: (done.append("named"), rename(*p)))
+    with written_whole(tmp_path / "a.txt") as temporary:
+        temporary.write_text("")
+    assert done == [temporary.name, "named", tmp_path.name]
+    done.clear()
+    with folder_written_whole(tmp_path / "data") as folder:
+        (folder / "x").write_text("")
+    assert done == ["x", folder.name, "named", tmp_path.name]
