@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
+import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +18,14 @@ import pytest
 
 from p_rnn.api import load
 from p_rnn.data import checksums
+from p_rnn.data.prepare import prepare
 from p_rnn.runs.comparison import evaluate_checkpoint
 from p_rnn.runs.experiment import train
 from p_rnn.settings.commands import EvaluateConfig
 from p_rnn.settings.hydra_glue import load_config
 from tests.conftest import TINY, random_log
-from tests.damage import ANY, ARRAY, Tally, checkpoint_edits, flips, json_edits, tried
+from tests.damage import ANY, ARRAY, Tally, checkpoint_edits, flips, json_edits, put_back, tried
+from tests.running import run_script
 
 FEATURES = (
     "dataset.item_table.path=items.parquet",
@@ -85,8 +92,6 @@ def test_a_damaged_checkpoint(world: World) -> None:
 
 
 def test_a_damaged_prepared_folder(world: World) -> None:
-    from p_rnn.data.prepare import prepare
-
     config, tally = load_config(*TINY, *FEATURES, *world.paths), Tally()
 
     def run() -> Any:
@@ -146,3 +151,59 @@ def test_every_damage_of_prepared_folders(world: World) -> None:
             tried(tally, f"{name}: {label}", path, harm, world.train, right)
     print(f"\nprepared: {tally}", *tally.wrong, sep="\n  ")
     assert not tally.wrong
+
+
+def packed(csv: Path, suffix: str) -> Path:
+    """The log in an archive."""
+    path = csv.with_name(f"packed.csv{suffix}")
+    if suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.write(csv, "a.csv")
+        return path
+    module = {".gz": gzip, ".bz2": bz2, ".xz": lzma}[suffix]
+    path.write_bytes(module.compress(csv.read_bytes()))
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".zip", ".gz", ".bz2", ".xz"])
+def test_every_damage_of_archives(world: World, suffix: str) -> None:
+    path, tally = packed(world.place / "raw" / "tiny.csv", suffix), Tally()
+    config = load_config(*TINY, *world.paths, f"dataset.path={path.name}", "dataset.name=packed")
+
+    def run() -> Any:
+        paths = replace(config.paths, prepared=str(world.place / f"packed{world.number}"))
+        world.number += 1
+        dataset = prepare(config.dataset, paths)
+        return [dataset.sessions(split).items.tolist() for split in dataset.splits]
+
+    right = run()
+    for label, harm in {**ANY, **flips(150, 7)}.items():
+        tried(tally, f"{path.name}: {label}", path, harm, run, right)
+    print(f"\n{suffix}: {tally}", *tally.wrong, sep="\n  ")
+    assert not tally.wrong
+
+
+@pytest.mark.slow
+def test_commands_say_it_in_one_line(world: World) -> None:
+    best, last = world.checkpoints / "best.pt", world.checkpoints / "last.pt"
+    data = [*TINY, *FEATURES, *world.paths]
+    ids = world.prepared / "item_ids.npy"
+    commands: list[tuple[Path, str, list[str]]] = [
+        (best, "evaluate", [f"checkpoint={best}", "device=cpu"]),
+        (best, "recommend", [f"checkpoint={best}", "session=[1,2]", "device=cpu"]),
+        (best, "export", [f"checkpoint={best}", "output=exported"]),
+        (best, "train", [*data, f"warm_start={best}"]),
+        (last, "train", [*data, f"resume={last}", "num_epochs=2"]),
+        (ids, "prepare", [word for word in data if word.startswith(("dataset", "paths"))]),
+        (ids, "train", data),
+    ]
+    for path, name, words in commands:
+        for label in ("cut at 0.5", "bare tensor", "folder", "pickled class", "middle zeros"):
+            with put_back(path):
+                ANY[label](path)
+                done = run_script(name, world.place, *words)
+            said = done.stdout + done.stderr
+            assert done.returncode == 2, (name, label, said)
+            assert "Traceback" not in said
+            assert sum("error: " in line for line in said.splitlines()) == 1, (name, label, said)

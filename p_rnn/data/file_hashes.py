@@ -8,17 +8,20 @@ import os
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 from p_rnn.files import written_whole
 from p_rnn.settings.sections import PathsConfig
 
-NAME = "file_hashes.json"  # in the folder of prepared data: {path: [size, mtime_ns, SHA-256]}
+NAME = "file_hashes.json"  # beside prepared data: {path: [size, mtime_ns, ctime_ns, SHA-256]}
 SMALL_BYTES = 2**17  # smaller files are hashed as quickly as they are looked up
 # A file that has just changed may change again within the same timestamp: some file systems have a
 # resolution of 2 seconds.
 SETTLED_NS = 3 * 10**9
 
-Stamp = tuple[str, int, int]  # resolved path, size, mtime_ns: identify the content
+# Resolved path, size, mtime_ns and ctime_ns identify the content. A copy that keeps the time of
+# another file has a ctime of its own.
+Stamp = tuple[str, int, int, int]
 _known: dict[Stamp, str] = {}  # each file is hashed once per process
 
 
@@ -53,16 +56,17 @@ def _stamp(path: Path) -> Stamp | None:
     status = path.stat()
     if status.st_size < SMALL_BYTES or time.time_ns() - status.st_mtime_ns < SETTLED_NS:
         return None
-    return str(path.resolve()), status.st_size, status.st_mtime_ns
+    return str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _read(cache: Path) -> dict[Stamp, str]:
     """The cached hashes; none if the file is missing or damaged."""
     try:
         rows = json.loads(cache.read_text(encoding="utf-8")).items()
-        known = {(path, int(size), int(mtime)): value for path, (size, mtime, value) in rows}
-        if all(len(bytes.fromhex(value)) == 32 for value in known.values()):
-            return known
+        known = {(path, *map(int, stamp)): str(value) for path, (*stamp, value) in rows}
+        whole = all(len(key) == 4 for key in known)  # older versions did not keep the ctime
+        if whole and all(len(bytes.fromhex(value)) == 32 for value in known.values()):
+            return cast(dict[Stamp, str], known)
     except (OSError, ValueError, TypeError, AttributeError):
         pass
     return {}
@@ -70,7 +74,7 @@ def _read(cache: Path) -> dict[Stamp, str]:
 
 def _write(cache: Path, known: dict[Stamp, str]) -> None:
     """Replace the cache. Failing to write it only costs time."""
-    rows = {path: [size, mtime, value] for (path, size, mtime), value in known.items()}
+    rows = {path: [*stamp, value] for (path, *stamp), value in known.items()}
     with suppress(OSError):
         cache.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(cache) as temporary:

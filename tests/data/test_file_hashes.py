@@ -94,6 +94,16 @@ def test_small_and_fresh_files_are_read_each_time(paths: PathsConfig, hashed: Co
     assert not Path(paths.prepared).exists()
 
 
+def test_another_file_of_the_same_size_and_time(
+    paths: PathsConfig, hashed: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert right(write(paths, BIG), paths)
+    assert right(write(paths, BIG.replace(b"a", b"b")), paths)
+    new_process(monkeypatch)
+    assert right(write(paths, BIG.replace(b"a", b"c")), paths)
+    assert hashed.calls == 3
+
+
 @pytest.mark.parametrize(
     "damage",
     [
