@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from p_rnn.data.file_hashes import SETTLED_NS, file_hashes
-from p_rnn.settings.errors import UserError
+from p_rnn.settings.errors import Unreadable, UserError
 from p_rnn.settings.sections import PathsConfig
 
 State = tuple[int, int, int, int]  # size, mtime_ns, ctime_ns, inode
@@ -27,13 +28,15 @@ class RawFiles:
         """
         self._find, self._paths = find, paths
         self._files = _each_once(find())
-        self._states = [_state(path) for path in self._files]
+        with _explained():
+            self._states = [_state(path) for path in self._files]
         self._fresh = [
             path
             for path, state in zip(self._files, self._states, strict=True)
             if time.time_ns() - state[1] < SETTLED_NS
         ]
-        self.hashes = file_hashes(self._files, paths)
+        with _explained():
+            self.hashes = file_hashes(self._files, paths)
 
     def refuse_changed(self) -> None:
         """To be called after reading and before anything is stored.
@@ -55,6 +58,21 @@ class RawFiles:
         for name, hashed in file_hashes(self._fresh, self._paths).items():
             if hashed != self.hashes[name]:
                 raise UserError(f"{name} changed while it was read; repeat this when it is whole")
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turns what the system says of a raw file into one line.
+
+    Raises:
+        Unreadable: naming the file.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, UserError):
+            raise
+        raise Unreadable(f"{error.filename} cannot be read ({error.strerror})") from error
 
 
 def _each_once(files: list[Path]) -> list[Path]:

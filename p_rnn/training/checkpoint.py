@@ -94,6 +94,8 @@ def load_checkpoint(path: Path | str, mmap: bool = False) -> tuple[Settings, dic
                 f"{path} has format version {version}; this version of p_rnn reads {FORMAT_VERSION}"
             )
         if version < 4:
+            if CHECKSUMS in content:
+                raise Damaged("it has checksums, which its version did not have")
             _check_records(path, archive)
         else:
             sums = content.pop(CHECKSUMS)

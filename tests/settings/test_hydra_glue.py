@@ -264,7 +264,7 @@ def test_mistakes_are_one_clear_line(place: Path, arguments: list[str], message:
 def test_evaluate_mistakes(place: Path) -> None:
     assert "checkpoint must be given" in run(place, "evaluate").stdout
     (place / "text.pt").write_text("no checkpoint")
-    assert "is not a whole p_rnn checkpoint" in run(place, "evaluate", "checkpoint=text.pt").stdout
+    assert "is not a p_rnn checkpoint" in run(place, "evaluate", "checkpoint=text.pt").stdout
 
 
 def test_cutoffs_of_a_report_are_a_list(place: Path) -> None:

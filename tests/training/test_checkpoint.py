@@ -48,6 +48,9 @@ def test_what_is_written_is_read(path: Path) -> None:
 
 def test_versions(path: Path) -> None:
     content = torch.load(path, weights_only=True)
+    torch.save({**content, "format_version": 3}, path)
+    with pytest.raises(UserError, match="which its version did not have"):
+        load_checkpoint(path)
     del content["checksums"]
     torch.save({**content, "format_version": 3}, path)
     assert load_checkpoint(path)[1]["model"]["x"].tolist() == [*range(6)]

@@ -104,14 +104,14 @@ def _open_safetensors(path: Path) -> Any:
         raise UserError(f"{path} needs safetensors: pip install safetensors") from None
     try:
         return module.safe_open(path, framework="numpy")
-    except (OSError, module.SafetensorError) as error:
+    except Exception as error:  # SafetensorError, which is a plain Exception, and others
         raise UserError(f"{path} is damaged ({one_line(error)}); get a new copy") from None
 
 
 def _load_npy(path: Path) -> Array:
     try:
         array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # wrong bytes in the header make NumPy say many things
         raise UserError(
             f"{path} is not an array that NumPy can read ({one_line(error)}); save it again with "
             "numpy.save, numbers or text"

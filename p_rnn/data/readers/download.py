@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 from p_rnn.data.readers.files import explained, one_line
+from p_rnn.files import flush
 from p_rnn.settings.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ def download(url: str, target: Path, md5: str) -> None:
             f"{url} has the MD5 checksum {found} instead of {md5}, so the download was deleted; "
             "run again, and if this happens again, the published file has changed"
         )
+    flush(part)
     part.replace(target)
 
 
