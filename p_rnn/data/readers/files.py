@@ -66,7 +66,9 @@ def locate(raw: Path, path: str, source: str) -> Path:
         UserError: it is missing; the message quotes `source`, where to get it.
     """
     found = raw / path
-    if not found.exists():
+    with explained(str(found)):
+        there = found.exists()
+    if not there:
         where = f"get it from {source}" if source else "check the path"
         raise UserError(
             f"{found.absolute()} is missing: {where}, and put it there, or name the folder of raw "
