@@ -17,6 +17,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
 )
 from tqdm import tqdm
 
+from p_rnn import distributed
 from p_rnn.event_file import EventFile
 from p_rnn.settings.config import Config, Settings
 from p_rnn.settings.sections import TrackingConfig
@@ -42,7 +43,7 @@ class Tracker:
     @property
     def writer(self) -> EventFile | None:
         """The event file, created on first use; None with tracking.tensorboard=false."""
-        if self._writer is None and self.settings.tensorboard:
+        if self._writer is None and self.settings.tensorboard and distributed.writes():
             self._writer = EventFile(self.folder)
         return self._writer
 
@@ -114,7 +115,7 @@ class Tracker:
 
     def bar(self, total: int, unit: str, text: str) -> tqdm[Any]:
         """A progress bar; silent with tracking.progress=false, and in a log file."""
-        off = not self.settings.progress or not redraws()
+        off = not self.settings.progress or not redraws() or not distributed.writes()
         return tqdm(
             total=total,
             unit=unit,
@@ -128,7 +129,7 @@ class Tracker:
     @contextlib.contextmanager
     def saying(self, text: str) -> Iterator[None]:
         """Show a text in the terminal, instead of a bar, during a long operation."""
-        off = not self.settings.progress or not redraws()
+        off = not self.settings.progress or not redraws() or not distributed.writes()
         with tqdm(total=0, desc=text, bar_format="{desc}", disable=off, leave=False):
             yield
 

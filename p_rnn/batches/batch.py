@@ -24,6 +24,7 @@ class Batch:
         widths: for windows, the number that have a step t; windows are sorted longest first.
         picks: for windows, int64 [M]: the positions whose outputs predict the targets.
         full: all B slots are live, so that all such mini-batches have the same shapes.
+        of: the examples of the whole mini-batch, if this is the part of one rank (p_rnn/distributed.py).
     """
 
     inputs: Tensor
@@ -36,6 +37,12 @@ class Batch:
     widths: Sequence[int] = ()
     picks: Tensor | None = None
     full: bool = False
+    of: int | None = None
+
+    @property
+    def examples(self) -> int:
+        """The examples of the mini-batch, over all ranks."""
+        return len(self.targets) if self.of is None else self.of
 
     @property
     def candidates(self) -> Tensor | slice:
@@ -44,4 +51,4 @@ class Batch:
     @property
     def has_negatives(self) -> bool:
         """Whether there is any candidate other than the target."""
-        return self.items is None or self.items.numel() > 1
+        return self.items is None or self.items.shape[-1] > 1

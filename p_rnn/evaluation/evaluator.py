@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from p_rnn import distributed
 from p_rnn.data.dataset import Sessions
 from p_rnn.evaluation.beyond import TopLists, beyond_accuracy
 from p_rnn.evaluation.metrics import POSITION_GROUPS, SUPPORT_GROUPS, breakdown, metrics
@@ -140,7 +141,7 @@ def evaluate(
     top = TopLists(settings.cutoffs, len(protocol.support)) if lists else None
     limit = protocol.candidates
     pool = TargetPool(ranker, settings.ties, limit, SESSIONS_TOGETHER, rank, top)
-    for chunk, items, lengths in _chunks(sessions):
+    for chunk, items, lengths in _chunks(sessions, distributed.number(), distributed.count()):
         padded = torch.from_numpy(items).to(device)
         warm = items < protocol.num_warm
         # [b, T]: events up to and including each position that count as predecessors.
@@ -165,6 +166,8 @@ def evaluate(
                 seen = padded[picked, : t + 1] if settings.exclude_seen else None
                 pool.add(tuple(x[picked] for x in state), padded[picked, t + 1], places, seen)
     pool.flush()
+    counted = [] if top is None else list(top.counts.values())
+    distributed.add_up(*map(torch.from_numpy, (position, rank, *counted)))  # each rank had its part
     place = np.flatnonzero(position)
     if not len(place):
         raise UserError("no target is left to evaluate: every held-out event is of a cold item")
@@ -173,15 +176,15 @@ def evaluate(
     return Ranks(session, position[place], item, rank[place], listed)
 
 
-def _chunks(sessions: Sessions) -> Iterator[tuple[Array, Array, Array]]:
-    """Batches of sessions of similar length, longest first.
+def _chunks(sessions: Sessions, part: int = 0, of: int = 1) -> Iterator[tuple[Array, Array, Array]]:
+    """Batches of sessions of similar length, longest first; part `part` of `of` equal ones.
 
     Yields:
         (session numbers [b], items [b, T] padded with 0, non-increasing lengths [b]).
     """
     lengths = sessions.lengths
     order = np.argsort(-lengths, kind="stable")
-    order = order[lengths[order] >= 2]
+    order = order[lengths[order] >= 2][part::of]
     lo = 0
     while lo < len(order):
         longest = int(lengths[order[lo]])

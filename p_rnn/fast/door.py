@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
+from p_rnn import distributed
 from p_rnn.batches import Batch
 from p_rnn.fast import native, routes
 from p_rnn.fast.gpu import GraphUpdate, compiled_update
@@ -51,6 +52,8 @@ class Fast:
         self.made, reason = routes_of(update)
         if not shared and update.network.device.type == "cpu":
             self.made, reason = {}, "each example has candidates of its own"
+        if update.exchange is not None and not distributed.everywhere(bool(self.made)):
+            self.made, reason = {}, "not all ranks have it"
         if how == "auto":
             if not self.made:
                 log.info("the plain step runs: %s", reason)
@@ -69,6 +72,10 @@ class Fast:
             self.route = self._choose(batch, state, learners)
         if self.route in (None, "never"):
             return self.update(batch, state, learners, measure)
+        if self.update.exchange is not None and not batch.full:  # a rank may have no example
+            done = self.update(batch, state, learners, measure)
+            self.update.optimizer.zero_grad()  # the fast step adds to what it finds
+            return done
         try:
             if self.run is None:
                 made, reason = routes_of(self.update)  # it may have changed: `network.double()`
@@ -77,6 +84,8 @@ class Fast:
                 self.run = made[self.route](self.update)
             return self.run(batch, state, learners, measure)
         except Exception as error:  # anything that a compiler, its back end or a driver raises
+            if self.update.exchange is not None:  # the other ranks would wait for this one
+                raise
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             log.warning("the fast step failed, so the plain one runs: %s", reason)
             self.route = "never"
@@ -85,7 +94,8 @@ class Fast:
     def _choose(self, batch: Batch, state: State, learners: Learners) -> str:
         """The fastest route: known from an earlier run, or measured on a copy of the network."""
         first = next(iter(self.made))
-        if self.updates < WORTH_MEASURING or len(self.made) == 1:
+        one = len(self.made) == 1 or self.update.exchange is not None  # the same on all ranks
+        if self.updates < WORTH_MEASURING or one:
             return first
         key = routes.key_of(self.update, batch)
         known = routes.known(key)

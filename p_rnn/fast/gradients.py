@@ -14,6 +14,7 @@ from p_rnn.fast.native.functions import (
     times,
 )
 from p_rnn.fast.native.tape import off_tape
+from p_rnn.distributed import Exchange
 from p_rnn.training.optimizers import EPS, Adagrad
 from p_rnn.training.step import Update
 
@@ -52,6 +53,22 @@ class Gradients:
             for read in self.of_rows.pop(p):
                 items, values = _listed(read)
                 self.of_whole[p].index_add_(0, items, values)
+
+    def exchange(self, exchange: Exchange, loss: Tensor) -> Tensor:
+        """Replace them by their sums over the ranks; returns the sum of the losses."""
+        off_tape()
+        rows = [
+            (torch.cat(items), torch.cat(values))
+            for items, values in (
+                zip(*map(_listed, reads), strict=True) for reads in self.of_rows.values()
+            )
+        ]
+        (total, *sums), summed = exchange([loss, *self.of_whole.values()], rows)
+        self.of_whole = dict(zip(self.of_whole, sums, strict=True))
+        self.of_rows = {
+            p: [RowsRead(*each)] for p, each in zip(self.of_rows, summed, strict=True)
+        }
+        return total
 
     def hand_over(self) -> None:
         """Store them as `.grad` of the parameters, for a PyTorch optimizer."""

@@ -139,7 +139,7 @@ class NativeTail(_MergeTail):
                 None if bias is None else bias.weight.detach(),
                 update.log_support,
                 batch.items,
-                len(batch.targets),
+                batch.examples,
                 self.settings.get("logq", 0.0),
                 update.sample_alpha,
                 count,

@@ -112,6 +112,8 @@ class FastUpdate:
             if subnet.training:
                 runners[subnet].backward(gradient, found)
         found.collect(network)
+        if self.update.exchange is not None:
+            loss = found.exchange(self.update.exchange, loss)
         norm = self.mover(found, measure)
         return UpdateResult(loss.view(()), tuple(after), norm)
 

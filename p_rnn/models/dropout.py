@@ -15,7 +15,13 @@ class Dropout(nn.Module):
 
     p is rounded to a multiple of 2^-16, so that one 64-bit random number serves four entries; this
     takes a tenth of the time of `Tensor.bernoulli_`.
+
+    Attributes:
+        rows: (lo, hi, all): the input is rows lo to hi of so many, for all of which numbers are drawn
+            (p_rnn/distributed.py); None: it is all.
     """
+
+    rows: tuple[int, int, int] | None = None
 
     def __init__(self, p: float, generator: torch.Generator) -> None:
         super().__init__()
@@ -30,10 +36,11 @@ class Dropout(nn.Module):
         """0 or 1 / (1 - p), of the dtype and device of `like`; None: nothing is dropped."""
         if not self.active:
             return None
-        count = math.prod(shape)
+        lo, hi, rows = self.rows or (0, shape[0], shape[0])
+        count = math.prod((rows, *shape[1:]))
         words = torch.empty(-(-count // 4), dtype=torch.int64, device=like.device)
         words.random_(-(2**63), None, generator=self.generator)
-        drawn = words.view(torch.int16)[:count].view(shape)
+        drawn = words.view(torch.int16)[:count].view(rows, *shape[1:])[lo:hi]
         keep: Tensor = drawn >= self.dropped - 2 ** (BITS - 1)
         return keep.to(like.dtype).mul_(2**BITS / (2**BITS - self.dropped))
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from p_rnn.batches import Batch
 from p_rnn.models.cells import State
 from p_rnn.models.network import PRNN, Learners
+from p_rnn.distributed import Exchange
 from p_rnn.settings.errors import UserError
 from p_rnn.training.gradients import clip_, gradient_norm
 from p_rnn.training.losses import LossFunction
@@ -43,6 +44,7 @@ class Update:
         log_support: [N], log of the events per item in training, for a loss that corrects for
             sampling, else None; `sample_alpha`: the exponent the negatives were drawn with.
         clip_norm: the largest norm of the gradient; None: no clipping.
+        exchange: with the other ranks; None: there are none.
     """
 
     network: PRNN
@@ -52,6 +54,7 @@ class Update:
     log_support: Tensor | None = None
     sample_alpha: float = 0.0
     clip_norm: float | None = None
+    exchange: Exchange | None = None
 
     def __call__(
         self, batch: Batch, state: State, learners: Learners, measure: bool = False
@@ -70,9 +73,12 @@ class Update:
 
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        total = loss.detach()
+        if self.exchange is not None:
+            total = self.exchange.gradients(self.network, total)
         norm = self.clip(measure)
         self.optimizer.step()
-        return UpdateResult(loss.detach(), tuple(h.detach() for h in after), norm)
+        return UpdateResult(total, tuple(h.detach() for h in after), norm)
 
     def clip(self, measure: bool) -> Tensor | None:
         """Clip the gradients if configured; return their norm before if so, or if `measure`."""
@@ -89,7 +95,7 @@ class Update:
         if self.log_support is None:
             return None
         assert batch.items is not None
-        log_q, count = self.log_support[batch.items], len(batch.targets)
+        log_q, count = self.log_support[batch.items], batch.examples
         if len(log_q) == count:
             return log_q
         return torch.cat([log_q[:count], self.sample_alpha * log_q[count:]])

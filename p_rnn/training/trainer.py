@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from p_rnn import distributed
 from p_rnn.batches import Batch, build_batches
 from p_rnn.batches.session_parallel import num_pairs
 from p_rnn.data.dataset import Sessions
@@ -87,6 +88,8 @@ class Trainer:
                 "dataset.min_session_length=2, or a longer training period"
             )
         self.batches = build_batches(config, self.sessions, self.support, self.streams)
+        if distributed.joined():
+            self.batches = distributed.OwnSlots(self.batches, network, config.batch_size)
         self.passes = build_strategy(config.strategy)(epochs_of_subnets(config, network.names))
         optimizer = build_optimizer(config.optimizer, network.parameters(), config.learning_rate)
         self.optimizer, log_support = optimizer, None
@@ -101,6 +104,7 @@ class Trainer:
             log_support,
             config.sample_alpha,
             config.clip_norm,
+            distributed.Exchange() if distributed.joined() else None,
         )
         full = self.pairs // config.batch_size * sum(len(each.updates) for each in self.passes)
         shared = config.negatives != "uniform_one"
@@ -132,7 +136,7 @@ class Trainer:
         self.network.train()
         self.streams.start_epoch(index)
         self._last_read, self._examples = (started, 0, 0), 0
-        state, epoch_at = self.network.begin(self.update.batch_size), self._clock(index)
+        state, epoch_at = self.network.begin(self.update.batch_size // distributed.count()), self._clock(index)
         text = f"epoch {index + 1}/{len(self.passes)}"
         # The first mini-batch compiles the step of a GPU, or measures the routes of p_rnn/fast.
         waiting = self.config.compile != "never" and not self.updates
@@ -146,7 +150,7 @@ class Trainer:
                 if waiting and self.updates:
                     bar.set_description_str(text)
                     waiting = False
-                bar.update(len(batch.targets))
+                bar.update(batch.examples)
         if not result.events:
             raise UserError(
                 f"nothing was learned: none of the {result.skipped} mini-batches had more to score "
@@ -155,6 +159,7 @@ class Trainer:
             )
         self._read_losses(index, result)
         result.loss /= self._examples
+        distributed.check_equal(self.network.parameters())
         result.seconds = time.perf_counter() - started
         return result
 
@@ -172,8 +177,8 @@ class Trainer:
             self._points.append(each.loss)
             if each.norm is not None and measure:
                 self.tracker.scalar("train/gradient_norm", each.norm.item(), self.updates)
-            result.events += len(batch.targets) if each is done[0] else 0
-            self._examples += len(batch.targets)
+            result.events += batch.examples if each is done[0] else 0
+            self._examples += batch.examples
         if done and self.average is not None:
             self._move_average()
         return state

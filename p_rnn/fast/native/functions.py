@@ -61,14 +61,16 @@ def mask(dropout: Dropout, like: Tensor) -> Tensor | None:
     """`Dropout.mask` of the shape of `like`, with the same random numbers."""
     if not dropout.active:
         return None
-    words, out = torch.empty(-(-like.numel() // 4), dtype=torch.int64), torch.empty_like(like)
+    lo, hi, rows = dropout.rows or (0, len(like), len(like))
+    out = like.new_empty(rows, *like.shape[1:])
+    words = torch.empty(-(-out.numel() // 4), dtype=torch.int64)
     words.random_(-(2**63), None, generator=dropout.generator)
     tape = recording()
     if tape is not None:
         tape.draws.append((words, dropout.generator))
     scale = 2**BITS / (2**BITS - dropout.dropped)
     call("mask", make(native.Mask, (words, out), out.numel(), dropout.dropped, scale))
-    return out
+    return out if dropout.rows is None else out[lo:hi]
 
 
 def offset(
