@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from p_rnn import __version__
+from p_rnn.commands.one_speaks import one_speaks
 from p_rnn.runs.process import prepare_process
 
 COMMANDS = {
@@ -49,11 +50,12 @@ def run_script(command: str) -> None:
 def run(command: str, words: list[str], typed: str) -> None:
     """Run a command, the words that follow it, and the command as it was typed."""
     prepare_process()  # before PyTorch is imported, as the module of the command does
-    sys.argv = [typed, *words]
-    try:
-        importlib.import_module(f"p_rnn.commands.{command}").main()
-    except KeyboardInterrupt:  # before the command itself listens to it
-        sys.exit(130)
+    with one_speaks(command, words) as words:
+        sys.argv = [typed, *words]
+        try:
+            importlib.import_module(f"p_rnn.commands.{command}").main()
+        except KeyboardInterrupt:  # before the command itself listens to it
+            sys.exit(130)
 
 
 def _program() -> str:

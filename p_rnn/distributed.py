@@ -22,23 +22,16 @@ from torch import Tensor, nn
 
 from p_rnn.batches import Batch
 from p_rnn.models.dropout import Dropout
-from p_rnn.settings.config import Settings
+from p_rnn.runs.process import ranks_asked
+from p_rnn.settings.config import Config, Settings
 from p_rnn.settings.errors import UserError
-from p_rnn.settings.resolve import counts
+from p_rnn.settings.resolve import counts, resolve
 
 T = TypeVar("T")
 Rows = tuple[Tensor, Tensor]  # rows of a table, int64 [P], and their gradients [P, D]
 # torchrun ends all ranks as soon as one dies; a rank that waits longer than this for another one,
 # whose machine is gone or hangs, ends by itself.
 TIMEOUT = timedelta(minutes=10)
-VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-
-
-def asked() -> tuple[int, int]:
-    """(rank, number of ranks) that torchrun says in the environment; (0, 1) without it."""
-    if not all(os.environ.get(name) for name in VARIABLES):
-        return 0, 1
-    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
 def joined() -> bool:
@@ -60,16 +53,16 @@ def writes() -> bool:
     return number() == 0
 
 
-def join(config: Settings) -> None:
+def join(given: Config | Settings) -> None:
     """Join the other ranks: over gloo, and NCCL for tensors on GPUs; nothing without torchrun.
 
     Raises:
         UserError: settings that cannot be divided among the ranks.
     """
-    ranks = asked()[1]
+    _, ranks = ranks_asked()
     if ranks == 1 or joined():
         return
-    check(config, ranks)
+    check(resolve(given), ranks)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     with _together():
         dist.init_process_group(backend, timeout=TIMEOUT)
@@ -120,8 +113,15 @@ def _together() -> Iterator[None]:
     except RuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(
-            f"rank {asked()[0]} lost the others ({reason}); the one that ended first says why"
+            f"rank {ranks_asked()[0]} lost the others ({reason}); the one that ended first says why"
         ) from error
+
+
+def leave() -> None:
+    """Wait for the other ranks and part from them, at the end of a run."""
+    if joined():
+        wait()
+        dist.destroy_process_group()
 
 
 def wait() -> None:
@@ -209,7 +209,10 @@ class OwnSlots:
             stay = batch.stay
             if stay is not None:
                 own = (stay >= lo) & (stay < hi)
-                stay, (lo, hi) = stay[own] - lo, ((stay < lo).sum().item(), (stay < hi).sum().item())
+                stay, (lo, hi) = (
+                    stay[own] - lo,
+                    ((stay < lo).sum().item(), (stay < hi).sum().item()),
+                )
             for dropout in self.dropouts:
                 dropout.rows = (lo, hi, len(batch.targets))
             items = batch.items
@@ -269,9 +272,7 @@ class Exchange:
             return [], []
         sizes = [len(index) for index in own]
         gathered = self._gathered(torch.cat([torch.tensor(sizes, device=own[0].device), *own]))
-        theirs = [
-            message[len(own) :].split(message[: len(own)].tolist()) for message in gathered
-        ]
+        theirs = [message[len(own) :].split(message[: len(own)].tolist()) for message in gathered]
         found, places = [], []
         for k in range(len(own)):
             each = [parts[k] for parts in theirs]

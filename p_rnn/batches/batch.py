@@ -24,7 +24,7 @@ class Batch:
         widths: for windows, the number that have a step t; windows are sorted longest first.
         picks: for windows, int64 [M]: the positions whose outputs predict the targets.
         full: all B slots are live, so that all such mini-batches have the same shapes.
-        of: the examples of the whole mini-batch, if this is the part of one rank (p_rnn/distributed.py).
+        of: the examples of the whole mini-batch, if this is one rank's part of it.
     """
 
     inputs: Tensor

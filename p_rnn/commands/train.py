@@ -8,6 +8,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from p_rnn import distributed
 from p_rnn.commands.script import hydra_script
 from p_rnn.runs.sweeps import objective, run_job, threads_of_job, varied_by
 from p_rnn.settings.config import Config
@@ -23,4 +24,7 @@ def main(config: Config) -> float:
     if config.num_threads is None and hydra.mode == RunMode.MULTIRUN:
         config = replace(config, num_threads=threads_of_job(hydra.launcher))
     varied = varied_by(hydra.sweeper) if hydra.mode == RunMode.MULTIRUN else []
-    return objective(run_job(config, Path(hydra.runtime.output_dir), varied))
+    distributed.join(config)
+    metrics = run_job(config, Path(distributed.agree(hydra.runtime.output_dir)), varied)
+    distributed.leave()
+    return objective(metrics)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from p_rnn.distributed import Exchange
 from p_rnn.fast.native import serves
 from p_rnn.fast.native.functions import (
     RowsRead,
@@ -14,7 +15,6 @@ from p_rnn.fast.native.functions import (
     times,
 )
 from p_rnn.fast.native.tape import off_tape
-from p_rnn.distributed import Exchange
 from p_rnn.training.optimizers import EPS, Adagrad
 from p_rnn.training.step import Update
 
@@ -65,9 +65,7 @@ class Gradients:
         ]
         (total, *sums), summed = exchange([loss, *self.of_whole.values()], rows)
         self.of_whole = dict(zip(self.of_whole, sums, strict=True))
-        self.of_rows = {
-            p: [RowsRead(*each)] for p, each in zip(self.of_rows, summed, strict=True)
-        }
+        self.of_rows = {p: [RowsRead(*each)] for p, each in zip(self.of_rows, summed, strict=True)}
         return total
 
     def hand_over(self) -> None:

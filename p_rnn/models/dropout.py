@@ -17,8 +17,8 @@ class Dropout(nn.Module):
     takes a tenth of the time of `Tensor.bernoulli_`.
 
     Attributes:
-        rows: (lo, hi, all): the input is rows lo to hi of so many, for all of which numbers are drawn
-            (p_rnn/distributed.py); None: it is all.
+        rows: (lo, hi, all): the input is one rank's rows lo to hi of a mini-batch of so many, for
+            all of which numbers are drawn; None: it is all.
     """
 
     rows: tuple[int, int, int] | None = None

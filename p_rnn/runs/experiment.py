@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from p_rnn import distributed
 from p_rnn.baselines import check_beside
 from p_rnn.data.dataset import Dataset
 from p_rnn.data.prepare import prepare
@@ -90,10 +91,12 @@ def run(
     if config.warm_start is not None and (config.resume is None or config.train_on_validation):
         check_warm_start(config)
     folder = Path(folder)
-    device = use_device(config.device, config.num_threads, config.matmul_precision)
-    dataset = prepare(config.dataset, config.paths)
-    check_splits(config, dataset)
-    features = load_features(config, dataset, pooled)
+    name = distributed.device_of(config.device)
+    device = use_device(name, config.num_threads, config.matmul_precision)
+    with distributed.first_alone():
+        dataset = prepare(config.dataset, config.paths)
+        check_splits(config, dataset)
+        features = load_features(config, dataset, pooled)
     if features:
         config = replace(config, selected_features=list(features))
     prepared = time.perf_counter()
@@ -148,8 +151,9 @@ def run(
         environment=environment(device),
         config=plain(config),
     )
-    write_ranks(folder / RANKS, tested.ranks)
-    write_json(folder / "metrics.json", metrics)
+    if distributed.writes():
+        write_ranks(folder / RANKS, tested.ranks)
+        write_json(folder / "metrics.json", metrics)
     log.info("%s", describe(results, config.evaluation))
     checkpoint = folder / "checkpoints" / ("final.pt" if final else "best.pt")
     log.info("\ntested:\n%s", checkpoint)

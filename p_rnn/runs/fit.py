@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from p_rnn import distributed
 from p_rnn.models.network import PRNN
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.sections import EarlyStoppingConfig
@@ -276,6 +277,7 @@ def network_content(network: PRNN) -> dict[str, Any]:
 
 def load_network(network: PRNN, path: Path, mmap: bool = False) -> dict[str, Any]:
     """Load a checkpoint into a network; return the checkpoint's content (see `load_checkpoint`)."""
+    distributed.wait()  # rank 0 may be writing it
     _, content = load_checkpoint(path, mmap)
     set_network(network, content)
     return content

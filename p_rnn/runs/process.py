@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 SAMPLE_S = 0.05
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 def _busy_share() -> float:
@@ -44,3 +45,10 @@ def prepare_process() -> None:
     # Large pages for large tensors, if the system grants them on request: rows of a table are far
     # apart, and with small pages each needs its own TLB entry.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+
+def ranks_asked() -> tuple[int, int]:
+    """(rank, number of ranks) as torchrun says in the environment; (0, 1) without it."""
+    if not all(os.environ.get(name) for name in TORCHRUN):
+        return 0, 1
+    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from p_rnn import distributed
 from p_rnn.files import written_whole
 from p_rnn.settings.errors import UserError
 
@@ -84,6 +85,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "ranks": distributed.count(),
         "command": sys.argv,
     }
 

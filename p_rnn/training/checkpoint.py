@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import torch
 
+from p_rnn import distributed
 from p_rnn.files import written_whole
 from p_rnn.settings.config import Settings
 from p_rnn.settings.errors import Unreadable, UserError
@@ -44,6 +45,8 @@ def save_checkpoint(path: Path, config: Settings, content: dict[str, Any]) -> No
     Raises:
         FullDisk: there is no room.
     """
+    if not distributed.writes():
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     header = dict(zip(HEADER, (FORMAT, FORMAT_VERSION, plain(config)), strict=True))
     whole = {**header, **content}

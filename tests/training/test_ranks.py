@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from p_rnn import distributed
 from p_rnn.data.dataset import Sessions
 from p_rnn.evaluation.evaluator import EvaluationProtocol, evaluate
-from p_rnn.settings.errors import UserError
 from tests.training.two_ranks import in_ranks
 from tests.worlds import N, sessions, settings, trainer, weights
 
