@@ -136,10 +136,8 @@ class Trainer:
         self.network.train()
         self.streams.start_epoch(index)
         self._last_read, self._examples = (started, 0, 0), 0
-        state, epoch_at = (
-            self.network.begin(self.update.batch_size // distributed.count()),
-            self._clock(index),
-        )
+        state = self.network.begin(self.update.batch_size // distributed.count())
+        epoch_at = self._clock(index)
         text = f"epoch {index + 1}/{len(self.passes)}"
         # The first mini-batch compiles the step of a GPU, or measures the routes of p_rnn/fast.
         waiting = self.config.compile != "never" and not self.updates

@@ -1,4 +1,4 @@
-"""Trains in K processes as torchrun starts them, each forked from a server that imported PyTorch."""
+"""K processes as torchrun starts them, forked from a server that has imported PyTorch."""
 
 from __future__ import annotations
 
