@@ -209,10 +209,8 @@ class OwnSlots:
             stay = batch.stay
             if stay is not None:
                 own = (stay >= lo) & (stay < hi)
-                stay, (lo, hi) = (
-                    stay[own] - lo,
-                    ((stay < lo).sum().item(), (stay < hi).sum().item()),
-                )
+                before = int((stay < lo).sum())
+                stay, lo, hi = stay[own] - lo, before, before + int(own.sum())
             for dropout in self.dropouts:
                 dropout.rows = (lo, hi, len(batch.targets))
             items = batch.items
