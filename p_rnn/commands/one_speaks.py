@@ -37,6 +37,8 @@ def one_speaks(command: str, words: list[str]) -> Iterator[list[str]]:
     if reason := _refused(command, words):
         if rank == 0:
             print(f"error: {reason}", file=sys.stderr)
+        else:
+            time.sleep(PATIENCE_S)  # torchrun ends rank 0 when this one ends
         sys.exit(2)
     if rank == 0:
         yield words
