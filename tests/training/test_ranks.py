@@ -71,6 +71,16 @@ def check(words: tuple[str, ...], tmp_path: Path, passes: int, data: Sessions) -
         np.testing.assert_array_equal(mine, other)
 
 
+def test_two_ranks_learn_what_one_learns(tmp_path: Path) -> None:
+    check(CASES["features"], tmp_path, 1, sessions())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["simultaneous", "alternating", "residual"])
 @pytest.mark.parametrize("case", CASES)
-def test_two_ranks_learn_what_one_learns(case: str, tmp_path: Path) -> None:
-    check(CASES[case], tmp_path, 2, sessions())
+def test_two_ranks_learn_what_one_learns_in_200_steps(
+    case: str, strategy: str, tmp_path: Path
+) -> None:
+    data = sessions(count=120)
+    given = [word for word in CASES[case] if not word.startswith("strategy=")]
+    check((*given, f"strategy={strategy}"), tmp_path, 2, data)
