@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import TypeVar
 
@@ -20,15 +19,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from p_rnn.batches import Batch
-from p_rnn.models.dropout import Dropout
 from p_rnn.runs.process import ranks_asked
 from p_rnn.settings.config import Config, Settings
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.resolve import counts, resolve
 
 T = TypeVar("T")
-Rows = tuple[Tensor, Tensor]  # rows of a table, int64 [P], and their gradients [P, D]
 # torchrun ends all ranks as soon as one dies; a rank that waits longer than this for another one,
 # whose machine is gone or hangs, ends by itself.
 TIMEOUT = timedelta(minutes=10)
@@ -64,7 +60,7 @@ def join(given: Config | Settings) -> None:
         return
     check(resolve(given), ranks)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    with _together():
+    with together():
         dist.init_process_group(backend, timeout=TIMEOUT)
 
 
@@ -106,7 +102,7 @@ def device_of(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _together() -> Iterator[None]:
+def together() -> Iterator[None]:
     """Around what all ranks do together: one line if another one does not take part."""
     try:
         yield
@@ -127,7 +123,7 @@ def leave() -> None:
 def wait() -> None:
     """Wait for all ranks; also for what rank 0 has written before."""
     if joined():
-        with _together():
+        with together():
             dist.barrier()
 
 
@@ -147,7 +143,7 @@ def agree(value: T) -> T:
     if not joined():
         return value
     values = [value]
-    with _together():
+    with together():
         dist.broadcast_object_list(values)
     return values[0]
 
@@ -160,7 +156,7 @@ def everywhere(here: bool) -> bool:
 def add_up(*tensors: Tensor) -> Tensor:
     """Sum tensors over the ranks in place; returns the first."""
     if joined():
-        with _together():
+        with together():
             for each in tensors:
                 dist.all_reduce(each)
     return tensors[0]
@@ -177,7 +173,7 @@ def check_equal(parameters: Iterable[nn.Parameter]) -> None:
         return
     sums = torch.stack([_checksum(p) for p in parameters])
     least = sums.clone()
-    with _together():
+    with together():
         dist.all_reduce(sums, dist.ReduceOp.MAX)
         dist.all_reduce(least, dist.ReduceOp.MIN)
     if not torch.equal(sums, least):
@@ -189,107 +185,3 @@ def _checksum(p: Tensor) -> Tensor:
     words = p.detach().contiguous().view(-1).view(torch.uint8).view(-1, p.element_size())
     numbers = words.view(torch.int32).view(-1).long()
     return (numbers * (torch.arange(len(numbers), device=p.device) % 65_521 + 1)).sum()
-
-
-class OwnSlots:
-    """The mini-batches of which this rank has its own slots only, with all candidates.
-
-    Slots that end leave the order of the others as it is, so the live slots of a rank stay
-    neighbours. A rank whose slots have all ended goes on with mini-batches of no example.
-    """
-
-    def __init__(self, batches: Iterable[Batch], network: nn.Module, batch_size: int) -> None:
-        self.batches, self.batch_size = batches, batch_size
-        self.dropouts = [m for m in network.modules() if isinstance(m, Dropout)]
-
-    def __iter__(self) -> Iterator[Batch]:
-        slots = self.batch_size // count()
-        lo, hi = slots * number(), slots * (number() + 1)
-        for batch in self.batches:
-            stay = batch.stay
-            if stay is not None:
-                own = (stay >= lo) & (stay < hi)
-                before = int((stay < lo).sum())
-                stay, lo, hi = stay[own] - lo, before, before + int(own.sum())
-            for dropout in self.dropouts:
-                dropout.rows = (lo, hi, len(batch.targets))
-            items = batch.items
-            yield replace(
-                batch,
-                inputs=batch.inputs[lo:hi],
-                targets=batch.targets[lo:hi],
-                items=items if items is None or items.dim() == 1 else items[lo:hi],
-                column=batch.column[lo:hi],
-                keep=None if batch.keep is None else batch.keep[lo:hi],
-                stay=stay,
-                of=len(batch.targets),
-            )
-
-
-class Exchange:
-    """Sums losses and gradients over the ranks: one gathering of row numbers, and one sum.
-
-    Of tables only the rows that any rank has read are exchanged.
-    """
-
-    room = 0  # row numbers in a message, in all tables together; all ranks have the same
-
-    def __call__(
-        self, whole: Sequence[Tensor], rows: Sequence[Rows]
-    ) -> tuple[list[Tensor], list[Rows]]:
-        """The sums over all ranks; rows come out sorted and distinct."""
-        found, places = self._rows_of_all([index for index, _ in rows])
-        sums = [
-            values.new_zeros(len(each), values.shape[1]).index_add_(0, place, values)
-            for each, place, (_, values) in zip(found, places, rows, strict=True)
-        ]
-        parts = [*whole, *sums]
-        flat = add_up(torch.cat([each.reshape(-1) for each in parts]))
-        split = flat.split([each.numel() for each in parts])
-        shaped = [new.view_as(old) for new, old in zip(split, parts, strict=True)]
-        return shaped[: len(whole)], list(zip(found, shaped[len(whole) :], strict=True))
-
-    def gradients(self, network: nn.Module, loss: Tensor) -> Tensor:
-        """Replace `.grad` of all parameters by their sums; returns the sum of the losses."""
-        given = [p for p in network.parameters() if p.grad is not None]
-        whole = [p for p in given if not p.grad.is_sparse]  # type: ignore[union-attr]
-        tables = [p for p in given if p.grad.is_sparse]  # type: ignore[union-attr]
-        rows = [(p.grad._indices()[0], p.grad._values()) for p in tables]  # type: ignore[union-attr]
-        (total, *sums), summed = self([loss, *(p.grad for p in whole)], rows)  # type: ignore[list-item]
-        for p, gradient in zip(whole, sums, strict=True):
-            p.grad = gradient
-        for p, (index, values) in zip(tables, summed, strict=True):
-            p.grad = torch.sparse_coo_tensor(
-                index[None], values, p.shape, check_invariants=False, is_coalesced=True
-            )
-        return total
-
-    def _rows_of_all(self, own: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """For each table the rows of all ranks, sorted and distinct, and where the own ones are."""
-        if not own:
-            return [], []
-        sizes = [len(index) for index in own]
-        gathered = self._gathered(torch.cat([torch.tensor(sizes, device=own[0].device), *own]))
-        theirs = [message[len(own) :].split(message[: len(own)].tolist()) for message in gathered]
-        found, places = [], []
-        for k in range(len(own)):
-            each = [parts[k] for parts in theirs]
-            distinct, place = torch.cat(each).unique(return_inverse=True)
-            before = sum(len(index) for index in each[: number()])
-            found.append(distinct)
-            places.append(place[before : before + sizes[k]])
-        return found, places
-
-    def _gathered(self, message: Tensor) -> list[Tensor]:
-        """The messages (int64) of all ranks, of any length."""
-        while True:
-            sent = message.new_zeros(self.room + 1)
-            sent[0] = len(message)
-            sent[1 : 1 + len(message)] = message[: self.room]
-            received = message.new_empty(count(), self.room + 1)
-            with _together():
-                dist.all_gather(list(received), sent)
-            lengths = received[:, 0].tolist()
-            if max(lengths) <= self.room:
-                return [each[1 : 1 + n] for each, n in zip(received, lengths, strict=True)]
-            self.room = max(lengths) * 5 // 4

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from p_rnn.distributed import Exchange
 from p_rnn.fast.native import serves
 from p_rnn.fast.native.functions import (
     RowsRead,
@@ -15,6 +14,7 @@ from p_rnn.fast.native.functions import (
     times,
 )
 from p_rnn.fast.native.tape import off_tape
+from p_rnn.training.exchange import Exchange
 from p_rnn.training.optimizers import EPS, Adagrad
 from p_rnn.training.step import Update
 

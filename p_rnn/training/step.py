@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from p_rnn.batches import Batch
-from p_rnn.distributed import Exchange
 from p_rnn.models.cells import State
 from p_rnn.models.network import PRNN, Learners
 from p_rnn.settings.errors import UserError
+from p_rnn.training.exchange import Exchange
 from p_rnn.training.gradients import clip_, gradient_norm
 from p_rnn.training.losses import LossFunction
 

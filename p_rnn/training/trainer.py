@@ -15,6 +15,7 @@ from torch import Tensor
 
 from p_rnn import distributed
 from p_rnn.batches import Batch, build_batches
+from p_rnn.batches.own_slots import OwnSlots
 from p_rnn.batches.session_parallel import num_pairs
 from p_rnn.data.dataset import Sessions
 from p_rnn.fast import Fast
@@ -24,6 +25,7 @@ from p_rnn.settings.config import Settings
 from p_rnn.settings.errors import UserError
 from p_rnn.streams import Streams
 from p_rnn.tracking import Tracker
+from p_rnn.training.exchange import Exchange
 from p_rnn.training.losses import build_loss
 from p_rnn.training.optimizers import build_optimizer
 from p_rnn.training.schedules import build_schedule, set_learning_rate
@@ -89,7 +91,7 @@ class Trainer:
             )
         self.batches = build_batches(config, self.sessions, self.support, self.streams)
         if distributed.joined():
-            self.batches = distributed.OwnSlots(self.batches, network, config.batch_size)
+            self.batches = OwnSlots(self.batches, network, config.batch_size)
         self.passes = build_strategy(config.strategy)(epochs_of_subnets(config, network.names))
         optimizer = build_optimizer(config.optimizer, network.parameters(), config.learning_rate)
         self.optimizer, log_support = optimizer, None
@@ -104,7 +106,7 @@ class Trainer:
             log_support,
             config.sample_alpha,
             config.clip_norm,
-            distributed.Exchange() if distributed.joined() else None,
+            Exchange() if distributed.joined() else None,
         )
         full = self.pairs // config.batch_size * sum(len(each.updates) for each in self.passes)
         shared = config.negatives != "uniform_one"
