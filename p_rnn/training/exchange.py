@@ -61,7 +61,7 @@ class Exchange:
         found, places = [], []
         for k in range(len(own)):
             each = [parts[k] for parts in theirs]
-            distinct, place = torch.unique(torch.cat(each), return_inverse=True)  # type: ignore[no-untyped-call]
+            distinct, place = torch.unique(torch.cat(each), return_inverse=True)
             before = sum(len(index) for index in each[: distributed.number()])
             found.append(distinct)
             places.append(place[before : before + sizes[k]])
@@ -83,4 +83,4 @@ class Exchange:
 
 
 def _cut(x: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]:
-    return torch.split(x, list(sizes))  # type: ignore[no-untyped-call,no-any-return]
+    return torch.split(x, list(sizes))
