@@ -12,6 +12,7 @@ from torch import Tensor
 
 from p_rnn.baselines.sparse import Sparse
 from p_rnn.data.features import BagFeature, DenseFeature, Feature
+from p_rnn.memory import require
 from p_rnn.ragged import offsets_of, row_of_each
 
 Array = NDArray[Any]
@@ -37,6 +38,10 @@ def most_similar(
     """
     num_items = len(popularity)
     count = min(count, num_items - 1)
+    require(
+        {f"{count} similar items of {len(items)}": 24.0 * count * len(items)},
+        "use fewer (baseline.similar_items)",
+    )
     parts = [_Cosine(feature, num_items) for feature in features]
     ties = torch.from_numpy(popularity).float() * 1e3  # at most 1e-6
     others = torch.ones(num_items, dtype=torch.bool) if among is None else torch.from_numpy(among)

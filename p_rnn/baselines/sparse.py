@@ -107,7 +107,8 @@ def transitions(sessions: Sessions, num_items: int, steps: int) -> Sparse:
     sums = Sums(num_items, num_items)
     session = row_of_each(sessions.lengths)
     items = np.asarray(sessions.items)
-    for d in range(1, steps + 1):
+    longest = int(sessions.lengths.max()) if sessions.num_sessions else 0
+    for d in range(1, min(steps, longest - 1) + 1):
         within = np.flatnonzero(session[:-d] == session[d:])
         for lo in range(0, len(within), PENDING):
             at = within[lo : lo + PENDING]

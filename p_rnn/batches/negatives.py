@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from p_rnn.settings.config import Settings
+from p_rnn.settings.errors import UserError
 from p_rnn.streams import Streams
 
 
@@ -59,7 +60,14 @@ class NegativeSampler:
         self, support: NDArray[np.int64], alpha: float, generator: torch.Generator
     ) -> None:
         """`support`: [N] events per item; items without any are drawn only with alpha=0."""
-        keep, other = alias_table(support.astype(np.float64) ** alpha)
+        with np.errstate(over="ignore"):
+            weight = support.astype(np.float64) ** alpha
+            if not np.isfinite(weight.sum()):
+                raise UserError(
+                    f"sample_alpha={alpha:g} is too large: {support.max()} events to that power "
+                    "is no number; give 1 or less"
+                )
+        keep, other = alias_table(weight)
         self.generator = generator
         self.keep = torch.from_numpy(keep).to(generator.device)  # float64 [N]
         # int64 [N]: the other item of each column, minus the column.

@@ -226,8 +226,13 @@ def build_network(config: Settings, num_items: int, streams: Streams, features: 
     Raises:
         UserError: settings for a subnet that it does not have, or unequal sizes.
     """
+    return network_of(Parts(config, num_items, streams, features)).to(streams.device)
+
+
+def network_of(parts: Parts) -> PRNN:
+    """The network of these parts, as `build_network`."""
+    config = parts.config
     check_model(config)
     kind = MODELS[config.model.name]
-    _check_subnets(config, kind, features)
-    network = kind.build(Parts(config, num_items, streams, features))
-    return network.to(streams.device)
+    _check_subnets(config, kind, parts.features)
+    return kind.build(parts)

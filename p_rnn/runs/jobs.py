@@ -21,6 +21,7 @@ from p_rnn.models.summary import summary
 from p_rnn.runs.comparison import make_protocol, training_of
 from p_rnn.runs.fit import FitHistory, Watch, fit, load_network, network_content
 from p_rnn.runs.resuming import resume
+from p_rnn.runs.size import check_size
 from p_rnn.runs.warm_start import warm_start
 from p_rnn.settings.config import Settings
 from p_rnn.streams import Streams
@@ -173,6 +174,7 @@ class TrainingJob(ModelJob):
     def _trainer(self, tracker: Tracker, with_validation: bool) -> Trainer:
         config = self.config
         sessions, num_items = self.dataset.training_sessions(with_validation)
+        check_size(config, num_items, sessions, self.features, self.device)
         streams = Streams(config.seed, self.device)
         network = build_network(config, num_items, streams, self.features)
         support = sessions.support(num_items)

@@ -8,7 +8,7 @@ from typing import Any, Optional
 from omegaconf import MISSING
 
 from p_rnn.settings.declare import choice, number, setting
-from p_rnn.settings.sections import DatasetConfig, PathsConfig
+from p_rnn.settings.sections import LISTED, THREADS, DatasetConfig, PathsConfig
 
 # ruff: noqa: UP045  (OmegaConf reads Optional and Union on every Python that we support)
 
@@ -47,7 +47,7 @@ class EvaluateConfig:
     events: Optional[str] = setting(None, "other events in the same format, relative to paths.raw")
     evaluation: EvaluationOverrides = setting(EvaluationOverrides, "null: as in training")
     device: str = setting("auto", "auto, cpu or cuda")
-    num_threads: Optional[int] = number(None, "of the CPU; null: PyTorch's choice", low=1)
+    num_threads: Optional[int] = number(None, "of the CPU; null: PyTorch's choice", **THREADS)
     raw: Optional[str] = setting(None, "paths.raw, where the files have moved since training")
     prepared: Optional[str] = setting(None, "paths.prepared, where the data have moved since")
 
@@ -69,7 +69,7 @@ class RecommendConfig:
     session: Optional[list[str]] = setting(None, "item ids, oldest first: session=[a,b,c]")
     sessions: Optional[str] = setting(None, "file of events; recommends for each session in it")
     interactive: bool = setting(False, "click through a session in the terminal")
-    k: int = number(20, "how many items", low=1)
+    k: int = number(20, "how many items", **LISTED)
     exclude_seen: bool = setting(False, "leave the items of the session out")
     candidates: Optional[list[str]] = setting(None, "item ids to choose from; null: all")
     output: Optional[str] = setting(None, "with sessions: a .csv, .tsv, .jsonl or .parquet file")
@@ -89,7 +89,7 @@ class RecommendConfig:
         None, "error", "drop", help="rows without an id; null: as in the data set"
     )
     device: str = setting("auto", "auto, cpu or cuda")
-    num_threads: Optional[int] = number(None, "of the CPU; null: PyTorch's choice", low=1)
+    num_threads: Optional[int] = number(None, "of the CPU; null: PyTorch's choice", **THREADS)
     prepared: Optional[str] = setting(None, "paths.prepared, where the data have moved since")
 
 
@@ -106,5 +106,5 @@ class ExportConfig:
         None, "projector: only the most popular items; null: 20000", low=1
     )
     overwrite: bool = setting(False, "write into a folder that has other files; they stay")
-    num_threads: Optional[int] = number(None, "of the CPU; null: PyTorch's choice", low=1)
+    num_threads: Optional[int] = number(None, "of the CPU; null: PyTorch's choice", **THREADS)
     prepared: Optional[str] = setting(None, "paths.prepared, where the data have moved since")

@@ -21,6 +21,7 @@ from p_rnn.settings.declare import choice, number, setting
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.hints import ours
 from p_rnn.settings.sections import (
+    THREADS,
     Component,
     DatasetConfig,
     EarlyStoppingConfig,
@@ -131,7 +132,7 @@ class Settings(Hyperparameters):
     seed: int = number(0, "fixes every random number", low=0, role="training", column=True)
     device: str = setting("auto", "auto, cpu or cuda", role="machine")
     num_threads: Optional[int] = number(
-        None, "of the CPU; null: PyTorch's choice", low=1, role="machine"
+        None, "of the CPU; null: PyTorch's choice", **THREADS, role="machine"
     )
     matmul_precision: str = choice(
         "highest",

@@ -14,6 +14,7 @@ from p_rnn.settings.dataset_rules import resolve_dataset
 from p_rnn.settings.errors import UserError, refuse_inert
 from p_rnn.settings.registry import lookup, suggest
 from p_rnn.settings.sections import (
+    LISTED,
     Component,
     DatasetConfig,
     EarlyStoppingConfig,
@@ -272,6 +273,10 @@ def check_evaluation(evaluation: EvaluationConfig) -> None:
     check_ranges(evaluation, "evaluation.")
     if not evaluation.cutoffs or min(evaluation.cutoffs) < 1:
         raise UserError("evaluation.cutoffs needs at least one number, each at least 1")
+    if max(evaluation.cutoffs) > LISTED["high"]:
+        raise UserError(
+            f"evaluation.cutoffs={evaluation.cutoffs} must be at most {LISTED['high']} each"
+        )
     if len(set(evaluation.cutoffs)) != len(evaluation.cutoffs):
         raise UserError(f"evaluation.cutoffs={evaluation.cutoffs} names a cutoff twice")
 

@@ -10,6 +10,12 @@ from p_rnn.settings.declare import choice, number, setting
 
 # ruff: noqa: UP007, UP045  (OmegaConf reads Optional and Union on every Python that we support)
 
+# Bounds far above what anybody trains, so that a slip of the pen ends in a line and not in hours.
+EPOCHS = {"low": 1, "high": 100_000}
+LAYERS = {"low": 1, "high": 1000}
+THREADS = {"low": 1, "high": 512}
+LISTED = {"low": 1, "high": 100_000}  # items of a top-K list
+
 
 @dataclass
 class Open:
@@ -131,7 +137,7 @@ class Hyperparameters(Filled):
     """What people sweep, under RecBole's names. Zero where the chosen combination has no use."""
 
     learning_rate: float = number(0.05, "step size of the optimizer", above=0, role="training")
-    num_layers: int = number(1, "recurrent layers of a subnet", low=1, role="model")
+    num_layers: int = number(1, "recurrent layers of a subnet", **LAYERS, role="model")
     hidden_size: int = number(100, "hidden units of a subnet", low=1, role="model")
     embedding_size: int = number(
         0, "width of item (and feature) embeddings; default: hidden_size", low=1, role="model"
@@ -182,7 +188,7 @@ class Hyperparameters(Filled):
     num_negatives: int = number(2048, "additional sampled negatives a step", low=0, role="training")
     sample_alpha: float = number(0.5, "P(sample) ~ support^alpha", low=0, role="training")
     num_epochs: int = number(
-        10, "passes in which each subnet learns", low=1, role="training", grows=True
+        10, "passes in which each subnet learns", **EPOCHS, role="training", grows=True
     )
 
 
@@ -224,9 +230,9 @@ class SubnetConfig:
     """What one subnet has of its own; null: as all."""
 
     hidden_size: Optional[int] = number(None, "null: as all", low=1)
-    num_layers: Optional[int] = number(None, "null: as all", low=1)
+    num_layers: Optional[int] = number(None, "null: as all", **LAYERS)
     weight: float = setting(1.0, "of its score; where one GRU reads all, of its part of the input")
-    num_epochs: Optional[int] = number(None, "null: as all", low=1, learning=True)
+    num_epochs: Optional[int] = number(None, "null: as all", **EPOCHS, learning=True)
 
 
 @dataclass

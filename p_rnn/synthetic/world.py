@@ -33,6 +33,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from p_rnn.memory import require
 from p_rnn.settings.declare import number
 from p_rnn.settings.errors import UserError
 
@@ -105,6 +106,11 @@ class World:
 
     def __init__(self, config: SyntheticConfig) -> None:
         N, K, G = config.num_items, config.num_intents, NUM_CATEGORIES
+        per_item = 2 * K + 2 * (STYLE_DIM + CATEGORY_DIM)  # likes twice, latents
+        require(
+            {"the synthetic world": 8.0 * N * per_item, "its events": 16.0 * config.num_events},
+            f"lower dataset.synthetic.num_items (now {N}) or num_events (now {config.num_events})",
+        )
         self.config = config
         self.num_items, self.num_intents, self.num_categories = N, K, G
         self.num_days = config.num_days

@@ -44,7 +44,7 @@ ValueSeparator = Annotated[
 ]
 Ngrams = Annotated[int, about("longest n-gram, in words", low=1, high=3)]
 StopWords = Annotated[bool, about("leave out common English words")]
-NumBuckets = Annotated[int, about("number of hash buckets", low=2)]
+NumBuckets = Annotated[int, about("number of hash buckets", low=2, high=2**31 - 1)]
 
 
 def category(

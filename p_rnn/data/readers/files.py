@@ -6,6 +6,7 @@ import bz2
 import csv
 import glob
 import gzip
+import io
 import lzma
 import os
 import zipfile
@@ -26,6 +27,9 @@ UNPACK: dict[str, Callable[[IO[bytes]], Any]] = {
     ".bz2": bz2.BZ2File,
     ".xz": lzma.LZMAFile,
 }
+# No log is this much larger than its archive; a few repeated bytes are.
+MOST_UNPACKED, MOST_RATIO = 2**28, 200
+UNPACKED_AT_ONCE = 2**24
 DAMAGED = (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError)
 PACKED = (".zst", ".7z", ".rar", ".tar", ".tgz", ".lz4")  # users must unpack these themselves
 SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
@@ -174,7 +178,35 @@ def opened(members: Iterable[Member]) -> Iterator[tuple[Member, IO[bytes]]]:
                     if member.compression is not None:
                         unpack = UNPACK[member.compression]
                         stream = cast(IO[bytes], stack.enter_context(unpack(stream)))
+                    if member.inside is not None or member.compression is not None:
+                        packed = member.path.stat().st_size
+                        stream = cast(IO[bytes], stack.enter_context(_Unpacked(stream, packed)))
                 yield member, stream
+
+
+class _Unpacked(io.BufferedIOBase):
+    """What is read from an archive; refuses one that is small and unpacks to gigabytes."""
+
+    def __init__(self, stream: IO[bytes], packed: int) -> None:
+        self._stream, self._packed, self._count = stream, packed, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0:
+            parts = []
+            while part := self.read(UNPACKED_AT_ONCE):
+                parts.append(part)
+            return b"".join(parts)
+        block = self._stream.read(size)
+        self._count += len(block)
+        if self._count > max(MOST_UNPACKED, MOST_RATIO * self._packed):
+            raise OSError(
+                f"its {self._packed:,} bytes unpack to more than {self._count:,}; if that is "
+                "right, unpack it by hand"
+            )
+        return block
 
 
 @contextmanager

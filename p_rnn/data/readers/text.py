@@ -176,10 +176,12 @@ def _noted(text: Iterable[str], lines: list[str]) -> Iterator[str]:
 
 def lines_of(read: Callable[[int], bytes]) -> Iterator[bytes]:
     """The lines of a stream with their line ends: \\n, \\r\\n or \\r."""
-    rest = b""
+    rest: list[bytes] = []  # joined once, so that a line of gigabytes takes linear time
     while block := read(HEAD_BYTES):
-        lines = (rest + block).splitlines(keepends=True)
-        rest = lines.pop()
-        yield from lines
-    if rest:
-        yield rest
+        rest.append(block)
+        if b"\n" in block or b"\r" in block:
+            lines = b"".join(rest).splitlines(keepends=True)
+            rest = [lines.pop()]
+            yield from lines
+    if last := b"".join(rest):
+        yield last
