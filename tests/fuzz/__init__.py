@@ -1,0 +1,1 @@
+"""Fuzzing of what reads files from elsewhere; `python -m tests.fuzz` runs it."""
