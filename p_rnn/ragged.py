@@ -6,6 +6,8 @@ flat[offsets[r] : offsets[r + 1]]. Sessions, bags of tokens and sparse matrices 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,3 +44,12 @@ def ranges(starts: Array, lengths: Array) -> Array:
     at = np.repeat(starts - offsets_of(lengths)[:-1], lengths)
     at += np.arange(len(at))
     return at
+
+
+def save_in_blocks(path: Path, dtype: Any, size: int, blocks: Iterable[Array]) -> None:
+    """Write a flat array [size] whose values come in blocks; the same file as that of `np.save`."""
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {**header, "shape": (size,)})
+        for block in blocks:
+            file.write(np.ascontiguousarray(block, dtype=dtype).data)

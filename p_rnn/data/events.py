@@ -12,10 +12,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from p_rnn.data.readers.base import Reader
+from p_rnn.memory import require
 from p_rnn.settings.errors import UserError
 
 Array = NDArray[Any]
 BLOCK = 2**20  # ids handled at a time, where a copy of all would take too much memory
+SORTED_TOGETHER = 2**22  # events
+LONGEST_ID = 10_000  # characters
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class EventLog:
         histories: whether sessions are histories, of which only the last event counts.
         dropped: number of events that the reader left out, by the name of the setting.
         span_s: the first and the last time before any rule.
-        session_ids: raw id per session code; `item_ids`: raw id per item code.
+        session_ids: raw id per session code, text in ASCII as bytes; `item_ids`: raw id per item
+            code.
     """
 
     session: Array
@@ -59,6 +63,10 @@ class EventLog:
         columns |= {"kind": self.kind, "part": self.part}
         kept: dict[str, Any] = {k: None if x is None else x[mask] for k, x in columns.items()}
         return replace(self, **kept)
+
+    def session_of(self, event: int) -> Any:
+        """The raw id of the session of an event."""
+        return as_stored(self.session_ids[[self.session[event]]])[0]
 
     def offsets(self) -> Array:
         """int64 [S+1]: the s-th session left has the events offsets[s]..offsets[s+1]-1."""
@@ -99,27 +107,86 @@ class _Codes:
     def take(self) -> tuple[Array, pd.Index[Any]]:
         """int32 [E] codes of all rows, and the ids that they index; empties this object."""
         sizes = [len(ids) for ids in self._ids]
-        number, ids = pd.factorize(self._ids[0].append(self._ids[1:]))
+        together = self._ids[0].append(self._ids[1:])
         self._ids.clear()
+        number, ids = pd.factorize(together)
+        del together
         number = number.astype(np.int32)
         codes = np.empty(sum(map(len, self._codes)), dtype=np.int32)
         row = first = 0
-        for part, size in zip(self._codes, sizes, strict=True):
+        self._codes.reverse()
+        for size in sizes:
+            part = self._codes.pop()  # which frees it
             np.take(number[first : first + size], part, out=codes[row : row + len(part)])
             row, first = row + len(part), first + size
-        self._codes.clear()
         return codes, pd.Index(ids)
 
 
-def _plain(ids: pd.Index[Any]) -> Array:
-    """Integers as int64, text as fixed-width strings of the length of the longest id."""
+def _plain(ids: pd.Index[Any], name: str, kind: str = "U") -> Array:
+    """Integers as int64, text as fixed-width strings of the length of the longest id.
+
+    Args:
+        kind: "S" for bytes, a quarter of the memory, where all ids are ASCII.
+
+    Raises:
+        UserError: an id that is so long that all ids would take gigabytes.
+    """
     if pd.api.types.is_integer_dtype(ids.dtype):
         return ids.to_numpy(dtype=np.int64)
-    longest = int(ids.str.len().max())
-    plain = np.empty(len(ids), dtype=f"<U{max(longest, 1)}")
+    lengths = ids.str.len()
+    longest = int(lengths.max())
+    if longest > LONGEST_ID:
+        raise UserError(
+            f"the {name} id '{ids[int(np.argmax(lengths))][:40]}...' has {longest:,} characters, "
+            f"and an id has at most {LONGEST_ID:,}; check the separator and quotes, or fix that row"
+        )
+    width = max(longest, 1)
+    require({f"the {name} ids": float(len(ids) * width)}, "use shorter ids")
+    plain = np.empty(len(ids), dtype=f"{kind}{width}")
     for low in range(0, len(ids), BLOCK):
-        plain[low : low + BLOCK] = ids[low : low + BLOCK].to_numpy(dtype=object)
+        try:
+            plain[low : low + BLOCK] = ids[low : low + BLOCK].to_numpy(dtype=object)
+        except UnicodeEncodeError:  # not ASCII
+            return _plain(ids, name)
     return plain
+
+
+def as_stored(ids: Array) -> Array:
+    """Raw ids in the type in which they are written: text as NumPy's fixed-width strings."""
+    return ids.astype(f"U{ids.dtype.itemsize}") if ids.dtype.kind == "S" else ids
+
+
+def joined(parts: list[Array]) -> Array:
+    """The concatenation of arrays of one type; frees each as soon as it is copied."""
+    whole = np.empty(sum(map(len, parts)), dtype=parts[0].dtype)
+    end = len(whole)
+    while parts:
+        part = parts.pop()
+        whole[end - len(part) : end] = part
+        end -= len(part)
+    return whole
+
+
+def sorted_order(session: Array, time: Array, part: Array | None) -> Array:
+    """[E]: the events by session, part and time; those that are equal keep their order.
+
+    The events of a range of sessions are sorted at a time: a sort of all takes as much memory as
+    the events, and is slower.
+    """
+    counts = np.zeros(int(session.max()) + 1, dtype=np.int64)
+    for low in range(0, len(session), SORTED_TOGETHER):  # `bincount` copies its input
+        counts += np.bincount(session[low : low + SORTED_TOGETHER], minlength=len(counts))
+    ends = np.cumsum(counts)
+    order = np.empty(len(session), dtype=np.uint32 if len(session) < 2**32 else np.int64)
+    done = first = 0
+    while done < len(session):
+        last = int(np.searchsorted(ends, done + SORTED_TOGETHER, side="right"))
+        last = max(last, first + 1)  # a session may have more events
+        at = np.flatnonzero((session >= first) & (session < last))
+        keys = [time[at], session[at]] if part is None else [time[at], part[at], session[at]]
+        order[done : done + len(at)] = at[np.lexsort(keys)]
+        done, first = done + len(at), last
+    return order
 
 
 def collect(readers: Mapping[str, Reader], name: str) -> EventLog:
@@ -149,17 +216,17 @@ def collect(readers: Mapping[str, Reader], name: str) -> EventLog:
         dropped.update(reader.dropped())
     if not sum(sizes):
         raise UserError(f"dataset {name} has no events: its files contain no rows")
-    time = np.concatenate(times)
-    times.clear()
+    session, ids = sessions.take()
+    session_ids = _plain(ids, "session", "S")
+    del ids
+    time = joined(times)
     if not np.isfinite(time).all():
         row = int(np.flatnonzero(~np.isfinite(time))[0])
         raise UserError(f"dataset {name}: event {row + 1} has no valid time")
-    session, session_ids = sessions.take()
     item, item_ids = items.take()
     kind, kind_ids = kinds.take() if typed else (None, pd.Index([]))
     part = np.repeat(np.arange(len(sizes), dtype=np.int8), sizes) if len(sizes) > 1 else None
-    # lexsort is stable: events with equal times keep file order.
-    order = np.lexsort((time, session) if part is None else (time, part, session))
+    order = sorted_order(session, time, part)
     # One at a time, so that each unsorted column is freed before the next is sorted.
     session = session[order]
     item = item[order]
@@ -173,8 +240,8 @@ def collect(readers: Mapping[str, Reader], name: str) -> EventLog:
         item=item,
         time=time,
         kind=kind,
-        session_ids=_plain(session_ids),
-        item_ids=_plain(item_ids),
+        session_ids=session_ids,
+        item_ids=_plain(item_ids, "item"),
         kinds=[str(name) for name in kind_ids.tolist()],
         part=part,
         parts=tuple(readers),

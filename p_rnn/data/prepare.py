@@ -10,7 +10,7 @@ import errno
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from p_rnn import printing
 from p_rnn.data.checksums import undamaged, write_manifest
 from p_rnn.data.dataset import FORMAT, FORMAT_VERSION, Dataset, open_dataset
-from p_rnn.data.events import EventLog, collect
+from p_rnn.data.events import EventLog, as_stored, collect
 from p_rnn.data.item_table import last_values, open_item_table, write_item_table
 from p_rnn.data.raw_files import RawFiles
 from p_rnn.data.readers import READERS, make_readers
@@ -31,7 +31,7 @@ from p_rnn.data.rules import apply_rules
 from p_rnn.data.sanity_checks import long_sessions, missing_words, spans, suspicious_times
 from p_rnn.data.splits import Part, day, split
 from p_rnn.files import folder_written_whole
-from p_rnn.ragged import offsets_of
+from p_rnn.ragged import offsets_of, save_in_blocks
 from p_rnn.settings.components import parameters_of
 from p_rnn.settings.dataset_rules import reader_parameters, resolve_dataset
 from p_rnn.settings.errors import FullDisk, UserError
@@ -140,10 +140,7 @@ def _prepare_items(
 def _write_events(events: EventLog, parts: dict[str, Part], folder: Path) -> dict[str, Any]:
     """Index the items, write every split, and return the counts for the manifest."""
     num_codes = len(events.item_ids)
-    positions = {name: part.events() for name, part in parts.items()}
-    support = {
-        name: np.bincount(events.item[at], minlength=num_codes) for name, at in positions.items()
-    }
+    support = {name: part.support(events.item, num_codes) for name, part in parts.items()}
     zero = np.zeros(num_codes, dtype=np.int64)
     # By support in training; items without any by support in validation, then in the test split.
     keys = [support.get(name, zero) for name in ("test", "valid", "train")]
@@ -156,11 +153,17 @@ def _write_events(events: EventLog, parts: dict[str, Part], folder: Path) -> dic
     np.save(folder / "item_ids.npy", events.item_ids[order])
     for name, part in parts.items():
         (folder / name).mkdir()
-        at = positions[name]
-        np.save(folder / name / "items.npy", index[events.item[at]])
+        blocks = list(part.blocks())
+        ids = as_stored(events.session_ids[:0]).dtype
+        content: dict[str, tuple[Any, Callable[[Part], Array]]] = {
+            "items": (index.dtype, lambda block: index[events.item[block.events()]]),
+            "times": (np.dtype(np.int64), lambda block: np.floor(events.time[block.events()])),
+            "session_ids": (ids, lambda block: events.session_ids[events.session[block.first]]),
+        }
+        for file, (dtype, values) in content.items():
+            size = len(part.first) if file == "session_ids" else part.num_events
+            save_in_blocks(folder / name / f"{file}.npy", dtype, size, map(values, blocks))
         np.save(folder / name / "offsets.npy", offsets_of(part.lengths))
-        np.save(folder / name / "times.npy", np.floor(events.time[at]).astype(np.int64))
-        np.save(folder / name / "session_ids.npy", events.session_ids[events.session[part.first]])
         if part.context is not None:
             np.save(folder / name / "context.npy", part.context)
     if "valid" in parts:  # training sessions that a validation session continues
@@ -172,7 +175,7 @@ def _write_events(events: EventLog, parts: dict[str, Part], folder: Path) -> dic
         "num_train_items": int(np.count_nonzero(support["train"])),
         "num_seen_items": int(np.count_nonzero(seen)),
         "splits": {
-            name: {"events": len(positions[name]), "sessions": len(part.first)}
+            name: {"events": part.num_events, "sessions": len(part.first)}
             for name, part in parts.items()
         },
     }

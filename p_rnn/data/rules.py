@@ -122,7 +122,7 @@ def drop_duplicates(log: EventLog, rules: DatasetConfig) -> EventLog:
         e = duplicate[0]
         raise UserError(
             f"dataset {rules.name}: {len(duplicate)} events are duplicates (first: session "
-            f"{log.session_ids[log.session[e]]}, item {log.item_ids[log.item[e]]}, time "
+            f"{log.session_of(e)}, item {log.item_ids[log.item[e]]}, time "
             f"{log.time[e]:.15g}); set dataset.duplicates=drop or keep"
         )
     mask = np.ones(len(log), dtype=bool)
@@ -209,4 +209,4 @@ def keep_lengths(log: EventLog, low: int = 1, high: int | None = None) -> EventL
 
 def keep_support(log: EventLog, low: int) -> EventLog:
     """Only items with at least `low` events."""
-    return log.keep(np.bincount(log.item)[log.item] >= low)
+    return log.keep((np.bincount(log.item) >= low)[log.item])

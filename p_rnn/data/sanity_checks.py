@@ -56,8 +56,9 @@ def missing_words(log: EventLog, rules: DatasetConfig) -> list[str]:
         ("item", log.item_ids, log.item),
         ("session", log.session_ids, log.session),
     ):
-        for word in MISSING_WORDS if ids.dtype.kind == "U" else ():
-            events = int(np.isin(codes, np.flatnonzero(ids == word)).sum())
+        for word in MISSING_WORDS if ids.dtype.kind in "US" else ():
+            same = np.flatnonzero(ids == (word.encode() if ids.dtype.kind == "S" else word))
+            events = int(np.isin(codes, same).sum()) if len(same) else 0
             if events:
                 columns = rules.parameters.get("columns")
                 column = getattr(columns, name) if columns else name
@@ -97,7 +98,7 @@ def _outliers(log: EventLog, parts: Mapping[str, Part]) -> list[str]:
             lasts = int(np.argmax(ends - starts))
             found.append(
                 f"the {name} split spans {day(starts.min())} to {day(ends.max())}, as session "
-                f"{log.session_ids[log.session[part.first[lasts]]]} lasts "
+                f"{log.session_of(part.first[lasts])} lasts "
                 f"{(ends - starts)[lasts] / DAY_S:,.0f} days; dataset.session_gap_s=3600 splits "
                 "sessions at gaps of more than an hour"
             )
@@ -148,7 +149,7 @@ def long_sessions(log: EventLog, train: Part) -> list[str]:
     if lengths[at] < max(LONG, LONGER * usual):
         return []
     return [
-        f"session {log.session_ids[log.session[train.first[at]]]} has {lengths[at]:,} events, and "
+        f"session {log.session_of(train.first[at])} has {lengths[at]:,} events, and "
         f"99 % have at most {usual:,.0f}: it slows training down and dominates it; set "
         f"dataset.max_session_length={max(2 * int(usual), 50)} to drop it, and "
         "dataset.long_sessions=truncate or split to keep part or all of it"

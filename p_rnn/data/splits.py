@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +18,7 @@ from p_rnn.settings.sections import DatasetConfig
 
 Array = NDArray[Any]
 DAY_S = 86_400
+BLOCK_EVENTS = 2**21  # handled together, where positions of all would take too much memory
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,28 @@ class Part:
         lengths: Array = self.last - self.first
         return lengths
 
+    @property
+    def num_events(self) -> int:
+        return int(self.lengths.sum())
+
     def events(self) -> Array:
         """int64 [E], the positions of all events in the log, session after session."""
         return ranges(self.first, self.lengths)
+
+    def blocks(self) -> Iterator[Part]:
+        """The same sessions in the same order, some at a time, and without `context`."""
+        done = np.cumsum(self.lengths)
+        cuts = np.searchsorted(done, np.arange(0, done[-1], BLOCK_EVENTS)) if len(done) else []
+        edges = np.unique([0, *cuts, len(done)])
+        for low, high in itertools.pairwise(edges.tolist()):
+            yield Part(self.first[low:high], self.last[low:high])
+
+    def support(self, item: Array, num_codes: int) -> Array:
+        """int64 [num_codes]: events per item; `item`: int32 [E] codes, of the whole log."""
+        total = np.zeros(num_codes, dtype=np.int64)
+        for block in self.blocks():
+            total += np.bincount(item[block.events()], minlength=num_codes)
+        return total
 
 
 def day(time_s: float) -> str:
