@@ -21,6 +21,7 @@ class DenseRows(nn.Module):
 
     def __init__(self, feature: DenseFeature, device: torch.device) -> None:
         super().__init__()
+        self.name = feature.name
         values = torch.from_numpy(feature.values)  # [N, D], no copy
         fits = True
         if device.type == "cuda":

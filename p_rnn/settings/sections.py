@@ -289,7 +289,7 @@ class EvaluationConfig:
 class TrackingConfig:
     """What a run tells while it runs."""
 
-    log_every: int = number(100, "updates between TensorBoard points and checks for NaN", low=1)
+    log_every: int = number(100, "updates between TensorBoard points", low=1)
     tensorboard: bool = setting(True, "write TensorBoard events")
     progress: bool = setting(True, "show progress bars, in a terminal or a notebook")
 

@@ -25,6 +25,7 @@ from p_rnn.settings.config import Settings
 from p_rnn.settings.errors import UserError
 from p_rnn.streams import Streams
 from p_rnn.tracking import Tracker
+from p_rnn.training.diverged import diverged
 from p_rnn.training.exchange import Exchange
 from p_rnn.training.losses import build_loss
 from p_rnn.training.optimizers import build_optimizer
@@ -33,10 +34,7 @@ from p_rnn.training.step import Update, train_step
 from p_rnn.training.strategies import PassPlan, build_strategy
 
 COMPILING = "compiling"  # shown in the progress bar meanwhile
-
-
-class Diverged(UserError):
-    """The loss became NaN or infinite."""
+CHECK_EVERY = 100  # updates on a GPU, where reading a loss makes the CPU wait
 
 
 @dataclass
@@ -80,6 +78,7 @@ class Trainer:
     # K examples.
     _last_read: tuple[float, int, int] = (0.0, 0, 0)
     _examples: int = 0
+    _state: State = ()  # of the slots, where the losses were last read
 
     def __post_init__(self) -> None:
         config, network = self.config, self.network
@@ -147,7 +146,8 @@ class Trainer:
             for batch in self.batches:
                 self._set_learning_rate(epoch_at((result.events + result.skipped) / self.pairs))
                 state = self._learn(batch, state, plan, result)
-                if len(self._points) >= self.config.tracking.log_every:
+                if len(self._points) >= self.config.tracking.log_every or self._has_diverged():
+                    self._state = state
                     self._read_losses(index, result)
                     bar.set_postfix_str(f"loss {result.loss / self._examples:.4f}", refresh=False)
                 if waiting and self.updates:
@@ -160,6 +160,7 @@ class Trainer:
                 f"than its own target (batch_size={self.config.batch_size}, num_negatives=0); give "
                 "num_negatives=1 or more"
             )
+        self._state = state
         self._read_losses(index, result)
         result.loss /= self._examples
         distributed.check_equal(self.network.parameters())
@@ -204,6 +205,12 @@ class Trainer:
     def _set_learning_rate(self, now: tuple[float, int]) -> None:
         set_learning_rate(self.optimizer, self.config.learning_rate * self.schedule(*now))
 
+    def _has_diverged(self) -> bool:
+        """Whether the last loss is no number: asked in every update, or seldom where it waits."""
+        every = 1 if self.network.device.type == "cpu" else CHECK_EVERY
+        due = bool(self._points) and len(self._points) % every == 0
+        return due and not math.isfinite(self._points[-1].item())
+
     def _read_losses(self, index: int, result: PassResult) -> None:
         """Read the losses since the last call: the one sync point with the device in many steps."""
         if not self._points:
@@ -213,11 +220,7 @@ class Trainer:
         first = self.updates - len(losses) + 1
         for k, loss in enumerate(losses):
             if not math.isfinite(loss):
-                raise Diverged(
-                    f"the loss became {loss} at update {first + k} (epoch {index + 1}); lower "
-                    f"learning_rate (now {self.config.learning_rate}) or optimizer.momentum, or "
-                    "take another loss"
-                )
+                raise diverged(loss, first + k, index + 1, self.config, self.network, self._state)
         result.loss += sum(losses) * self.update.batch_size
         now, (then, events, examples) = time.perf_counter(), self._last_read
         self._last_read = (now, result.events, self._examples)
