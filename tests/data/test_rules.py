@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from p_rnn.data.events import EventLog, collect
+from p_rnn.data.events import EventLog, as_stored, collect
 from p_rnn.data.readers.base import Reader
 from p_rnn.data.rules import apply_rules
 from p_rnn.settings.errors import UserError
@@ -49,7 +49,7 @@ def listed(log: EventLog) -> list[Event]:
     assert log.kind is not None
     rows = zip(log.session, log.item, log.time, log.kind, strict=True)
     return [
-        (log.session_ids[s].item(), log.item_ids[i].item(), float(t), log.kinds[k])
+        (as_stored(log.session_ids)[s].item(), log.item_ids[i].item(), float(t), log.kinds[k])
         for s, i, t, k in rows
     ]
 
@@ -242,7 +242,7 @@ def test_a_gap_cuts_only_when_longer_than_the_bound() -> None:
         collect({"train": Frames(events)}, "d"), DatasetConfig.of(session_gap_s=100.0, **OFF)
     )
     assert np.diff(log.offsets()).tolist() == [3, 2, 1]
-    assert log.session_ids.tolist() == ["a", "a", "b"]
+    assert as_stored(log.session_ids).tolist() == ["a", "a", "b"]
     assert report[1] == {"rule": "session_gap_s", "events": 0, "sessions": -1, "items": 0}
 
 

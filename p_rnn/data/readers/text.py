@@ -183,5 +183,4 @@ def lines_of(read: Callable[[int], bytes]) -> Iterator[bytes]:
             lines = b"".join(rest).splitlines(keepends=True)
             rest = [lines.pop()]
             yield from lines
-    if last := b"".join(rest):
-        yield last
+    yield from b"".join(rest).splitlines(keepends=True)
