@@ -11,14 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from p_rnn.data.codes import Codes, as_stored, plain_ids
 from p_rnn.data.readers.base import Reader
-from p_rnn.memory import require
 from p_rnn.settings.errors import UserError
 
 Array = NDArray[Any]
-BLOCK = 2**20  # ids handled at a time, where a copy of all would take too much memory
 SORTED_TOGETHER = 2**22  # events
-LONGEST_ID = 10_000  # characters
 
 
 @dataclass(frozen=True)
@@ -88,74 +86,6 @@ class EventLog:
         }
 
 
-class _Codes:
-    """Numbers raw ids in order of first appearance, over chunks.
-
-    Each chunk is numbered on its own; only its distinct ids are kept, and these are numbered
-    together at the end. A Python object per event would take gigabytes for millions of sessions.
-    """
-
-    def __init__(self) -> None:
-        self._codes: list[Array] = []  # int32 [rows], codes into the ids of the same chunk
-        self._ids: list[pd.Index[Any]] = []
-
-    def add(self, values: pd.Series[Any]) -> None:
-        codes, ids = pd.factorize(values)
-        self._codes.append(codes.astype(np.int32))
-        self._ids.append(pd.Index(ids))
-
-    def take(self) -> tuple[Array, pd.Index[Any]]:
-        """int32 [E] codes of all rows, and the ids that they index; empties this object."""
-        sizes = [len(ids) for ids in self._ids]
-        together = self._ids[0].append(self._ids[1:])
-        self._ids.clear()
-        number, ids = pd.factorize(together)
-        del together
-        number = number.astype(np.int32)
-        codes = np.empty(sum(map(len, self._codes)), dtype=np.int32)
-        row = first = 0
-        self._codes.reverse()
-        for size in sizes:
-            part = self._codes.pop()  # which frees it
-            np.take(number[first : first + size], part, out=codes[row : row + len(part)])
-            row, first = row + len(part), first + size
-        return codes, pd.Index(ids)
-
-
-def _plain(ids: pd.Index[Any], name: str, kind: str = "U") -> Array:
-    """Integers as int64, text as fixed-width strings of the length of the longest id.
-
-    Args:
-        kind: "S" for bytes, a quarter of the memory, where all ids are ASCII.
-
-    Raises:
-        UserError: an id that is so long that all ids would take gigabytes.
-    """
-    if pd.api.types.is_integer_dtype(ids.dtype):
-        return ids.to_numpy(dtype=np.int64)
-    lengths = ids.str.len()
-    longest = int(lengths.max())
-    if longest > LONGEST_ID:
-        raise UserError(
-            f"the {name} id '{ids[int(np.argmax(lengths))][:40]}...' has {longest:,} characters, "
-            f"and an id has at most {LONGEST_ID:,}; check the separator and quotes, or fix that row"
-        )
-    width = max(longest, 1)
-    require({f"the {name} ids": float(len(ids) * width)}, "use shorter ids")
-    plain = np.empty(len(ids), dtype=f"{kind}{width}")
-    for low in range(0, len(ids), BLOCK):
-        try:
-            plain[low : low + BLOCK] = ids[low : low + BLOCK].to_numpy(dtype=object)
-        except UnicodeEncodeError:  # not ASCII
-            return _plain(ids, name)
-    return plain
-
-
-def as_stored(ids: Array) -> Array:
-    """Raw ids in the type in which they are written: text as NumPy's fixed-width strings."""
-    return ids.astype(f"U{ids.dtype.itemsize}") if ids.dtype.kind == "S" else ids
-
-
 def joined(parts: list[Array]) -> Array:
     """The concatenation of arrays of one type; frees each as soon as it is copied."""
     whole = np.empty(sum(map(len, parts)), dtype=parts[0].dtype)
@@ -195,7 +125,7 @@ def collect(readers: Mapping[str, Reader], name: str) -> EventLog:
     Raises:
         UserError: no events, or a time that is not finite.
     """
-    sessions, items, kinds = _Codes(), _Codes(), _Codes()
+    sessions, items, kinds = Codes("session"), Codes("item"), Codes("event type")
     times: list[Array] = []
     sizes: list[int] = []  # events of each reader
     dropped: Counter[str] = Counter()
@@ -217,14 +147,14 @@ def collect(readers: Mapping[str, Reader], name: str) -> EventLog:
     if not sum(sizes):
         raise UserError(f"dataset {name} has no events: its files contain no rows")
     session, ids = sessions.take()
-    session_ids = _plain(ids, "session", "S")
+    session_ids = plain_ids(ids, "session", "S")
     del ids
     time = joined(times)
     if not np.isfinite(time).all():
         row = int(np.flatnonzero(~np.isfinite(time))[0])
         raise UserError(f"dataset {name}: event {row + 1} has no valid time")
     item, item_ids = items.take()
-    kind, kind_ids = kinds.take() if typed else (None, pd.Index([]))
+    kind, kind_ids = kinds.take() if typed else (None, pd.Index([], dtype=np.int64))
     part = np.repeat(np.arange(len(sizes), dtype=np.int8), sizes) if len(sizes) > 1 else None
     order = sorted_order(session, time, part)
     # One at a time, so that each unsorted column is freed before the next is sorted.
@@ -241,8 +171,8 @@ def collect(readers: Mapping[str, Reader], name: str) -> EventLog:
         time=time,
         kind=kind,
         session_ids=session_ids,
-        item_ids=_plain(item_ids, "item"),
-        kinds=[str(name) for name in kind_ids.tolist()],
+        item_ids=plain_ids(item_ids, "item"),
+        kinds=[str(name) for name in plain_ids(kind_ids, "event type").tolist()],
         part=part,
         parts=tuple(readers),
         histories=readers["train"].histories,

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from p_rnn import printing
 from p_rnn.data.checksums import undamaged, write_manifest
+from p_rnn.data.codes import as_stored
 from p_rnn.data.dataset import FORMAT, FORMAT_VERSION, Dataset, open_dataset
-from p_rnn.data.events import EventLog, as_stored, collect
+from p_rnn.data.events import EventLog, collect
 from p_rnn.data.item_table import last_values, open_item_table, write_item_table
 from p_rnn.data.raw_files import RawFiles
 from p_rnn.data.readers import READERS, make_readers

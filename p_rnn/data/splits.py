@@ -51,8 +51,8 @@ class Part:
     def blocks(self) -> Iterator[Part]:
         """The same sessions in the same order, some at a time, and without `context`."""
         done = np.cumsum(self.lengths)
-        cuts = np.searchsorted(done, np.arange(0, done[-1], BLOCK_EVENTS)) if len(done) else []
-        edges = np.unique([0, *cuts, len(done)])
+        cuts = np.searchsorted(done, np.arange(0, self.num_events, BLOCK_EVENTS))
+        edges = np.unique([0, *cuts.tolist(), len(done)])
         for low, high in itertools.pairwise(edges.tolist()):
             yield Part(self.first[low:high], self.last[low:high])
 

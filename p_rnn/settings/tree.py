@@ -17,8 +17,8 @@ from p_rnn.settings.registry import suggest
 from p_rnn.settings.sections import Component, Open
 
 Leaf = tuple[str, Any, About]
-# Larger ones are infinite in 32 bits, as networks compute, or do not fit into an index.
-LARGEST: tuple[tuple[type, float], ...] = ((float, 3.4e38), (int, 2**62))
+# Larger ones are infinite in 32 bits, in which networks compute, or do not fit into an index.
+LARGEST_FLOAT, LARGEST_INT = 3.4e38, 2**62
 
 
 def leaves(node: Any, prefix: str = "", role: str | None = None) -> Iterator[Leaf]:
@@ -65,8 +65,9 @@ def check_range(key: str, value: Any, known: Mapping[str, Any]) -> None:
     """The same of one setting."""
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{key}={value} must be a finite number")
-    for kind, most in LARGEST:
-        if isinstance(value, kind) and abs(value) > most:
+    if isinstance(value, float | int):
+        most = LARGEST_FLOAT if isinstance(value, float) else LARGEST_INT
+        if abs(value) > most:
             raise UserError(f"{key}={value} must be at most {most:.15g}")
     options = known.get("options")
     if options and value not in options:

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from p_rnn.data import events, splits
-from p_rnn.data.events import as_stored, joined, sorted_order
+from p_rnn.data import codes, events, splits
+from p_rnn.data.codes import Codes, as_stored, packed, plain_ids
+from p_rnn.data.events import joined, sorted_order
 from p_rnn.data.prepare import prepare
 from p_rnn.data.readers import files
 from p_rnn.data.readers.text import lines_of
@@ -63,7 +64,7 @@ def test_small_blocks_write_the_same_bytes(
     assert ids.dtype.kind == "U"
     assert set(ids) <= {f"{prefix}{s}" for s in range(200)}
     monkeypatch.setattr(events, "SORTED_TOGETHER", 11)
-    monkeypatch.setattr(events, "BLOCK", 13)
+    monkeypatch.setattr(codes, "BLOCK", 13)
     monkeypatch.setattr(splits, "BLOCK_EVENTS", 17)
     assert write(tmp_path, prefix, "blocks") == whole
 
@@ -84,10 +85,42 @@ def test_parts_are_joined_and_freed() -> None:
 
 @pytest.mark.parametrize("column", ["session", "item"])
 def test_an_id_of_200_000_characters_is_refused(column: str) -> None:
-    ids = pd.Index(["a", "x" * 200_000])
     with pytest.raises(UserError, match=f"the {column} id 'xxx.* has 200,000 characters"):
-        events._plain(ids, column)
-    assert as_stored(events._plain(ids[:1], column, "S")).tolist() == ["a"]
+        Codes(column).add(pd.Series(["a", "x" * 200_000]))
+
+
+CHUNKS = {
+    "ascii": [["a", "bb", "a"], ["ccc", "bb"], ["a"]],
+    "one chunk is not": [["a", "b"], ["ä", "a"], ["b", "c"]],
+    "nul": [["a", "a\0"], ["a\0", "b"]],
+    "wide": [["a", "x" * 200], ["x" * 200, "x" * 199]],
+    "integers": [[5, 3, 5], [-(2**63), 3]],
+}
+
+
+@pytest.mark.parametrize("name", CHUNKS)
+def test_codes_are_those_of_pandas(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    chunks = CHUNKS[name]
+    whole, distinct = pd.factorize(pd.Series([x for chunk in chunks for x in chunk]))
+    for hashes in (codes._hashes, lambda ids, width: np.zeros(len(ids), np.uint64)):  # all collide
+        monkeypatch.setattr(codes, "_hashes", hashes)
+        made = Codes("item")
+        for chunk in chunks:
+            made.add(pd.Series(chunk))
+        found, ids = made.take()
+        assert found.dtype == np.int32
+        assert found.tolist() == whole.tolist()
+        expected = np.array(list(distinct))  # as NumPy stores them
+        for kind in "US":
+            stored = as_stored(plain_ids(ids, "item", kind))
+            assert stored.dtype == expected.dtype
+            assert stored.tolist() == expected.tolist()
+
+
+def test_text_in_ascii_is_packed() -> None:
+    small = packed(pd.Index(["a", "bcd"]), "item")
+    assert isinstance(small, np.ndarray)
+    assert small.dtype == "S3"
 
 
 @pytest.mark.parametrize("pack", ["gz", "zip"])

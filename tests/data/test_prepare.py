@@ -185,7 +185,7 @@ def full_disk(number: int | None, after: int) -> Callable[..., None]:
     return save
 
 
-@pytest.mark.parametrize("after", [0, 5])
+@pytest.mark.parametrize("after", [0, 3])
 def test_a_full_disk_leaves_nothing_behind(
     paths: PathsConfig, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from p_rnn.data.events import EventLog, as_stored, collect
+from p_rnn.data.codes import as_stored
+from p_rnn.data.events import EventLog, collect
 from p_rnn.data.readers.base import Reader
 from p_rnn.data.rules import apply_rules
 from p_rnn.settings.errors import UserError

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import resource
 import shutil
 import signal
@@ -67,10 +68,7 @@ def main() -> None:
         if time.monotonic() - started > parsed.seconds:
             print(f"{parsed.target}: {count} executions, {len(known)} findings", flush=True)
             shutil.rmtree(work, ignore_errors=True)
-            sys.stdout.flush()
-            import os
-
-            os._exit(0)
+            os._exit(0)  # libFuzzer has no other way to stop
 
     def note(error: BaseException, data: bytes) -> None:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if "p_rnn" in f.filename]

@@ -9,7 +9,7 @@ import gzip
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from p_rnn.data.prepare import prepare
 from p_rnn.data.readers import make_readers
 from p_rnn.data.rules import apply_rules
 from p_rnn.data.splits import split
+from p_rnn.runs.experiment import train
 from p_rnn.settings.dataset_rules import resolve_dataset
 from p_rnn.settings.sections import DatasetConfig, PathsConfig
-from p_rnn.training.checkpoint import load_checkpoint, save_checkpoint
+from p_rnn.training.checkpoint import load_checkpoint
 from tests.composed import composed
 
 NEXT = b"\n=====\n"  # between the files of a data set
@@ -115,7 +116,7 @@ TARGETS: dict[str, Target] = {
             ["log.txt", "attributes.json"],
             "sequences",
             path="log.txt",
-            attributes="attributes.json",
+            item_table={"path": "attributes.json"},
             split="leave_one_out",
             test_days=None,
         ),
@@ -191,15 +192,22 @@ def checkpoint(data: bytes, folder: Path) -> None:
 
 
 def checkpoint_seeds(folder: Path) -> list[bytes]:
-    config = composed("dataset=synthetic")
-    save_checkpoint(folder / "seed.pt", config, {"model": {}, "num_items": 3, "names": ["a"]})
-    return [(folder / "seed.pt").read_bytes()]
+    (folder / "log.csv").write_bytes(TABLE)
+    words = ["dataset=table", "dataset.path=log.csv", "dataset.test_days=1", "device=cpu"]
+    words += ["tracking.tensorboard=false", "tracking.progress=false"]
+    small = ["hidden_size=2", "num_negatives=2", "batch_size=2", "num_epochs=1", "compile=never"]
+    paths = PathsConfig(str(folder), str(folder / "prepared"))
+    for model, own in (("pop", []), ("id_only", small)):
+        train(replace(composed(*words, f"model={model}", *own), paths=paths), folder / model)
+    found = folder.glob("*/checkpoints/best.pt")
+    return [path.read_bytes() for path in sorted(found)]
 
 
 def manifest(data: bytes, folder: Path) -> None:
-    shutil.copytree(prepared(folder.parent), folder / "p")
-    (folder / "p" / "manifest.json").write_bytes(data)
-    dataset = open_dataset(folder / "p")
+    whole = prepared(folder.parent)
+    shutil.copytree(whole, folder / whole.name)
+    (folder / whole.name / "manifest.json").write_bytes(data)
+    dataset = open_dataset(folder / whole.name)
     for name in dataset.splits:
         dataset.sessions(name).support(dataset.num_items)
 
