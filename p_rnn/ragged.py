@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+BLOCK = 2**22
 
 
 def offsets_of(lengths: Array) -> Array:
@@ -44,6 +45,14 @@ def ranges(starts: Array, lengths: Array) -> Array:
     at = np.repeat(starts - offsets_of(lengths)[:-1], lengths)
     at += np.arange(len(at))
     return at
+
+
+def counts_of(codes: Array, minlength: int = 0) -> Array:
+    """`np.bincount` in blocks, because that copies its input as int64."""
+    total = np.zeros(max(int(codes.max()) + 1 if len(codes) else 0, minlength), dtype=np.int64)
+    for low in range(0, len(codes), BLOCK):
+        total += np.bincount(codes[low : low + BLOCK], minlength=len(total))
+    return total
 
 
 def save_in_blocks(path: Path, dtype: Any, size: int, blocks: Iterable[Array]) -> None:

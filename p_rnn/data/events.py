@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from p_rnn.data.codes import Codes, as_stored, plain_ids
 from p_rnn.data.readers.base import Reader
+from p_rnn.ragged import counts_of
 from p_rnn.settings.errors import UserError
 
 Array = NDArray[Any]
@@ -82,7 +83,7 @@ class EventLog:
         return {
             "events": len(self),
             "sessions": int(self.is_first().sum()) if len(self) else 0,
-            "items": int(np.count_nonzero(np.bincount(self.item))) if len(self) else 0,
+            "items": int(np.count_nonzero(counts_of(self.item))) if len(self) else 0,
         }
 
 
@@ -103,10 +104,7 @@ def sorted_order(session: Array, time: Array, part: Array | None) -> Array:
     The events of a range of sessions are sorted at a time: a sort of all takes as much memory as
     the events, and is slower.
     """
-    counts = np.zeros(int(session.max()) + 1, dtype=np.int64)
-    for low in range(0, len(session), SORTED_TOGETHER):  # `bincount` copies its input
-        counts += np.bincount(session[low : low + SORTED_TOGETHER], minlength=len(counts))
-    ends = np.cumsum(counts)
+    ends = np.cumsum(counts_of(session))
     order = np.empty(len(session), dtype=np.uint32 if len(session) < 2**32 else np.int64)
     done = first = 0
     while done < len(session):

@@ -64,10 +64,8 @@ def prepare(dataset: DatasetConfig, paths: PathsConfig) -> Dataset:
         log.info("using the prepared data set %s", folder)
     else:
         log.info("preparing %s", folder)
-        everything = collect(readers, dataset.name)
-        raw.refuse_changed()
-        events, report = apply_rules(everything, dataset)
-        del everything
+        # Held by nobody here, so that the rules can free what they drop.
+        events, report = apply_rules(_collected(readers, dataset, raw), dataset)
         manifest = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -97,6 +95,13 @@ def prepare(dataset: DatasetConfig, paths: PathsConfig) -> Dataset:
         log.warning("warning: %s", warning)
     _prepare_items(reader, dataset, paths, prepared)
     return prepared
+
+
+def _collected(readers: dict[str, Reader], dataset: DatasetConfig, raw: RawFiles) -> EventLog:
+    """All events, if the files are still those that were read."""
+    events = collect(readers, dataset.name)
+    raw.refuse_changed()
+    return events
 
 
 def item_table_folder(dataset: DatasetConfig, paths: PathsConfig, prepared: Dataset) -> Path | None:

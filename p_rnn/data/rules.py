@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from p_rnn.data.events import EventLog
-from p_rnn.ragged import place_in_row
+from p_rnn.ragged import counts_of, place_in_row
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.registry import suggest
 from p_rnn.settings.sections import DatasetConfig
@@ -209,4 +209,4 @@ def keep_lengths(log: EventLog, low: int = 1, high: int | None = None) -> EventL
 
 def keep_support(log: EventLog, low: int) -> EventLog:
     """Only items with at least `low` events."""
-    return log.keep((np.bincount(log.item) >= low)[log.item])
+    return log.keep((counts_of(log.item) >= low)[log.item])
