@@ -84,13 +84,12 @@ def _numbered(parts: list[Array | pd.Index[Any]]) -> tuple[Array, Array | pd.Ind
         found = _numbered_bytes(arrays)
         if found is not None:
             return found
-    plain = [pd.Index(as_stored(x).astype(object)) if _is_array(x) else x for x in parts]
-    number, ids = pd.factorize(plain[0].append(plain[1:]))  # type: ignore[arg-type]
+    plain = [
+        pd.Index(as_stored(part).astype(object)) if isinstance(part, np.ndarray) else part
+        for part in parts
+    ]
+    number, ids = pd.factorize(plain[0].append(plain[1:]))
     return number.astype(np.int32), pd.Index(ids)
-
-
-def _is_array(ids: Array | pd.Index[Any]) -> bool:
-    return isinstance(ids, np.ndarray)
 
 
 def _numbered_bytes(parts: list[Array]) -> tuple[Array, Array] | None:
