@@ -274,9 +274,7 @@ def check_evaluation(evaluation: EvaluationConfig) -> None:
     if not evaluation.cutoffs or min(evaluation.cutoffs) < 1:
         raise UserError("evaluation.cutoffs needs at least one number, each at least 1")
     if max(evaluation.cutoffs) > LISTED["high"]:
-        raise UserError(
-            f"evaluation.cutoffs={evaluation.cutoffs} must be at most {LISTED['high']} each"
-        )
+        raise UserError(f"evaluation.cutoffs={evaluation.cutoffs}: at most {LISTED['high']} each")
     if len(set(evaluation.cutoffs)) != len(evaluation.cutoffs):
         raise UserError(f"evaluation.cutoffs={evaluation.cutoffs} names a cutoff twice")
 

@@ -11,10 +11,8 @@ from p_rnn.settings.declare import choice, number, setting
 # ruff: noqa: UP007, UP045  (OmegaConf reads Optional and Union on every Python that we support)
 
 # Bounds far above what anybody trains, so that a slip of the pen ends in a line and not in hours.
-EPOCHS = {"low": 1, "high": 100_000}
-LAYERS = {"low": 1, "high": 1000}
-THREADS = {"low": 1, "high": 512}
-LISTED = {"low": 1, "high": 100_000}  # items of a top-K list
+EPOCHS, LAYERS = {"low": 1, "high": 100_000}, {"low": 1, "high": 1000}
+THREADS, LISTED = {"low": 1, "high": 512}, {"low": 1, "high": 100_000}  # LISTED: a top-K list
 
 
 @dataclass

@@ -64,7 +64,7 @@ def test_the_parts_are_counted() -> None:
         (["learning_rate=1e39"], "learning_rate=1e+39 must be at most 3.4e+38"),
         (["subnets.id.weight=1e39"], "subnets.id.weight=1e+39 must be at most 3.4e+38"),
         (["seed=100000000000000000000000"], "must be at most"),
-        (["evaluation.cutoffs=[1000000000000]"], "must be at most 100000 each"),
+        (["evaluation.cutoffs=[1000000000000]"], "at most 100000 each"),
         (["sample_alpha=1000"], "sample_alpha=1000 is too large"),
     ],
 )
