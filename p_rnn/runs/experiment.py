@@ -140,8 +140,8 @@ def run(
         seconds={
             "prepare": prepared - started,
             "train": job.before_s + trained - prepared,
-            "evaluate": done - trained,
-            "total": job.before_s + done - started,
+            "evaluate": job.before_final_s + done - trained,
+            "total": job.before_s + job.before_final_s + done - started,
         },
         results=results,
         dataset={key: value for key, value in dataset.manifest.items() if key != "settings"},
@@ -150,6 +150,7 @@ def run(
     )
     write_ranks(folder / RANKS, tested.ranks)
     write_json(folder / "metrics.json", metrics)
+    job.clean()
     log.info("%s", describe(results, config.evaluation))
     checkpoint = folder / "checkpoints" / ("final.pt" if final else "best.pt")
     log.info("\ntested:\n%s", checkpoint)
