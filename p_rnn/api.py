@@ -9,6 +9,7 @@ from typing import Any, overload
 from p_rnn.data.frames import Dataset
 from p_rnn.recommend import Recommender, load
 from p_rnn.runs.experiment import run
+from p_rnn.runs.locks import locked
 from p_rnn.runs.trained import Trained
 from p_rnn.settings.config import Config, Settings
 from p_rnn.settings.errors import UserError
@@ -110,7 +111,8 @@ def train(
             "Dataset.from_frame and Dataset.from_name"
         )
     place = Path(folder) if folder is not None else _new_folder(config)
-    return Trained(run(config, place), data)
+    with locked(place):
+        return Trained(run(config, place), data)
 
 
 def _config(

@@ -11,6 +11,8 @@ import hashlib
 import numpy as np
 import torch
 
+GLOBAL, GLOBAL_CUDA = "torch", "torch.cuda"  # PyTorch's own generators
+
 
 def _key(seed: int, name: str, epoch: int) -> int:
     digest = hashlib.sha256(f"{seed}/{name}/{epoch}".encode()).digest()
@@ -51,3 +53,22 @@ class Streams:
         for name, generator in self.generators.items():
             generator.manual_seed(_key(self.seed, name, epoch))
         self.seed_torch("epoch")
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Where every running generator is, and PyTorch's own, inside an epoch."""
+        found = {name: generator.get_state() for name, generator in self.generators.items()}
+        found[GLOBAL] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            found[GLOBAL_CUDA] = torch.cuda.get_rng_state(self.device)
+        return found
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        """The inverse of `state`; on another kind of device the numbers differ anyway."""
+        if (GLOBAL_CUDA in state) != (self.device.type == "cuda"):
+            return
+        for name, generator in self.generators.items():
+            if name in state:
+                generator.set_state(state[name])
+        torch.set_rng_state(state[GLOBAL])
+        if GLOBAL_CUDA in state:
+            torch.cuda.set_rng_state(state[GLOBAL_CUDA], self.device)

@@ -17,7 +17,12 @@ class OwnSlots:
 
     Slots that end leave the order of the others as it is, so the live slots of a rank stay
     neighbours. A rank whose slots have all ended goes on with mini-batches of no example.
+
+    Attributes:
+        own: the live slots of this rank, among all of the latest mini-batch.
     """
+
+    own = slice(0)
 
     def __init__(self, batches: Iterable[Batch], network: nn.Module, batch_size: int) -> None:
         self.batches, self.batch_size = batches, batch_size
@@ -26,12 +31,14 @@ class OwnSlots:
     def __iter__(self) -> Iterator[Batch]:
         slots = self.batch_size // distributed.count()
         lo, hi = slots * distributed.number(), slots * (distributed.number() + 1)
+        self.own = slice(lo, hi)
         for batch in self.batches:
             stay = batch.stay
             if stay is not None:
                 own = (stay >= lo) & (stay < hi)
                 before = int((stay < lo).sum())
                 stay, lo, hi = stay[own] - lo, before, before + int(own.sum())
+                self.own = slice(lo, hi)
             for dropout in self.dropouts:
                 dropout.rows = (lo, hi, len(batch.targets))
             items = batch.items

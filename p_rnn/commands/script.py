@@ -16,8 +16,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from p_rnn import printing
+from p_rnn.commands.errors import how_to_go_on, in_one_line, mendable
 from p_rnn.commands.help import answer, in_order
-from p_rnn.runs.sweeps import RememberSweep, finish, note_failure, noted
+from p_rnn.runs.interruption import Interrupted, listening
+from p_rnn.runs.isolation import can_fork, in_own_process
+from p_rnn.runs.locks import Busy
+from p_rnn.runs.sweeps import RememberSweep, finish, note_failure, noted, stop_jobs
 from p_rnn.settings.config import CONF
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.folders import own_conf
@@ -35,10 +39,6 @@ from p_rnn.settings.messages import (
 from p_rnn.settings.tree import check_ranges
 
 C = TypeVar("C")
-INTERRUPTED = (
-    "interrupted; to continue, repeat the command with resume=<run folder>/checkpoints/last.pt, "
-    "or a sweep with its sweep_name"
-)
 log = logging.getLogger("p_rnn")
 
 
@@ -59,21 +59,29 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
             folder, sweep = Path(settings.runtime.output_dir), settings.mode == RunMode.MULTIRUN
             if (own := own_conf()) is not None:
                 log.info("settings are looked for first in %s", own)
+
+            def work() -> Any:
+                with in_one_line(schema, all_errors=sweep):
+                    return function(typed(tree, schema))
+
+            apart = sweep and can_fork() and "submitit" not in settings.launcher["_target_"]
             try:
-                done = function(typed(tree, schema))
-            except MENDABLE as error:
-                line = one_line(error, schema)
-                log.error("error: %s", line)
-                failed.append(line)
+                done = in_own_process(work) if apart else work()
+            except Busy as error:
                 if sweep:
-                    note_failure(folder, line)
+                    log.info("left out: %s", error)
+                else:
+                    log.error("error: %s", error)
+                    failed.append(str(error))
+                return None
+            except UserError as error:
+                log.error("error: %s", error)
+                failed.append(str(error))
+                if sweep:
+                    note_failure(folder, str(error))
                     raise  # the sweeper must know; it continues with the other jobs
                 remove_if_empty(folder, name)
                 return None
-            except Exception as error:
-                if sweep:
-                    note_failure(folder, f"{type(error).__name__}: {error}")
-                raise
             if sweep:
                 note_failure(folder, None)
             return done
@@ -91,17 +99,20 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
                 check_groups(sys.argv[1:])
                 if name == "train":
                     check_commands(sys.argv[1:])
-                with sections_there(sys.argv[1:]):
+                with listening(stop_jobs), sections_there(sys.argv[1:]):
                     text = answer(sys.argv[1:], name, schema)
                     if text is None:
                         main()
                     else:
                         print(text)
-            except KeyboardInterrupt:
-                print(INTERRUPTED, file=sys.stderr)
-                sys.exit(130)
-            except MENDABLE as error:
-                line = one_line(error, schema)
+            except KeyboardInterrupt as error:
+                interrupted = error if isinstance(error, Interrupted) else Interrupted()
+                print(how_to_go_on(interrupted), file=sys.stderr)
+                sys.exit(interrupted.status)
+            except Exception as error:
+                line = mendable(error, schema)
+                if line is None:
+                    raise
                 _finish_sweep()
                 # The error of a job is already in its log and in the list of failed jobs.
                 if not noted(RememberSweep.folder, line):
@@ -159,12 +170,16 @@ def run_to_exit(job: Callable[[], bool], schema: type[Any]) -> None:
     User errors are printed as one line. An interrupted job continues when it is started again.
     """
     try:
-        failed = job()
-    except KeyboardInterrupt:
+        with listening():
+            failed = job()
+    except KeyboardInterrupt as error:
         print("interrupted; repeat the command to continue", file=sys.stderr)
-        sys.exit(130)
-    except MENDABLE as error:
-        print(f"error: {one_line(error, schema)}", file=sys.stderr)
+        sys.exit(error.status if isinstance(error, Interrupted) else 130)
+    except Exception as error:
+        line = mendable(error, schema)
+        if line is None:
+            raise
+        print(f"error: {line}", file=sys.stderr)
         failed = True
     sys.exit(2 if failed else 0)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from p_rnn.evaluation.evaluator import Ranks
 from p_rnn.files import written_whole
@@ -33,9 +36,41 @@ def read_ranks(path: Path) -> Ranks:
         UserError: the file is missing, damaged or something else.
     """
     try:
-        with np.load(path) as file:
-            return Ranks(
-                file["session"], file["position"], file["item"], file["rank"].astype(np.float64)
-            )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read ({error}); run that job again") from error
+        if not path.is_file():
+            raise ValueError("it is no file")
+        with np.load(path, mmap_mode=None) as file:
+            columns = [file[name] for name in ("session", "position", "item", "rank")]
+        _check(columns)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        TypeError,
+        AttributeError,
+        NotImplementedError,
+        MemoryError,
+        RuntimeError,
+        SyntaxError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:  # all of them are answers of NumPy and zipfile to wrong bytes
+        said = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} cannot be read ({said}); run that job again") from error
+    session, position, item, rank = columns
+    return Ranks(session, position, item, rank.astype(np.float64))
+
+
+def _check(columns: list[NDArray[Any]]) -> None:
+    """Check the kinds and ranges of what `write_ranks` writes.
+
+    Raises:
+        ValueError: they are others.
+    """
+    *whole, rank = columns
+    if any(x.ndim != 1 or len(x) != len(rank) for x in columns) or not len(rank):
+        raise ValueError("its arrays are not of one length")
+    if any(x.dtype != np.int32 for x in whole) or rank.dtype != np.float32:
+        raise ValueError("its arrays are of other kinds")
+    if any((x < 0).any() for x in whole) or not (rank >= 1).all():
+        raise ValueError("it has numbers below 0, or ranks below 1")

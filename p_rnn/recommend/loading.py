@@ -13,8 +13,8 @@ from p_rnn.data.catalogue import Catalogue, pack_sessions
 from p_rnn.data.dataset import Dataset, Sessions
 from p_rnn.models.architectures import build_network
 from p_rnn.recommend.recommender import Recommender
-from p_rnn.runs.fit import set_network
 from p_rnn.runs.runtime import checkpoint_at, use_device
+from p_rnn.runs.saving import set_network
 from p_rnn.runs.stored_items import catalogue_of, prepared_of
 from p_rnn.settings.resolve import counts, load_plugins
 from p_rnn.streams import Streams

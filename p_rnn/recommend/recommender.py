@@ -28,7 +28,7 @@ from p_rnn.recommend.sessions import (
     unbatched,
 )
 from p_rnn.recommend.top import Top
-from p_rnn.runs.fit import network_content, set_network
+from p_rnn.runs.saving import network_content, set_network
 from p_rnn.settings.errors import UserError
 from p_rnn.streams import Streams
 from p_rnn.training.checkpoint import save_checkpoint

@@ -27,8 +27,8 @@ from p_rnn.data.prepare import prepare, same_events
 from p_rnn.evaluation.evaluator import EvaluationProtocol, Ranks, check_targets, evaluate, summarise
 from p_rnn.models.architectures import build_network
 from p_rnn.models.network import PRNN
-from p_rnn.runs.fit import set_network
 from p_rnn.runs.runtime import checkpoint_at, use_device
+from p_rnn.runs.saving import set_network
 from p_rnn.settings.commands import EvaluateConfig, EvaluationOverrides
 from p_rnn.settings.config import Settings
 from p_rnn.settings.errors import UserError

@@ -143,8 +143,8 @@ def run(
         seconds={
             "prepare": prepared - started,
             "train": job.before_s + trained - prepared,
-            "evaluate": done - trained,
-            "total": job.before_s + done - started,
+            "evaluate": job.before_final_s + done - trained,
+            "total": job.before_s + job.before_final_s + done - started,
         },
         results=results,
         dataset={key: value for key, value in dataset.manifest.items() if key != "settings"},
@@ -154,6 +154,7 @@ def run(
     if distributed.writes():
         write_ranks(folder / RANKS, tested.ranks)
         write_json(folder / "metrics.json", metrics)
+        job.clean()
     log.info("%s", describe(results, config.evaluation))
     checkpoint = folder / "checkpoints" / ("final.pt" if final else "best.pt")
     log.info("\ntested:\n%s", checkpoint)

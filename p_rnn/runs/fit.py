@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p_rnn import distributed
-from p_rnn.models.network import PRNN
-from p_rnn.settings.errors import UserError
+from p_rnn.runs.interruption import Interrupted, put_off
+from p_rnn.runs.saving import Saver, load_network, set_network
 from p_rnn.settings.sections import EarlyStoppingConfig
-from p_rnn.training.checkpoint import load_checkpoint, save_checkpoint
+from p_rnn.training.checkpoint import save_checkpoint
+from p_rnn.training.passes import PassResult
 from p_rnn.training.strategies import PassPlan
-from p_rnn.training.trainer import PassResult, Trainer
+from p_rnn.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +89,8 @@ def fit(
 ) -> FitHistory:
     """Run the remaining passes; write last.pt after each, and best.pt after each best one.
 
+    last.pt is there before the first pass, and is also written inside of passes (see `Saver`).
+
     Validation follows each cycle. Early stopping ends a stage; the next stage starts from its best
     state including that of the optimizer (stage.pt). If a later stage is worse, best.pt keeps the
     better one (`early_stopping.keep`).
@@ -100,10 +102,16 @@ def fit(
         history: empty, or that of the checkpoint to resume from.
         items: content that is added to best.pt only, which others may load without the data.
         watch: called with the epoch and the metric of early stopping after each validation.
+
+    Raises:
+        Interrupted: by a signal; all is saved.
     """
+    saver = Saver(trainer, checkpoints / "last.pt", lambda: {**extra, "history": asdict(history)})
+    saver.save(trainer.interrupted)
     patience, metric = trainer.config.early_stopping.patience, trainer.config.early_stopping.metric
     stopped = False
-    for index in range(history.last_epoch, len(trainer.passes)):
+    first = trainer.interrupted.get("pass", history.last_epoch)
+    for index in range(first, len(trainer.passes)):
         plan = trainer.passes[index]
         if plan.stage != history.stage:
             _end_stage(trainer, history)
@@ -114,10 +122,15 @@ def fit(
                 log.info("stopped early: %s was best in epoch %d", metric, history.best_epoch)
             stopped = True
             continue
-        done = trainer.run_pass(index)
-        valid = validate() if validate is not None and plan.ends_cycle else None
-        _record(trainer, history, index, done, valid, validate is None)
-        _save(trainer, history, checkpoints, extra, items or {})
+        done = saver.run_pass(index)
+        try:
+            valid = validate() if validate is not None and plan.ends_cycle else None
+        except Interrupted:
+            saver.save_end(index, done)
+            raise
+        with put_off():
+            _record(trainer, history, index, done, valid, validate is None)
+            _save(saver, history, checkpoints, items or {})
         if watch is not None and valid is not None:
             watch(index + 1, valid[metric])
     _end_stage(trainer, history)
@@ -222,25 +235,9 @@ def learners_of(trainer: Trainer, plan: PassPlan) -> list[list[str]]:
     return [[trainer.network.names[k] for k in learners] for learners in plan.updates]
 
 
-def _save(
-    trainer: Trainer,
-    history: FitHistory,
-    checkpoints: Path,
-    extra: dict[str, Any],
-    items: dict[str, Any],
-) -> None:
-    content = {**extra, **network_content(trainer.network), "history": asdict(history)}
-    content.update(
-        optimizer=trainer.optimizer.state_dict(),
-        updates=trainer.updates,
-        learned=trainer.learned,
-        route=trainer.fast.route,
-    )
-    if trainer.average is not None:
-        content["average"] = trainer.average.state_dict()
+def _save(saver: Saver, history: FitHistory, checkpoints: Path, items: dict[str, Any]) -> None:
     # last.pt first: after an interruption in between, it is the best one itself (see `resume`).
-    save_checkpoint(checkpoints / "last.pt", trainer.config, content)
-    save_best(trainer, checkpoints, content, history, items)
+    save_best(saver.trainer, checkpoints, saver.save(), history, items)
 
 
 def save_best(
@@ -258,7 +255,7 @@ def save_best(
     }.items():
         if epoch != history.last_epoch:
             continue
-        drop = {"updates", "learned", "route", "average"}
+        drop = {"updates", "learned", "route", "average", "underway"}
         if name == "best.pt":  # no stage starts from best.pt
             drop.add("optimizer")
         kept = {key: value for key, value in content.items() if key not in drop}
@@ -268,30 +265,3 @@ def save_best(
         save_checkpoint(checkpoints / name, trainer.config, kept)
         written.append(name)
     return written
-
-
-def network_content(network: PRNN) -> dict[str, Any]:
-    """The content of a checkpoint that describes a network."""
-    return {"model": network.state_dict(), "in_score": network.in_score}
-
-
-def load_network(network: PRNN, path: Path, mmap: bool = False) -> dict[str, Any]:
-    """Load a checkpoint into a network; return the checkpoint's content (see `load_checkpoint`)."""
-    distributed.wait()  # rank 0 may be writing it
-    _, content = load_checkpoint(path, mmap)
-    set_network(network, content)
-    return content
-
-
-def set_network(network: PRNN, content: dict[str, Any]) -> None:
-    """The inverse of `network_content`.
-
-    Raises:
-        UserError: the checkpoint is of another network.
-    """
-    try:
-        network.load_state_dict(content["model"])
-        network.use(content["in_score"])
-    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"the checkpoint is of another network ({reason})") from error

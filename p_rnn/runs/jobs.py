@@ -19,8 +19,10 @@ from p_rnn.evaluation.evaluator import evaluate, summarise
 from p_rnn.models.architectures import build_network
 from p_rnn.models.summary import summary
 from p_rnn.runs.comparison import make_protocol, training_of
-from p_rnn.runs.fit import FitHistory, Watch, fit, load_network, network_content
-from p_rnn.runs.resuming import resume
+from p_rnn.runs.fit import FitHistory, Watch, fit
+from p_rnn.runs.interruption import put_off
+from p_rnn.runs.resuming import resume, resume_final
+from p_rnn.runs.saving import Saver, load_network, network_content
 from p_rnn.runs.size import check_size
 from p_rnn.runs.warm_start import warm_start
 from p_rnn.settings.config import Settings
@@ -29,6 +31,7 @@ from p_rnn.tracking import Tracker
 from p_rnn.training.checkpoint import save_checkpoint
 from p_rnn.training.trainer import Trainer
 
+FINAL_LAST = "final_last.pt"  # what last.pt is to the training on both splits
 log = logging.getLogger(__name__)
 
 
@@ -36,10 +39,11 @@ class ModelJob(ABC):
     """Fits a model to a data set.
 
     Attributes:
-        before_s: seconds of the passes that an interrupted run made before this one resumed it.
+        before_s: seconds of the passes that an interrupted run made before this one resumed it;
+        before_final_s: the same of the final training.
     """
 
-    before_s = 0.0
+    before_s = before_final_s = 0.0
 
     def __init__(
         self,
@@ -63,6 +67,10 @@ class ModelJob(ABC):
     @abstractmethod
     def summary(self) -> dict[str, Any]:
         """The entries of metrics.json about the training."""
+
+    def clean(self) -> None:
+        """Remove what only an interrupted job needs."""
+        (self.folder / "checkpoints" / FINAL_LAST).unlink(missing_ok=True)
 
     def origin(self, num_items: int, with_validation: bool) -> dict[str, Any]:
         """The entries of every checkpoint about the data that its model was fitted to."""
@@ -125,7 +133,7 @@ class TrainingJob(ModelJob):
         items = self.items(with_validation=False)
         if config.resume is not None:
             self.history = resume(Path(config.resume), trainer, extra, checkpoints, items)
-            self.before_s = sum(epoch["seconds"] for epoch in self.history.epochs)
+            self.before_s = _seconds(self.history.epochs, trainer)
         elif config.warm_start is not None and validate is not None:
             metric = config.early_stopping.metric
             log.info("before training: valid %s %.4f", metric, validate()[metric])
@@ -142,10 +150,20 @@ class TrainingJob(ModelJob):
         # The curves of the run are those of the first training, so this one writes none.
         tracker = Tracker(self.folder, replace(self.config.tracking, tensorboard=False))
         trainer = self._trainer(tracker, with_validation=True)
-        for index in passes:
-            trainer.run_pass(index)
+        about, done = self.origin(trainer.network.num_items, with_validation=True), list[Any]()
+        path = self.folder / "checkpoints" / FINAL_LAST
+        saver = Saver(trainer, path, lambda: {**about, "passes": passes, "done": done})
+        if self.config.resume is not None:
+            done += resume_final(
+                Path(self.config.resume).with_name(path.name), trainer, saver.about()
+            )
+            self.before_final_s = _seconds(done, trainer)
+        saver.save(trainer.interrupted)
+        for index in passes[len(done) :]:
+            done.append({"seconds": saver.run_pass(index).seconds})
+            with put_off():
+                saver.save()
         network = trainer.kept
-        about = self.origin(network.num_items, with_validation=True)
         content = {**about, **network_content(network), **self.items(with_validation=True)}
         save_checkpoint(self.folder / "checkpoints" / "final.pt", self.config, content)
         self._note(trainer)
@@ -182,6 +200,12 @@ class TrainingJob(ModelJob):
         if config.warm_start is not None and not resumed:
             warm_start(config, network, self.dataset.item_ids, self.features, support)
         return Trainer(config, network, sessions, support, streams, tracker)
+
+
+def _seconds(passes: list[dict[str, Any]], trainer: Trainer) -> float:
+    """Of passes, and of the one that was interrupted."""
+    inside = trainer.interrupted.get("result", {"seconds": 0.0})
+    return float(sum(each["seconds"] for each in [*passes, inside]))
 
 
 class CountingJob(ModelJob):

@@ -7,7 +7,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from p_rnn.runs.fit import FitHistory, learners_of, save_best, set_network, stage_file
+from p_rnn.runs.fit import FitHistory, learners_of, save_best, stage_file
+from p_rnn.runs.saving import restore
 from p_rnn.settings.config import Settings
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.stored import refuse_difference
@@ -27,6 +28,11 @@ def check_resume(path: Path, config: Settings) -> None:
     if "optimizer" not in content:
         raise UserError(f"resume={path} cannot be resumed; give the run's checkpoints/last.pt")
     refuse_difference(f"resume={path}", stored, config, resuming=True)
+
+
+def has_begun(path: Path) -> bool:
+    """Whether a last.pt has learned anything, so that there is something to go on from."""
+    return bool(load_checkpoint(path, mmap=True)[1].get("updates", 1))
 
 
 def resume(
@@ -64,20 +70,60 @@ def resume(
             )
     if not history.kept_epoch:  # written by a version whose best.pt was that of the last stage
         history.kept_epoch, history.kept = history.best_epoch, history.best
-    written = save_best(trainer, checkpoints, content, history, items or {})
-    for name in {stage_file(trainer), "best.pt"} - set(written):
-        if history.best_epoch:
+    underway = content.get("underway", {})  # older versions had none
+    _check_underway(path, trainer, history, underway)
+    # The best state is that of last.pt only where the run was interrupted before it wrote best.pt.
+    written = [] if underway else save_best(trainer, checkpoints, content, history, items or {})
+    there = {stage_file(trainer): history.best_epoch, "best.pt": history.kept_epoch}
+    for name, epoch in there.items():
+        if epoch and name not in written:
             own = (items or {}) if name == "best.pt" else {}
             _copy(path.with_name(name), checkpoints, trainer.config, own, history)
-    set_network(trainer.network, content)
-    if trainer.average is not None:
-        set_network(trainer.average, {**content, "model": content["average"]})
-    trainer.optimizer.load_state_dict(content["optimizer"])
-    if trainer.config.compile == "auto":  # other routes sum in another order
-        trainer.fast.route = content["route"]
-    trainer.updates, trainer.learned = content["updates"], list(content["learned"])
-    log.info("resuming from %s after epoch %d", path, history.last_epoch)
+    restore(trainer, content)
+    inside = f", inside epoch {underway['pass'] + 1}" if underway else ""
+    log.info("resuming from %s after epoch %d%s", path, history.last_epoch, inside)
     return history
+
+
+def _check_underway(
+    path: Path, trainer: Trainer, history: FitHistory, underway: dict[str, Any]
+) -> None:
+    """Check that this run, too, makes the pass in which the interrupted run was.
+
+    Raises:
+        UserError: it makes fewer, or one of another stage.
+    """
+    index = underway.get("pass", 0)
+    if underway and not (
+        index < len(trainer.passes) and trainer.passes[index].stage == history.stage
+    ):
+        raise UserError(
+            f"resume={path} was interrupted in epoch {index + 1}, which num_epochs="
+            f"{trainer.config.num_epochs} does not make; keep num_epochs"
+        )
+
+
+def resume_final(path: Path, trainer: Trainer, about: dict[str, Any]) -> list[dict[str, Any]]:
+    """Restore the training on both splits, if that was interrupted; returns the passes it made.
+
+    Args:
+        about: the content of its checkpoint beside the state; what is of other passes or data is
+            left alone.
+    """
+    if not path.is_file():
+        return []
+    try:
+        stored, content = load_checkpoint(path)
+        refuse_difference(str(path), stored, trainer.config, resuming=True)
+        if any(content[key] != value for key, value in about.items() if key != "done"):
+            return []
+    except (UserError, KeyError) as error:
+        log.warning("the final training begins again: %s", error)
+        return []
+    restore(trainer, content)
+    done: list[dict[str, Any]] = content["done"]
+    log.info("resuming from %s after %d of its %d epochs", path, len(done), len(about["passes"]))
+    return done
 
 
 def _copy(

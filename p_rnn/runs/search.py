@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from p_rnn.runs.fit import Stopped, Watch
+from p_rnn.runs.isolation import memory_line, out_of_memory
+from p_rnn.runs.locks import Busy
 from p_rnn.runs.report.runs import METRICS
 from p_rnn.runs.sweeps import note_failure, objective, run_job
 from p_rnn.settings.config import Config
@@ -28,6 +31,7 @@ from p_rnn.settings.tree import as_overrides
 log = logging.getLogger(__name__)
 LOG_VALUES = 101  # of a range with log=true
 RANGES = ({"low", "high", "step"}, {"low", "high", "log"})  # keys of a range
+LARGEST = 100_000  # values in a file of YAML
 TRIES = 1000  # draws without a new combination after which a space counts as exhausted
 
 
@@ -110,11 +114,17 @@ def attempt(
         metrics = run_job(load_config(*overrides), folder, varied, watch)
     except Stopped:
         raise
+    except Busy as error:
+        log.info("left out: %s", error)
+        return None
     except MENDABLE as error:
         line = one_line(error, Config)
     except Exception as error:  # a bug or no memory: the other jobs may still run
-        log.exception("the job failed")
-        line = f"{type(error).__name__}: {error}"
+        if out_of_memory(error):
+            line = memory_line(error)
+        else:
+            log.exception("the job failed")
+            line = f"{type(error).__name__}: {error}"
     else:
         note_failure(folder, None)
         return metrics
@@ -154,12 +164,40 @@ def read_mapping(path: Path) -> dict[str, Any]:
         UserError: it is not such a file.
     """
     try:
-        read = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except (yaml.YAMLError, OmegaConfBaseException, OSError) as error:
+        text = path.read_text(encoding="utf-8")
+        _refuse_loops(yaml.compose(text, Loader=yaml.SafeLoader))
+        read = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)), resolve=True)
+    except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError) as error:
         raise UserError(f"{path}: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise UserError(f"{path} refers to itself, or is nested too deep") from error
     if not isinstance(read, dict):
         raise UserError(f"{path} must hold keys and values")
     return {str(key): value for key, value in read.items()}
+
+
+def _refuse_loops(node: yaml.Node | None) -> None:
+    """Refuse anchors that contain themselves, and those that others repeat without end.
+
+    Raises:
+        ValueError: there are such.
+    """
+    sizes: dict[int, int] = {}
+
+    def size(node: Any) -> int:
+        if not isinstance(node, yaml.CollectionNode):
+            return 1
+        if sizes.get(id(node)) == 0:
+            raise ValueError("it holds an anchor that contains itself")
+        if id(node) not in sizes:
+            sizes[id(node)] = 0
+            parts = [x for y in node.value for x in (y if isinstance(y, tuple) else (y,))]
+            sizes[id(node)] = 1 + sum(map(size, parts))
+        if sizes[id(node)] > LARGEST:
+            raise ValueError(f"it has more than {LARGEST:,} values")
+        return sizes[id(node)]
+
+    size(node)
 
 
 def read_space(space: str) -> Space:
@@ -170,7 +208,10 @@ def read_space(space: str) -> Space:
     """
     path = file_of("space", space)
     found: Space = {}
-    for key, value in read_mapping(path).items():
+    content = read_mapping(path)
+    if not content:
+        raise UserError(f"{path} is empty: a space needs lines such as learning_rate: [0.01, 0.1]")
+    for key, value in content.items():
         if isinstance(value, dict):
             value = _range(**value) if set(value) in RANGES else None
         if not isinstance(value, list | Range) or value == []:

@@ -164,6 +164,13 @@ class Settings(Hyperparameters):
         "sessions), so that they load without the data",
         role="output",
     )
+    checkpoint_minutes: Optional[float] = number(
+        10.0,
+        "last.pt is also written inside of epochs, this often; null: only after each epoch",
+        above=0,
+        networks=True,
+        role="output",
+    )
     resume: Optional[str] = setting(None, "a last.pt to go on from", networks=True, role="output")
     sweep_name: Optional[str] = setting(None, "folder of a multirun; null: the time", role="output")
 

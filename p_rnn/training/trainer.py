@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -29,22 +31,13 @@ from p_rnn.training.diverged import diverged
 from p_rnn.training.exchange import Exchange
 from p_rnn.training.losses import build_loss
 from p_rnn.training.optimizers import build_optimizer
+from p_rnn.training.passes import PassResult, Underway
 from p_rnn.training.schedules import build_schedule, set_learning_rate
 from p_rnn.training.step import Update, train_step
 from p_rnn.training.strategies import PassPlan, build_strategy
 
 COMPILING = "compiling"  # shown in the progress bar meanwhile
 CHECK_EVERY = 100  # updates on a GPU, where reading a loss makes the CPU wait
-
-
-@dataclass
-class PassResult:
-    """Totals of one pass over the data."""
-
-    loss: float = 0.0  # mean over the examples of all updates
-    events: int = 0  # examples that were learned from
-    skipped: int = 0  # mini-batches of one example and no negative: no update
-    seconds: float = 0.0
 
 
 @dataclass
@@ -59,6 +52,7 @@ class Trainer:
         passes: the passes of the run, planned by its strategy.
         updates: optimizer steps so far; `learned`: those in which each subnet learned.
         average: the network with averaged weights if `ema` is set, else None.
+        interrupted: a `position` inside the next pass, from which that pass goes on; or {}.
 
     Raises:
         UserError: no session has two events, or there are too few sessions for a mini-batch.
@@ -73,12 +67,13 @@ class Trainer:
     updates: int = 0
     learned: list[int] = field(default_factory=list)
     average: PRNN | None = None
+    interrupted: dict[str, Any] = field(default_factory=dict)
+    _underway: Underway | None = None
     _points: list[Tensor] = field(default_factory=list)
     # Time, events and examples when the losses were last read; an event used by K updates counts as
     # K examples.
     _last_read: tuple[float, int, int] = (0.0, 0, 0)
     _examples: int = 0
-    _state: State = ()  # of the slots, where the losses were last read
 
     def __post_init__(self) -> None:
         config, network = self.config, self.network
@@ -125,8 +120,12 @@ class Trainer:
         for network in {self.network, self.kept}:
             network.use(in_score)
 
-    def run_pass(self, index: int) -> PassResult:
+    def run_pass(self, index: int, after_each: Callable[[], None] | None = None) -> PassResult:
         """Run pass `index` (from 0) of `passes` over all sessions.
+
+        Args:
+            after_each: called after each mini-batch; it may read `position`, and end the pass by
+                raising something.
 
         Raises:
             Diverged: the loss became NaN or infinite.
@@ -137,35 +136,85 @@ class Trainer:
         self.network.train()
         self.streams.start_epoch(index)
         self._last_read, self._examples = (started, 0, 0), 0
-        state = self.network.begin(self.update.batch_size // distributed.count())
-        epoch_at = self._clock(index)
+        epoch_at, batches = self._clock(index), iter(self.batches)
+        slots = self.update.batch_size // distributed.count()
+        here = Underway(index, self.network.begin(slots), result, started)
+        self._underway = here
+        if self.interrupted.get("pass") == index:
+            self._go_on(here, batches)
+        self.interrupted = {}
         text = f"epoch {index + 1}/{len(self.passes)}"
         # The first mini-batch compiles the step of a GPU, or measures the routes of p_rnn/fast.
         waiting = self.config.compile != "never" and not self.updates
         with self.tracker.bar(self.pairs, "ev", COMPILING if waiting else text) as bar:
-            for batch in self.batches:
+            bar.update(result.events)
+            for batch in batches:
                 self._set_learning_rate(epoch_at((result.events + result.skipped) / self.pairs))
-                state = self._learn(batch, state, plan, result)
+                here.state = self._learn(batch, here.state, plan, result)
+                here.batches += 1
                 if len(self._points) >= self.config.tracking.log_every or self._has_diverged():
-                    self._state = state
                     self._read_losses(index, result)
                     bar.set_postfix_str(f"loss {result.loss / self._examples:.4f}", refresh=False)
                 if waiting and self.updates:
                     bar.set_description_str(text)
                     waiting = False
                 bar.update(batch.examples)
+                if after_each is not None:
+                    after_each()
         if not result.events:
             raise UserError(
                 f"nothing was learned: none of the {result.skipped} mini-batches had more to score "
                 f"than its own target (batch_size={self.config.batch_size}, num_negatives=0); give "
                 "num_negatives=1 or more"
             )
-        self._state = state
         self._read_losses(index, result)
         result.loss /= self._examples
         distributed.check_equal(self.network.parameters())
-        result.seconds = time.perf_counter() - started
+        result.seconds = time.perf_counter() - here.started
+        self._underway = None
         return result
+
+    def position(self) -> dict[str, Any]:
+        """What a checkpoint inside a pass holds beside the weights and the optimizer; {} outside.
+
+        Raises:
+            Diverged: the loss has become NaN or infinite, so that there is nothing to keep.
+        """
+        here = self._underway
+        if here is None:
+            return {}
+        self._losses(here.index)
+        now, (then, *read) = time.perf_counter(), self._last_read
+        here.result.seconds = now - here.started
+        return {
+            "pass": here.index,
+            "batches": here.batches,
+            "state": [h.clone() for h in here.state],
+            "result": asdict(here.result),
+            "examples": self._examples,
+            "points": [point.clone() for point in self._points],
+            "read": [now - then, *read],
+            "generators": self.streams.state(),
+        }
+
+    def _go_on(self, here: Underway, batches: Iterator[Batch]) -> None:
+        """Set the pass to where an interrupted run was.
+
+        The mini-batches that it learned from are made again and left out, so that the random
+        numbers of their making are drawn as before.
+        """
+        left, device, now = self.interrupted, self.network.device, time.perf_counter()
+        deque(islice(batches, left["batches"]), maxlen=0)
+        self.streams.restore(left["generators"])
+        for name, value in left["result"].items():
+            setattr(here.result, name, value)
+        here.batches, here.started = left["batches"], now - here.result.seconds
+        here.state = tuple(h.to(device) for h in left["state"])
+        if isinstance(self.batches, OwnSlots):
+            here.state = tuple(h[self.batches.own] for h in here.state)
+        self._examples, self._points = left["examples"], [x.to(device) for x in left["points"]]
+        since, events, examples = left["read"]
+        self._last_read = now - since, events, examples
 
     def _learn(self, batch: Batch, state: State, plan: PassPlan, result: PassResult) -> State:
         """Make all updates of a mini-batch; return the state to carry to the next one."""
@@ -215,12 +264,8 @@ class Trainer:
         """Read the losses since the last call: the one sync point with the device in many steps."""
         if not self._points:
             return
-        losses = torch.stack(self._points).tolist()
+        losses = self._losses(index)
         self._points.clear()
-        first = self.updates - len(losses) + 1
-        for k, loss in enumerate(losses):
-            if not math.isfinite(loss):
-                raise diverged(loss, first + k, index + 1, self.config, self.network, self._state)
         result.loss += sum(losses) * self.update.batch_size
         now, (then, events, examples) = time.perf_counter(), self._last_read
         self._last_read = (now, result.events, self._examples)
@@ -230,6 +275,20 @@ class Trainer:
         self.tracker.scalar(
             "train/events_per_s", (result.events - events) / (now - then), self.updates
         )
+
+    def _losses(self, index: int) -> list[float]:
+        """The losses of `_points`.
+
+        Raises:
+            Diverged: one is NaN or infinite.
+        """
+        losses: list[float] = torch.stack(self._points).tolist() if self._points else []
+        first = self.updates - len(losses) + 1
+        for k, loss in enumerate(losses):
+            if not math.isfinite(loss):
+                state = () if self._underway is None else self._underway.state
+                raise diverged(loss, first + k, index + 1, self.config, self.network, state)
+        return losses
 
 
 def epochs_of_subnets(config: Settings, names: tuple[str, ...]) -> list[int]:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -26,25 +25,6 @@ from p_rnn.training.strategies import STRATEGIES
 from p_rnn.training.trainer import Trainer
 
 Make = Callable[..., Config]
-
-
-@pytest.fixture
-def job(tiny: Make, tmp_path: Path) -> Make:
-    """A small job with two features, in an item table."""
-    rng = np.random.default_rng(5)
-    table = pd.DataFrame({"item": range(30), "size": rng.random(30)})
-    table["tags"] = [f"t{k % 4} t{4 + k % 3}" for k in range(30)]
-    table.to_csv(tmp_path / "raw" / "items.csv", index=False)
-    features = [
-        "dataset.item_table.path=items.csv",
-        "dataset.features.size.kind=number",
-        "dataset.features.tags.kind=tags",
-    ]
-
-    def make(*overrides: str) -> Config:
-        return tiny("model=parallel", *features, "dropout_prob=0.1", *overrides)
-
-    return make
 
 
 def weights(folder: Path, name: str = "last") -> dict[str, Any]:
@@ -269,10 +249,10 @@ def test_residual_trains_again_on_validation_the_passes_that_were_best(
     made: dict[int, list[int]] = {}  # passes of each trainer, in the order of the trainers
 
     class Spy(Trainer):
-        def run_pass(self, index: int) -> Any:
+        def run_pass(self, index: int, *rest: Any) -> Any:
             made.setdefault(id(self), []).append(index)
             trainers.append(self)  # no other one may get its id
-            return super().run_pass(index)
+            return super().run_pass(index, *rest)
 
     trainers: list[Any] = []
     monkeypatch.setattr("p_rnn.runs.jobs.Trainer", Spy)

@@ -18,7 +18,7 @@ from p_rnn.models.architectures import build_network
 from p_rnn.models.inputs import PooledRows
 from p_rnn.models.network import PRNN
 from p_rnn.runs.comparison import load_features
-from p_rnn.runs.fit import network_content
+from p_rnn.runs.saving import network_content
 from p_rnn.runs.warm_start import warm_start
 from p_rnn.settings.config import Settings
 from p_rnn.settings.resolve import resolve

@@ -291,7 +291,11 @@ REFUSED = {
     "dataset.features.*.encoding",
 }
 # Of these the effect is tested where it shows.
-ELSEWHERE = {"sweep_name": "tests/settings/test_hydra_glue.py", "plugins": "tests/test_plugins.py"}
+ELSEWHERE = {
+    "sweep_name": "tests/settings/test_hydra_glue.py",
+    "plugins": "tests/test_plugins.py",
+    "checkpoint_minutes": "tests/runs/test_interrupted.py",
+}
 
 
 def write_raw(raw: Path) -> None:

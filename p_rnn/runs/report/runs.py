@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from p_rnn.evaluation.evaluator import Ranks
+from p_rnn.evaluation.metrics import metrics
 from p_rnn.evaluation.ranks_file import RANKS, read_ranks
+from p_rnn.runs.report.stored import read_metrics
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.roles import decides_events, decides_targets, every_setting
 
 METRICS = "metrics.json"
-NEEDED = ("test", "parameters", "updates", "best_epoch", "seconds", "history")  # of metrics.json
+SAME = 1e-9  # of figures of the same ranks
 TRIALS = "trials"  # folder of runs from which settings were chosen (p_rnn/runs/study.py)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,19 @@ class Run:
     def ranks(self) -> Ranks:
         return read_ranks(self.folder / RANKS)
 
+    def check_ranks(self) -> None:
+        """Check that the ranks of the test targets are there, and are those of this run.
+
+        Raises:
+            UserError: the file is missing, damaged, or of another run.
+        """
+        result, cutoffs = self.result("test"), self.settings["evaluation.cutoffs"]
+        if len(self.ranks.rank) != result["targets"] or any(
+            abs(value - result["metrics"][name]) > SAME
+            for name, value in metrics(self.ranks.rank, cutoffs).items()
+        ):
+            raise UserError(f"{self.folder / RANKS} is not of this run; run that job again")
+
 
 def find_runs(places: Iterable[Path]) -> list[Run]:
     """All finished runs in and below the folders, ordered by path.
@@ -91,38 +107,31 @@ def find_runs(places: Iterable[Path]) -> list[Run]:
     count as further rows beside those runs.
 
     Raises:
-        UserError: a folder without any, or a metrics.json of another format.
+        UserError: a folder without any, or in which all are damaged or something else. Where some
+            are, they are left out with a warning.
     """
     runs: dict[Path, Run] = {}
+    bad: list[str] = []
     for place in places:
-        files = [place] if place.name == METRICS else sorted(place.rglob(METRICS))
+        # By a pattern, with which links to nothing are found, too.
+        below = [place] if place.name == METRICS else sorted(place.rglob("*.json"))
+        files = [path for path in below if path.name == METRICS]
         files = [file for file in files if TRIALS not in file.relative_to(place).parts]
-        if not files or not files[0].is_file():
+        if not files or (files == [place] and not place.is_file()):
             raise UserError(f"{place} holds no finished run: no {METRICS} in or below it")
         for file in files:
             try:
-                metrics = json.loads(file.read_text())
-                run = Run(file.parent, metrics)
-                _try(run)
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(
-                    f"{file} is not the metrics of a run of this version ({error!r}); leave it "
-                    "out, or run that job again"
-                ) from error
+                run = Run(file.parent, read_metrics(file))
+                if None in (run.data, run.settings["seed"]):
+                    raise UserError(f"{file} has no data set or seed; leave it out")
+            except UserError as error:
+                log.warning("warning: left out of the report: %s", error)
+                bad.append(str(error))
+                continue
             runs[file.parent.resolve()] = run
+    if not runs:
+        raise UserError(bad[0])
     return list(runs.values())
-
-
-def _try(run: Run) -> None:
-    """Check that a run has everything that a report reads.
-
-    Raises:
-        KeyError, TypeError: the run was written by another version.
-    """
-    read = [run.metrics[name] for name in NEEDED]
-    read += [run.data, run.strategy, run.loss, run.settings["seed"], run.result("test")]
-    if None in read:
-        raise TypeError("a value is null")
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,8 +15,10 @@ from numpy.typing import NDArray
 from p_rnn import printing
 from p_rnn.runs.report.rows import ReportRow
 from p_rnn.runs.report.significance import LEVEL, Difference, differences, holm
+from p_rnn.settings.errors import UserError
 
 Array = NDArray[Any]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,9 @@ def _marks(
         for n, row in enumerate(rows)
         if row is not against and row.first.data == against.first.data
     ]
+    if not _has_ranks(against):
+        return {}, "", []
+    rivals = [n for n in rivals if _has_ranks(rows[n])]
     if not rivals:
         return {}, "", []
     found = differences([rows[n] for n in rivals], against, metrics)
@@ -108,6 +114,17 @@ def _marks(
         f"averaged over seeds, p < {LEVEL} after Holm's correction for the {len(tests)} tests)"
     )
     return marks, legend, notes
+
+
+def _has_ranks(row: ReportRow) -> bool:
+    """Whether the ranks of all runs of a row can be read; if not, says so."""
+    try:
+        for run in row.runs:
+            run.check_ranks()
+    except UserError as error:
+        log.warning("warning: %s is not tested: %s", row.label, error)
+        return False
+    return True
 
 
 def _note(row: ReportRow, against: ReportRow, metric: str, test: Difference, p: float) -> str:
