@@ -30,8 +30,12 @@ T = TypeVar("T")
 TIMEOUT = timedelta(minutes=10)
 
 
+_ours = False  # whether the process group is that of `join`; a program may have one of its own
+
+
 def joined() -> bool:
-    return dist.is_available() and dist.is_initialized()
+    """Whether this process shares its work with others."""
+    return _ours and dist.is_initialized()
 
 
 def count() -> int:
@@ -55,13 +59,15 @@ def join(given: Config | Settings) -> None:
     Raises:
         UserError: settings that cannot be divided among the ranks.
     """
+    global _ours
     _, ranks = ranks_asked()
-    if ranks == 1 or joined():
+    if ranks == 1 or (dist.is_available() and dist.is_initialized()):
         return
     check(resolve(given), ranks)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     with together():
         dist.init_process_group(backend, timeout=TIMEOUT)
+    _ours = True
 
 
 def check(config: Settings, ranks: int) -> None:

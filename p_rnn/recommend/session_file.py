@@ -11,6 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from p_rnn.data.codes import as_stored
 from p_rnn.data.events import EventLog, collect
 from p_rnn.data.readers.columns import TYPED
 from p_rnn.data.readers.files import Member, find_members
@@ -107,7 +108,7 @@ def _of_types(events: EventLog, trained: list[str], path: str) -> EventLog:
 
 def _sessions(events: EventLog, other_types: int) -> SessionFile:
     offsets = events.offsets()
-    ids = events.session_ids[events.session[offsets[:-1]]]
+    ids = as_stored(events.session_ids[events.session[offsets[:-1]]])
     emptied = len(events.session_ids) - len(ids)
     return SessionFile(ids, events.item, offsets, events.item_ids, other_types, emptied)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from p_rnn.runs.interruption import Interrupted, put_off
 from p_rnn.runs.saving import Saver, load_network, set_network
+from p_rnn.settings.errors import UserError
 from p_rnn.settings.sections import EarlyStoppingConfig
 from p_rnn.training.checkpoint import save_checkpoint
 from p_rnn.training.passes import PassResult
@@ -122,7 +123,12 @@ def fit(
                 log.info("stopped early: %s was best in epoch %d", metric, history.best_epoch)
             stopped = True
             continue
-        done = saver.run_pass(index)
+        try:
+            done = saver.run_pass(index)
+        except UserError:
+            if not trainer.updates:
+                saver.remove()
+            raise
         try:
             valid = validate() if validate is not None and plan.ends_cycle else None
         except Interrupted:

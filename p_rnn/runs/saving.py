@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,13 @@ class Saver:
     def save_end(self, index: int, done: PassResult) -> None:
         """Save the state after the last mini-batch of a pass, before its validation."""
         self.save({"pass": index, "result": vars(done)})
+
+    def remove(self) -> None:
+        """Remove the file of a training that was refused before its first update."""
+        self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # there is something else
+            self.path.parent.rmdir()
+            self.path.parent.parent.rmdir()
 
     def _look(self) -> None:
         """Between two mini-batches; a rank has only the state of its own slots, and saves none."""

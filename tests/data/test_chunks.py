@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from p_rnn.data import codes
 from p_rnn.data import dataset as stored
-from p_rnn.data import events
 from p_rnn.data.prepare import prepare
 from p_rnn.data.readers import tabular
 from p_rnn.data.readers.options import ColumnsConfig
@@ -51,7 +51,7 @@ def test_chunks_give_the_same_arrays(
     columns = ColumnsConfig(event_type="kind")
     whole = arrays(tmp_path, tmp_path / "whole", columns=columns)
     monkeypatch.setattr(tabular, "CHUNK_ROWS", rows)
-    monkeypatch.setattr(events, "BLOCK", 3)
+    monkeypatch.setattr(codes, "BLOCK", 3)
     assert arrays(tmp_path, tmp_path / "chunks", columns=columns) == whole
     ids = np.load(next((tmp_path / "chunks").glob("*/train/session_ids.npy")))
     assert ids.dtype == (np.dtype("<U12") if kind == "text" else np.int64)

@@ -139,6 +139,7 @@ def test_nothing_waits_for_the_device_between_two_logs(
 
     monkeypatch.setattr("p_rnn.training.optimizers.summed_rows", summed_rows)
     monkeypatch.setattr(made, "_read_losses", lambda *arguments: None)
+    monkeypatch.setattr(made, "_has_diverged", lambda: False)  # seldom asked on a GPU
     with Counting() as counting:
         made.run_pass(0)
     assert counting.all > 500
