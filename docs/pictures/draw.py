@@ -15,6 +15,7 @@ sys.path.insert(0, str(HERE))
 
 from charts import curves, paper_results, results  # noqa: E402
 from diagrams import architecture, models, strategies  # noqa: E402
+from schedules import schedules  # noqa: E402
 from svg import Picture  # noqa: E402
 
 PICTURES: dict[str, Callable[[], Picture]] = {
@@ -24,6 +25,7 @@ PICTURES: dict[str, Callable[[], Picture]] = {
     "results": results,
     "paper_results": paper_results,
     "paper_curves": curves,
+    "schedules": schedules,
 }
 
 

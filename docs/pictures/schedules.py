@@ -110,7 +110,7 @@ def _cell(p: Picture, x: float, y: float, shares: dict[str, float], ids: float) 
         at = y + 9 + 22 * k
         p.box(x + 5, at, share * scale, 14, STRATEGIES[name], "none", 2, 0)
         words = f"{share:.3f}".lstrip("0")
-        p.text(x + 10 + share * scale, at + 11, words, 11, INK, "start", bold=share == best)
+        p.text(x + width - 6, at + 11, words, 11, INK, "end", bold=share == best)
     p.line(
         [(x + 5 + ids * scale, y + 4), (x + 5 + ids * scale, y + height - 4)], INK, 1, dash="3 2"
     )
