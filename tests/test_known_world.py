@@ -53,6 +53,7 @@ def test_gru4rec_comes_near_the_best_possible(recall: Callable[..., dict[str, fl
     assert found["id_only"] < found["best possible"]
 
 
+@pytest.mark.slow
 def test_a_state_that_is_never_reset_loses(
     recall: Callable[..., dict[str, float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ PAGE = ROOT / "docs" / "export.md"
 SMALLER = ("dataset.synthetic.num_events=3000", "num_epochs=1", "hidden_size=8", "device=cpu")
 
 
+@pytest.mark.slow
 def test_the_page_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -163,7 +163,7 @@ def steps_of(name: str) -> int:
     return STEPS if name in LONG else STEPS // 4
 
 
-@pytest.mark.parametrize("how", ["always", "products"])
+@pytest.mark.parametrize("how", ["always", pytest.param("products", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", JOBS)
 def test_a_fast_step_has_the_losses_of_the_plain_one(name: str, how: str, run: Run) -> None:
     if how == "products" and JOBS[name] and not _compiled(name):

@@ -37,13 +37,18 @@ CASES = [
     ("id_only", "attention", "cell.span=3", "cell.gated=true", TWO_LAYERS),
     ("bpr_mf", None),
 ]
+QUICK = (("parallel", "gru"), ("parallel", "lstm"), ("id_only", "attention"), ("bpr_mf", None))
 
 
 def runtime(folder: Path, name: str) -> Any:
     return onnxruntime.InferenceSession(str(folder / f"{name}.onnx"))
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case[:2])))
+@pytest.mark.parametrize(
+    "case",
+    [c if c[:2] in QUICK else pytest.param(c, marks=pytest.mark.slow) for c in CASES],
+    ids=lambda case: "-".join(map(str, case[:2])),
+)
 def test_onnx_is_the_network(case: tuple[Any, ...], tmp_path: Path) -> None:
     model, cell, *others = case
     words = [f"model={model}", *([f"cell={cell}"] if cell else []), *others]

@@ -95,6 +95,7 @@ def check_sweep(place: Path, jobs: int, killed: list[int], big: list[int], *more
     assert not [*folder.rglob(".lock"), *folder.rglob("error.txt")]
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_without_the_jobs_that_are_killed_or_too_large(place: Path) -> None:
     check_sweep(place, 3, [0], [1])
 

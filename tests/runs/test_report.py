@@ -262,6 +262,7 @@ def test_tests_stay_within_the_same_data(sweep: Path, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_sweep_over_ties_and_periods(sweep: Path) -> None:
     folder = sweep.parent
     paths = [f"paths.raw={folder}", f"paths.prepared={folder}/prepared", "sweep_name=protocols"]
@@ -371,6 +372,7 @@ def test_a_failed_job_stops_nobody(sweep: Path, tmp_path: Path) -> None:
     assert (jobs / "batch_size=8" / "metrics.json").stat().st_mtime_ns == stamp
 
 
+@pytest.mark.slow
 def test_random_search(sweep: Path, tmp_path: Path) -> None:
     folder = sweep.parent
     paths = [f"paths.raw={folder}", f"paths.prepared={folder}/prepared"]

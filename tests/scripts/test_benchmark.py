@@ -144,6 +144,7 @@ def run(place: Path, *arguments: str, fresh: bool) -> subprocess.CompletedProces
     return run_script("benchmark", place, f"out={place / 'out'}", *arguments, fresh=fresh)
 
 
+@pytest.mark.slow
 def test_a_small_run_writes_figures_and_tables(tmp_path: Path) -> None:
     """One contender fails, because a CUDA graph needs a GPU, and is left out."""
     done = run(tmp_path, *TINY, "losses=[cross_entropy]", "compile=[never,graph]", fresh=True)

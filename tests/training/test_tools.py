@@ -128,6 +128,7 @@ def ten_steps(rank: int, port: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_ten_steps_of_two_processes(tmp_path: Path) -> None:
     """Each reads other sessions; they begin with the weights of the first and keep the same."""
     with socket.socket() as free:
