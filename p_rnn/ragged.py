@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-BLOCK = 2**22
+BLOCK = 2**22  # 32 MB as int64
 
 
 def offsets_of(lengths: Array) -> Array:

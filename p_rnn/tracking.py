@@ -113,9 +113,13 @@ class Tracker:
             for step in (0, max(epochs, 1)):
                 self.scalar(f"final/{name}", value, step)
 
+    @property
+    def _shows_progress(self) -> bool:
+        return self.settings.progress and redraws() and distributed.writes()
+
     def bar(self, total: int, unit: str, text: str) -> tqdm[Any]:
         """A progress bar; silent with tracking.progress=false, and in a log file."""
-        off = not self.settings.progress or not redraws() or not distributed.writes()
+        off = not self._shows_progress
         return tqdm(
             total=total,
             unit=unit,
@@ -129,7 +133,7 @@ class Tracker:
     @contextlib.contextmanager
     def saying(self, text: str) -> Iterator[None]:
         """Show a text in the terminal, instead of a bar, during a long operation."""
-        off = not self.settings.progress or not redraws() or not distributed.writes()
+        off = not self._shows_progress
         with tqdm(total=0, desc=text, bar_format="{desc}", disable=off, leave=False):
             yield
 

@@ -65,19 +65,22 @@ def how_to_go_on(error: Interrupted) -> str:
         return f"interrupted; to continue, {_repeat()}"
     with contextlib.suppress(ValueError):
         last = last.relative_to(Path.cwd())
-    own = any(word.partition("=")[0].lstrip("+") in OWN_FOLDER for word in sys.argv[1:])
-    if own or RememberSweep.folder is not None:
+    if _has_own_folder() or RememberSweep.folder is not None:
         return f"interrupted; the state is in {last}; to continue, {_repeat()}"
     return f"interrupted; to continue, repeat the command with resume={_typed(last)}"
 
 
 def _repeat() -> str:
     """Without a name of their own, the folders of sweeps are named by the time."""
-    words, sweep = sys.argv[1:], RememberSweep.folder
-    named = any(word.partition("=")[0].lstrip("+") in OWN_FOLDER for word in words)
-    if sweep is None or named:
+    sweep = RememberSweep.folder
+    if sweep is None or _has_own_folder():
         return "repeat the command"
     return f"repeat the command with sweep_name={sweep.name}"
+
+
+def _has_own_folder() -> bool:
+    """Whether the command names the folder of its run or sweep."""
+    return any(word.partition("=")[0].lstrip("+") in OWN_FOLDER for word in sys.argv[1:])
 
 
 def _typed(path: Path) -> str:

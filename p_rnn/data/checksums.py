@@ -11,7 +11,7 @@ import json
 import os
 import stat
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -145,22 +145,36 @@ def check_files(folder: Path, manifest: dict[str, Any], whole: bool = False) -> 
     return total
 
 
-def stamps(folder: Path, names: Iterable[str]) -> tuple[Stamp, ...]:
-    """Identify the files of a folder, to be checked unless `seen` them."""
+def check_once(
+    folder: Path,
+    manifest: dict[str, Any],
+    names: Iterable[str],
+    whole: bool,
+    check_content: Callable[[], None] = lambda: None,
+) -> None:
+    """Check the files of a folder, and then their content, the first time in this process.
+
+    Args:
+        names: of the files, where the manifest is of an older version and does not say.
+        whole: read every file, and again.
+
+    Raises:
+        Damage, OSError and so on: see `undamaged`.
+    """
+    files = _stamps(folder, manifest.get(FILES, names))
+    if whole or files not in _seen:
+        check_files(folder, manifest, whole)
+        check_content()
+        _seen.add(files)
+
+
+def _stamps(folder: Path, names: Iterable[str]) -> tuple[Stamp, ...]:
+    """Identify the files of a folder as they are now."""
     found = []
     for name in (MANIFEST, *names):
         status = (folder / name).stat()
         found.append((os.fspath(folder / name), status.st_size, status.st_mtime_ns, status.st_ino))
     return tuple(found)
-
-
-def seen(files: tuple[Stamp, ...]) -> bool:
-    """Whether these files have been found whole in this process."""
-    return files in _seen
-
-
-def note_seen(files: tuple[Stamp, ...]) -> None:
-    _seen.add(files)
 
 
 def regular(path: Path) -> Path:

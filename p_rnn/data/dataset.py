@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +16,20 @@ from p_rnn.data.checksums import (
     Damage,
     check_array,
     check_bounds,
-    check_files,
     check_manifest,
     check_offsets,
+    check_once,
     load_array,
-    note_seen,
     read_manifest,
-    seen,
-    stamps,
     undamaged,
 )
-from p_rnn.ragged import offsets_of, ranges
+from p_rnn.ragged import counts_of, offsets_of, ranges
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.registry import suggest
 
 Array = NDArray[Any]
 FORMAT = "p_rnn prepared data set"
 FORMAT_VERSION = 1
-BLOCK_EVENTS = 2**22  # 32 MB as int64
 PARTS = ("items", "offsets", "times", "session_ids")  # files of every split
 
 
@@ -66,12 +62,8 @@ class Sessions:
         return len(self.items)
 
     def support(self, num_items: int) -> Array:
-        """int64 [num_items]: events per item; in blocks, because `bincount` copies its input."""
-        total = np.zeros(num_items, dtype=np.int64)
-        for low in range(0, len(self.items), BLOCK_EVENTS):
-            block = self.items[low : low + BLOCK_EVENTS]
-            total += np.bincount(block, minlength=num_items)
-        return total
+        """int64 [num_items]: events per item."""
+        return counts_of(self.items, num_items)
 
     def take(self, chosen: Array) -> Sessions:
         """The sessions `chosen` (int64 [S']) in this order, in memory and without `context`."""
@@ -192,17 +184,11 @@ def open_dataset(folder: Path, whole: bool = False) -> Dataset:
         dataset = Dataset(folder, manifest)
         if folder.name != f"{dataset.name}-{dataset.fingerprint}":
             raise Damage(f"it holds {dataset.name}-{dataset.fingerprint}")
-        files = stamps(folder, _files(manifest))
-        if whole or not seen(files):
-            check_files(folder, manifest, whole)
-            _check_arrays(dataset)
-            note_seen(files)
+        names = [f"{split}/{part}.npy" for split in manifest["splits"] for part in PARTS]
+        check_once(
+            folder, manifest, ["item_ids.npy", *names], whole, partial(_check_arrays, dataset)
+        )
     return dataset
-
-
-def _files(manifest: dict[str, Any]) -> list[str]:
-    names = [f"{split}/{part}.npy" for split in manifest["splits"] for part in PARTS]
-    return list(manifest.get(FILES, ["item_ids.npy", *names]))
 
 
 def _check_arrays(dataset: Dataset) -> None:

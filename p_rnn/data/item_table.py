@@ -14,16 +14,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from p_rnn.data.checksums import (
-    FILES,
     Damage,
-    check_files,
     check_manifest,
+    check_once,
     load_array,
-    note_seen,
     read_manifest,
     regular,
-    seen,
-    stamps,
     undamaged,
 )
 from p_rnn.data.readers.numbers import exact_floats, is_text, looks_numeric
@@ -96,10 +92,7 @@ def open_item_table(folder: Path, whole: bool = False) -> dict[str, Any]:
         for name, about in manifest["properties"].items():
             if about["kind"] not in ("number", "vector", "text"):
                 raise Damage(f"the kind of {name} is {about['kind']}")
-        files = stamps(folder, manifest.get(FILES, ()))
-        if whole or not seen(files):
-            check_files(folder, manifest, whole)
-            note_seen(files)
+        check_once(folder, manifest, (), whole)
     return manifest
 
 

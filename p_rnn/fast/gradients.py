@@ -15,6 +15,7 @@ from p_rnn.fast.native.functions import (
 )
 from p_rnn.fast.native.tape import off_tape
 from p_rnn.training.exchange import Exchange
+from p_rnn.training.gradients import entries_of
 from p_rnn.training.optimizers import EPS, Adagrad
 from p_rnn.training.step import Update
 
@@ -43,7 +44,7 @@ class Gradients:
             if p.grad is None:
                 continue
             if p.grad.is_sparse:
-                index, values = p.grad._indices()[0], p.grad._values()
+                index, values = entries_of(p.grad)
                 self.rows(p, RowsRead(index.contiguous(), values.contiguous()))
             else:
                 self.whole(p, p.grad)

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from p_rnn import distributed
+from p_rnn.training.gradients import entries_of
 
 Rows = tuple[Tensor, Tensor]  # rows of a table, int64 [P], and their gradients [P, D]
 
@@ -41,7 +42,7 @@ class Exchange:
         given = [p for p in network.parameters() if p.grad is not None]
         whole = [p for p in given if not p.grad.is_sparse]  # type: ignore[union-attr]
         tables = [p for p in given if p.grad.is_sparse]  # type: ignore[union-attr]
-        rows = [(p.grad._indices()[0], p.grad._values()) for p in tables]  # type: ignore[union-attr]
+        rows = [entries_of(p.grad) for p in tables]  # type: ignore[arg-type]
         (total, *sums), summed = self([loss, *(p.grad for p in whole)], rows)  # type: ignore[list-item]
         for p, gradient in zip(whole, sums, strict=True):
             p.grad = gradient

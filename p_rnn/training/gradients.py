@@ -9,6 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def entries_of(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """The table row [R] and the values [R, D] of each entry; a row may occur more than once."""
+    # PyTorch documents these accessors for tensors that are not coalesced.
+    return gradient._indices()[0], gradient._values()
+
+
 def segment_sum(gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Sum the entries of a sparse gradient that belong to the same row of the table.
 
@@ -20,8 +26,7 @@ def segment_sum(gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         the k-th distinct table row, the rest is zero; `segment`: int64 [R], the row of `sums` that
         belongs to each of `rows`.
     """
-    # PyTorch documents these accessors for tensors that are not coalesced.
-    index, values = gradient._indices()[0], gradient._values()
+    index, values = entries_of(gradient)
     count = len(index)
     bits = max(count - 1, 1).bit_length()
     place = torch.arange(count, device=index.device)
@@ -64,4 +69,4 @@ def clip_(parameters: Iterable[nn.Parameter], norm: Tensor, most: float) -> None
     scale = (most / (norm + 1e-6)).clamp(max=1.0)
     for p in parameters:
         if p.grad is not None:
-            (p.grad._values() if p.grad.is_sparse else p.grad).mul_(scale)
+            (entries_of(p.grad)[1] if p.grad.is_sparse else p.grad).mul_(scale)

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from p_rnn import ragged
 from p_rnn.data import codes
-from p_rnn.data import dataset as stored
 from p_rnn.data.prepare import prepare
 from p_rnn.data.readers import tabular
 from p_rnn.data.readers.options import ColumnsConfig
@@ -74,7 +74,7 @@ def test_support_is_counted_in_blocks(tmp_path: Path, monkeypatch: pytest.Monkey
     log("integers").to_csv(tmp_path / "log.csv", index=False)
     prepared = prepare(RULES, PathsConfig(str(tmp_path), str(tmp_path / "prepared")))
     train = prepared.sessions("train")
-    monkeypatch.setattr(stored, "BLOCK_EVENTS", 100)
+    monkeypatch.setattr(ragged, "BLOCK", 100)
     assert train.num_events > 300
     expected = np.bincount(train.items, minlength=prepared.num_items)
     assert train.support(prepared.num_items).tolist() == expected.tolist()

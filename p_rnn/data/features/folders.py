@@ -6,22 +6,19 @@ import logging
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from p_rnn.data.checksums import (
-    FILES,
     Damage,
     check_array,
     check_bounds,
-    check_files,
     check_manifest,
     check_offsets,
+    check_once,
     load_array,
-    note_seen,
     read_manifest,
-    seen,
-    stamps,
     undamaged,
 )
 from p_rnn.data.dataset import Dataset
@@ -104,11 +101,8 @@ def open_feature(
             parts = (arrays["offsets"], arrays["tokens"], arrays.get("weights"))
             num_tokens = int(manifest["counts"]["num_tokens"])
             feature = BagFeature(name, fingerprint, *parts, num_tokens)
-        files = stamps(folder, manifest.get(FILES, [f"{n}.npy" for n in arrays]))
-        if whole or not seen(files):
-            check_files(folder, manifest, whole)
-            _check_arrays(feature, prepared.num_items)
-            note_seen(files)
+        content = partial(_check_arrays, feature, prepared.num_items)
+        check_once(folder, manifest, [f"{n}.npy" for n in arrays], whole, content)
     return feature
 
 
