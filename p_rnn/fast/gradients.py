@@ -6,17 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from p_rnn.fast.native import serves
-from p_rnn.fast.native.functions import (
-    RowsRead,
-    Slots,
-    adagrad_rows,
-    adagrad_whole,
-    times,
-)
+from p_rnn.fast.native.functions import times
+from p_rnn.fast.native.moves import RowsRead, Rule, Slots, move_rows, move_whole
 from p_rnn.fast.native.tape import off_tape
 from p_rnn.training.exchange import Exchange
 from p_rnn.training.gradients import entries_of
-from p_rnn.training.optimizers import EPS, Adagrad
+from p_rnn.training.optimizers import EPS, Adagrad, Adam, AdamW, RowOptimizer
 from p_rnn.training.step import Update
 
 
@@ -93,34 +88,60 @@ def _listed(read: RowsRead) -> tuple[Tensor, Tensor]:
 
 
 class Mover:
-    """Applies gradients to the weights: by compiled Adagrad, or by the configured optimizer."""
+    """Applies gradients to the weights: by a compiled rule, or by the configured optimizer."""
 
     def __init__(self, update: Update) -> None:
         self.update, self.optimizer = update, update.optimizer
+        known = type(self.optimizer) in (Adagrad, Adam, AdamW)
         plain = all(serves(p) for p in update.network.parameters())
-        self.native = plain and type(self.optimizer) is Adagrad and update.clip_norm is None
+        self.native = known and plain and update.clip_norm is None
         self.slots: dict[nn.Parameter, Tensor] = {}
 
     def __call__(self, found: Gradients, measure: bool) -> Tensor | None:
         """Apply the gradients; return their norm before clipping if it had to be computed."""
-        group = self.optimizer.param_groups[0]
-        if not self.native or measure or group["weight_decay"]:
+        decaying = self.optimizer.param_groups[0]["weight_decay"] != 0
+        if not self.native or measure or (decaying and type(self.optimizer) is Adagrad):
             off_tape()
             found.hand_over()
             norm = self.update.clip(measure)
             self.optimizer.step()
             self.optimizer.zero_grad()
             return norm
-        rule = (float(group["lr"]), group["momentum"], EPS)
+        assert isinstance(self.optimizer, RowOptimizer)
         for p, reads in found.of_rows.items():
             if p not in self.slots:
                 self.slots[p] = torch.full((len(p),), -1, dtype=torch.int32)
-            adagrad_rows(self._moved(p), reads, self.slots[p], rule)
-        adagrad_whole([(self._moved(p), g) for p, g in found.of_whole.items()], rule)
+            move_rows(self._moved(p), reads, self.slots[p], rule_of(self.optimizer, p))
+        whole: dict[Rule, list[tuple[Slots, Tensor]]] = {}
+        for p, gradient in found.of_whole.items():
+            whole.setdefault(rule_of(self.optimizer, p), []).append((self._moved(p), gradient))
+        for rule, moved in whole.items():
+            move_whole(moved, rule)
         return None
 
     def _moved(self, p: nn.Parameter) -> Slots:
-        """Weight, acc and velocity (None without momentum) of a parameter."""
-        assert isinstance(self.optimizer, Adagrad)
-        acc, *velocity = self.optimizer.slots_of(p)
-        return p.detach(), acc, velocity[0] if velocity else None
+        """A parameter and its slots."""
+        assert isinstance(self.optimizer, RowOptimizer)
+        first, *second = self.optimizer.slots_of(p)
+        return p.detach(), first, second[0] if second else None
+
+
+def rule_of(optimizer: RowOptimizer, p: nn.Parameter) -> Rule:
+    """The rule of a step of Adagrad or Adam; that of Adam counts the step."""
+    group = optimizer.param_groups[0]
+    lr, decay = float(group["lr"]), group["weight_decay"]
+    if not isinstance(optimizer, Adam):
+        return Rule("adagrad", lr, group["momentum"], EPS)
+    off_tape()  # the corrections depend on the step
+    count, decoupled = float(optimizer.count(p)), isinstance(optimizer, AdamW)
+    return Rule(
+        "adam",
+        lr / (1 - group["beta1"] ** count),
+        momentum=0.0,
+        eps=group["eps"],
+        mean_rate=1 - group["beta1"],
+        square_rate=1 - group["beta2"],
+        correction=1 / (1 - group["beta2"] ** count),
+        decay=0.0 if decoupled else decay,
+        shrink=1 - lr * decay if decoupled else 1.0,
+    )

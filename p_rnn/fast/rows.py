@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from p_rnn.fast.gradients import Gradients
 from p_rnn.fast.native import serves
-from p_rnn.fast.native.functions import RowsRead, gather, pool, product, times
+from p_rnn.fast.native.functions import gather, pool, product, times
+from p_rnn.fast.native.moves import RowsRead
 from p_rnn.fast.native.tape import off_tape
 from p_rnn.models.features import Bags, DenseRows
 from p_rnn.models.inputs import Embedded, PooledRows

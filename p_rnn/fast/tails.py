@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from p_rnn.batches import Batch
 from p_rnn.fast.gradients import Gradients
-from p_rnn.fast.native.functions import RowsRead, loss, offset
+from p_rnn.fast.native.functions import loss, offset
+from p_rnn.fast.native.moves import RowsRead
 from p_rnn.fast.native.tape import off_tape
 from p_rnn.fast.rows import Dense, ReadRows
 from p_rnn.models.merges import Merge

@@ -56,8 +56,8 @@ class StudyConfig:
         in_trials: settings of the trials only, such as dataset.validation=true if the reported
             runs train on everything before the test split.
         seeds: of the reported runs of trained models.
-        against: the row that the others are tested against: its name, then other words of its
-            label.
+        against: the row that the others are tested against: its name here, then words of its label
+            if it has variants.
         shared: lists of overrides that rows refer to, as ${shared.networks}.
         rows: in the order of the table.
     """
@@ -110,7 +110,8 @@ def run_study(
         UserError: an unknown row, model or space, nothing to report, or an unknown row to test
             against.
     """
-    for name in rows or []:
+    named, _, words = (against or study.against or "").partition(" ")
+    for name in [*(rows or []), *([named] if named and not against else [])]:
         if name not in study.rows:
             raise UserError(f"unknown row '{name}'{suggest(name, study.rows)}")
     if any(word.startswith("seed=") for word in overrides):
@@ -132,9 +133,12 @@ def run_study(
     failed |= any(row.refused for row in asked)
     if not finished:
         raise UserError(f"no run of the study with these settings has finished below {folder}")
-    named = (study.against or "").partition(" ")[0]
-    there = named and any(folder / named in place.parents for place in finished)
-    text = write_report(finished, folder / "report", against or (study.against if there else None))
+    if named in all_rows:
+        own = folder / named
+        there = against or any(own in place.parents for place in finished)
+        text = write_report(finished, folder / "report", words if there else None, inside=own)
+    else:  # words of a label
+        text = write_report(finished, folder / "report", against)
     tuned = "\n".join(f"{name}: {row.tuned}" for name, row in all_rows.items() if row.tuned)
     write_text(folder / "report" / "tuned.txt", tuned + "\n")
     log.info("%s\n\nbest of their trials:\n%s\n\nreport: %s", text, tuned, folder / "report")

@@ -69,7 +69,7 @@ class RowOptimizer(torch.optim.Optimizer):
 
     def _move(self, p: nn.Parameter, group: ParameterGroup) -> None:
         slots = self.slots_of(p)
-        count = self._count(p) if self.counting else None
+        count = self.count(p) if self.counting else None
         assert p.grad is not None
         if not p.grad.is_sparse:
             self._apply(p, p.grad, slots, group, count)
@@ -96,8 +96,8 @@ class RowOptimizer(torch.optim.Optimizer):
         """Add the gradient of an L2 penalty, as PyTorch's optimizers do."""
         return gradient.add(weight, alpha=group["weight_decay"])
 
-    def _count(self, p: nn.Parameter) -> Tensor:
-        """The updates of a parameter including this one; not counted while it is frozen."""
+    def count(self, p: nn.Parameter) -> Tensor:
+        """Count an update of a parameter, float64 0-d; updates while it is frozen do not count."""
         state = self.state[p]
         count = state.get("step")
         if count is None:

@@ -16,11 +16,16 @@ from torch import Tensor
 
 from p_rnn.fast import native
 from p_rnn.fast.native import functions, tape
-from p_rnn.fast.native.functions import RowsRead, adagrad_rows, adagrad_whole
+from p_rnn.fast.native.moves import RowsRead, Rule, move_rows, move_whole
 from p_rnn.models.dropout import Dropout
 
 N, R = 40, 25
-RULE = (0.05, 0.3, 1e-6)
+RULES = {
+    "adagrad": Rule("adagrad", lr=0.05, momentum=0.0, eps=1e-6),
+    "momentum": Rule("adagrad", lr=0.05, momentum=0.3, eps=1e-6),
+    "adam": Rule("adam", 0.05, 0.0, 1e-8, 0.1, 0.001, correction=1 / (1 - 0.999**2), decay=0.2),
+    "adamw": Rule("adam", 0.05, 0.0, 1e-3, 0.2, 0.01, correction=1 / (1 - 0.99**7), shrink=0.9),
+}
 
 pytestmark = pytest.mark.skipif(
     native.library() is None, reason="no C++ compiler: compiled functions are not tested"
@@ -182,19 +187,38 @@ def test_gates_with_reset_before(size: int, masked: bool, build: None, threads: 
 
 
 def by_hand(
-    moved: list[Tensor | None], reads: list[tuple[int, float, Tensor]], momentum: float
+    moved: list[Tensor | None], reads: list[tuple[int, float, Tensor]], rule: Rule
 ) -> list[np.ndarray]:
     """Each row's gradients are summed, and the row is moved, in double precision."""
-    weight, acc = (x.double().numpy().copy() for x in moved[:2] if x is not None)
-    speed = np.zeros_like(weight) if moved[2] is None else moved[2].double().numpy().copy()
+    weight, first, second = (np.zeros(0) if x is None else x.double().numpy().copy() for x in moved)
     gradients: dict[int, np.ndarray] = {}
     for row, scale, x in reads:
         gradients[row] = gradients.get(row, 0) + scale * x.double().numpy()
     for row, g in gradients.items():
-        acc[row] += g**2
-        speed[row] = momentum * speed[row] - RULE[0] * g / np.sqrt(acc[row] + 1e-6)
-        weight[row] += speed[row]
-    return [weight, acc, speed]
+        if rule.name == "adagrad":
+            first[row] += g**2
+            change = -rule.lr * g / np.sqrt(first[row] + rule.eps)
+            if len(second):
+                change = second[row] = rule.momentum * second[row] + change
+        else:
+            weight[row] *= rule.shrink
+            g = g + rule.decay * weight[row]
+            first[row] = (1 - rule.mean_rate) * first[row] + rule.mean_rate * g
+            second[row] = (1 - rule.square_rate) * second[row] + rule.square_rate * g**2
+            root = np.sqrt(second[row] * rule.correction) + rule.eps
+            change = -rule.lr * first[row] / root
+        weight[row] += change
+    return [weight, first, second]
+
+
+def before(rule: Rule, *shape: int) -> list[Tensor | None]:
+    """A weight and its slots; sums of squares are not negative."""
+    moved: list[Tensor | None] = [normal(*shape, seed=k) for k in range(3)]
+    square = 2 if rule.name == "adam" else 1
+    moved[square] = normal(*shape, seed=square).abs()
+    if rule.name == "adagrad" and not rule.momentum:
+        moved[2] = None
+    return moved
 
 
 def check(moved: list[Tensor | None], wanted: list[np.ndarray]) -> None:
@@ -203,33 +227,30 @@ def check(moved: list[Tensor | None], wanted: list[np.ndarray]) -> None:
             np.testing.assert_allclose(x, y, rtol=2e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.3])
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 @pytest.mark.parametrize("width", [1, 7, 100, 1000])
-def test_rows_that_are_read_once_or_more(
-    width: int, momentum: float, build: None, threads: int
-) -> None:
-    moved: list[Tensor | None] = [normal(N, width), normal(N, width, seed=1).abs(), None]
-    if momentum:
-        moved[2] = normal(N, width, seed=2)
+def test_rows_that_are_read_once_or_more(width: int, rule: Rule, build: None, threads: int) -> None:
+    moved = before(rule, N, width)
     slots = torch.full((N,), -1, dtype=torch.int32)
     for t in range(3):
         index = torch.from_numpy(np.random.default_rng(t).integers(0, N // 3, R))
         source = normal(R, width, seed=9 + t)
         reads = [(int(row), 1.0, x) for row, x in zip(index, source, strict=True)]
-        wanted = by_hand(moved, reads, momentum)
+        wanted = by_hand(moved, reads, rule)
         parts = [RowsRead(index[lo:hi], source[lo:hi]) for lo, hi in ((0, 4), (4, 5), (5, R))]
-        adagrad_rows(tuple(moved), parts, slots, (RULE[0], momentum, RULE[2]))  # type: ignore[arg-type]
+        move_rows(tuple(moved), parts, slots, rule)  # type: ignore[arg-type]
         check(moved, wanted)
         assert (slots == -1).all()
 
 
-def test_rows_that_are_read_in_bags(build: None, threads: int) -> None:
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_rows_that_are_read_in_bags(rule: Rule, build: None, threads: int) -> None:
     offsets = torch.tensor([0, 3, 3, 8, 10])
     tokens = torch.from_numpy(np.random.default_rng(0).integers(0, N, 10))
     tokens[4] = tokens[1]
     scale, items = torch.rand(10), torch.tensor([2, 0, 1, 2, 3])
     source, other = normal(5, 6), normal(2, 6, seed=1)
-    moved: list[Tensor | None] = [normal(N, 6), normal(N, 6, seed=1).abs(), None]
+    moved = before(rule, N, 6)
     reads = [
         (int(tokens[t]), float(scale[t]), source[j])
         for j, item in enumerate(items.tolist())
@@ -237,26 +258,21 @@ def test_rows_that_are_read_in_bags(build: None, threads: int) -> None:
     ]
     more = torch.tensor([int(tokens[1]), 7])
     reads += [(int(row), 1.0, x) for row, x in zip(more, other, strict=True)]
-    wanted = by_hand(moved, reads, 0.0)
+    wanted = by_hand(moved, reads, rule)
     parts = [RowsRead(items, source, (offsets, tokens, scale)), RowsRead(more, other)]
     slots = torch.full((N,), -1, dtype=torch.int32)
-    adagrad_rows(tuple(moved), parts, slots, (RULE[0], 0.0, RULE[2]))  # type: ignore[arg-type]
+    move_rows(tuple(moved), parts, slots, rule)  # type: ignore[arg-type]
     check(moved, wanted)
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.3])
-def test_whole_parameters(momentum: float, build: None, threads: int) -> None:
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_whole_parameters(rule: Rule, build: None, threads: int) -> None:
     pairs, expected = [], []
-    for seed, size in enumerate((1, 30, 5000)):
-        moved = [
-            normal(size, 3, seed=seed),
-            normal(size, 3, seed=5).abs(),
-            normal(size, 3, seed=6) if momentum else None,
-        ]
-        gradient = normal(size, 3, seed=7)
-        expected.append(by_hand(moved, [(k, 1.0, gradient[k]) for k in range(size)], momentum))
+    for size in (1, 30, 5000):
+        moved, gradient = before(rule, size, 3), normal(size, 3, seed=7)
+        expected.append(by_hand(moved, [(k, 1.0, gradient[k]) for k in range(size)], rule))
         pairs.append((tuple(moved), gradient))
-    adagrad_whole(pairs, (RULE[0], momentum, RULE[2]))  # type: ignore[arg-type]
+    move_whole(pairs, rule)  # type: ignore[arg-type]
     for (moved, _), wanted in zip(pairs, expected, strict=True):
         check(list(moved), wanted)
 
@@ -277,7 +293,8 @@ def test_denormals_are_zero_in_every_thread_and_afterwards_as_before(threads: in
     rows, acc = torch.arange(1000), torch.zeros(1000, 100)
     gradient = torch.full((1000, 100), 1e-20)  # whose square is 1e-40
     slots = torch.full((1000,), -1, dtype=torch.int32)
-    adagrad_rows((torch.zeros(1000, 100), acc, None), [RowsRead(rows, gradient)], slots, RULE)
+    moved = (torch.zeros(1000, 100), acc, None)
+    move_rows(moved, [RowsRead(rows, gradient)], slots, RULES["adagrad"])
     assert bits(acc) == {0}
     # A score of -100 counts as one of -87: 64 slopes of e^-87 / 2 = 8e-39, whose sum is 5e-37.
     bias = torch.full((1000,), -100.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from p_rnn.models.cells import Initial
-from p_rnn.models.cells.attention import Attention
+from p_rnn.models.cells.attention import Attention, of_similar_length
 from p_rnn.settings.errors import UserError
 from p_rnn.streams import Streams
 from tests.models.test_cells import array, layers, normal, randomise, sigma
@@ -27,11 +28,11 @@ def block(gated: bool = False, span: int = SPAN, dropout: float = 0.0) -> Attent
     return made
 
 
-def sequences(packed: np.ndarray) -> list[np.ndarray]:
+def sequences(packed: np.ndarray, widths: Sequence[int] = WIDTHS) -> list[np.ndarray]:
     """The rows of each session, in order, from packed positions."""
-    found: list[list[np.ndarray]] = [[] for _ in range(WIDTHS[0])]
+    found: list[list[np.ndarray]] = [[] for _ in range(widths[0])]
     at = 0
-    for width in WIDTHS:
+    for width in widths:
         for k in range(width):
             found[k].append(packed[at])
             at += 1
@@ -88,6 +89,18 @@ def test_it_follows_the_equations(gated: bool) -> None:
     made, a = block(gated), normal(PLACES, H)
     found = sequences(array(made.scan(a, WIDTHS, None)))
     for ours, given in zip(found, sequences(a.numpy()), strict=True):
+        np.testing.assert_allclose(ours, equations(made, given), rtol=1e-9)
+
+
+def test_sessions_of_very_different_length() -> None:
+    """They are padded in groups of similar length."""
+    lengths = [35, 18, 17, 16, 9, 8, 8, 1]
+    widths = [sum(length > step for length in lengths) for step in range(35)]
+    groups = [(5, 8, 8), (3, 5, 16), (1, 3, 32), (0, 1, 35)]
+    assert list(of_similar_length(widths)) == groups
+    made, a = block(), normal(sum(widths), H)
+    found = sequences(array(made.scan(a, widths, None)), widths)
+    for ours, given in zip(found, sequences(a.numpy(), widths), strict=True):
         np.testing.assert_allclose(ours, equations(made, given), rtol=1e-9)
 
 

@@ -23,10 +23,10 @@ overrides: {overrides}
 trials: 2
 in_trials: [dataset.validation=true]
 seeds: [3, 4]
-against: pop
+against: popular
 shared: {{networks: {networks}}}
 rows:
-  pop:
+  popular: {{model: pop}}
   markov: {{space: {space}}}
   broken: {{model: id_only, overrides: [batch_size=100000]}}
   id_only:
@@ -88,10 +88,10 @@ def test_a_study(study: Path) -> None:
     small = "[batch_size=7, num_epochs=1, hidden_size=8, num_negatives=4]"
     broken = text.replace("[batch_size=100000]", small)
     (study / "small.yaml").write_text(broken)
-    stamp = (folder / "pop" / "run" / "metrics.json").stat().st_mtime_ns
+    stamp = (folder / "popular" / "run" / "metrics.json").stat().st_mtime_ns
     done = script("study", study, "small.yaml", "--rows", "broken")
     assert done.returncode == 0, done.stderr
-    assert (folder / "pop" / "run" / "metrics.json").stat().st_mtime_ns == stamp
+    assert (folder / "popular" / "run" / "metrics.json").stat().st_mtime_ns == stamp
     assert (folder / "report" / "table.txt").read_text().count("id_only") >= 2
 
 
@@ -103,6 +103,7 @@ MISTAKES = {
     "- a": "mistake.yaml must hold keys and values",
     "rows:\n  pop:\n  pop:": "found duplicate key pop",
     "rows: {pop: {model: a=b}}": "cannot read 'model=a=b'",
+    "rows: {pop: }\nagainst: popp": "unknown row 'popp'; did you mean 'pop'?",
     "rows: {idonly: }": "unknown model 'idonly'",
     "rows: {id_only: {variants: [strategy=sideways]}}": "unknown strategy 'sideways'",
     "rows: {id_only: {overrides: [hidden_size=-3]}}": "hidden_size=-3 must be at least 1",

@@ -70,14 +70,12 @@ Loss = _struct(
     (F, "gradient alpha bpreg"),
 )
 Reads = _struct("Reads", (P, "items gradient offsets tokens weights"), (N, "count"))
-AdagradRows = _struct(
-    "AdagradRows",
-    (P, "weight acc velocity parts slots"),
-    (N, "num_parts width"),
-    (F, "lr momentum eps"),
+RULE = (F, "lr momentum eps mean_rate square_rate correction decay shrink")
+MovedRows = _struct(
+    "MovedRows", (P, "weight first second parts slots"), (N, "num_parts width"), RULE
 )
-Parameter = _struct("Parameter", (P, "weight acc velocity gradient"), (N, "size"))
-AdagradWhole = _struct("AdagradWhole", (P, "parameters"), (N, "count"), (F, "lr momentum eps"))
+Parameter = _struct("Parameter", (P, "weight first second gradient"), (N, "size"))
+MovedWhole = _struct("MovedWhole", (P, "parameters"), (N, "count"), RULE)
 Counting = _struct("Counting", (P, "block own at_least above bad"), (N, "rows columns"))
 Call = _struct("Call", (P, "function arguments"))
 
@@ -98,8 +96,10 @@ FUNCTIONS = {
     "cross_entropy": Loss,
     "bpr_max": Loss,
     "top1": Loss,
-    "adagrad_rows": AdagradRows,
-    "adagrad_whole": AdagradWhole,
+    "adagrad_rows": MovedRows,
+    "adagrad_whole": MovedWhole,
+    "adam_rows": MovedRows,
+    "adam_whole": MovedWhole,
     "count_scores": Counting,
 }
 SIZES = {
@@ -112,9 +112,9 @@ SIZES = {
     "gates": Gates,
     "loss": Loss,
     "reads": Reads,
-    "adagrad_rows": AdagradRows,
+    "moved_rows": MovedRows,
     "parameter": Parameter,
-    "adagrad_whole": AdagradWhole,
+    "moved_whole": MovedWhole,
     "counting": Counting,
     "call": Call,
 }

@@ -237,53 +237,6 @@ def loss(
     return mean, of_queries, of_rows, of_offset
 
 
-@dataclass(frozen=True)
-class RowsRead:
-    """A read of rows of a table, and the gradient of its result.
-
-    Attributes:
-        items: int64 [M]; `gradient`: [M, D].
-        bags: (offsets, tokens, weights) if the result was the weighted sum of the rows `tokens` in
-            the bag of each item; None: it was the rows `items` themselves.
-    """
-
-    items: Tensor
-    gradient: Tensor
-    bags: tuple[Tensor, Tensor, Tensor] | None = None
-
-
-Slots = tuple[Tensor, Tensor, Tensor | None]  # weight, acc, velocity
-Rule = tuple[float, float, float]  # learning rate, momentum, eps
-
-
-def adagrad_rows(moved: Slots, reads: Sequence[RowsRead], slots: Tensor, rule: Rule) -> None:
-    """acc += g^2, velocity = momentum * velocity - lr * g / sqrt(acc + eps), weight += velocity.
-
-    Args:
-        moved: [N, D] each. `reads`: gradients of the same row are summed first.
-        slots: int32 [N], all -1; used as working memory, and all -1 again afterwards.
-    """
-    parts = (native.Reads * len(reads))()
-    for k, read in enumerate(reads):
-        tensors = (read.items, read.gradient, *(read.bags or (None,) * 3))
-        parts[k] = make(native.Reads, tensors, len(read.items))
-    tape = recording()
-    if tape is not None:  # the elements of the array, since the structs were copied into it
-        del tape.structs[-len(reads) :]
-        tape.structs += list(parts)
-    width = moved[0].shape[1]
-    struct = make(native.AdagradRows, (*moved, parts, slots), len(reads), width, *rule)
-    call("adagrad_rows", struct)
-
-
-def adagrad_whole(moved: Sequence[tuple[Slots, Tensor]], rule: Rule) -> None:
-    """The same for whole parameters and their gradients."""
-    made = (native.Parameter * len(moved))()
-    for k, (slots, gradient) in enumerate(moved):
-        made[k] = make(native.Parameter, (*slots, gradient), gradient.numel())
-    call("adagrad_whole", make(native.AdagradWhole, (made,), len(moved), *rule))
-
-
 def count_scores(block: Tensor, own: Tensor, at_least: Tensor, above: Tensor, bad: Tensor) -> None:
     """Count, per row of the scores `block` [B, C], those >= and > own [B]; in `bad`, not finite.
 

@@ -1,6 +1,5 @@
-// Operations on rows of tables and of scores in one pass, where PyTorch needs several.
+// Optimizer steps on rows of tables and whole parameters in one pass, where PyTorch needs several.
 
-#include <cfloat>
 #include <cmath>
 #include <cstdint>
 #include <vector>
@@ -19,18 +18,23 @@ void ask_for(const float* row, int64_t width) {
   for (int64_t d = 0; d < width; d += LINE) __builtin_prefetch(row + d, 1);
 }
 
+// The numbers of a rule: Adagrad takes `momentum`, Adam the others (see its move).
+struct Numbers {
+  float lr, momentum, eps, mean_rate, square_rate, correction, decay, shrink;
+};
+
 struct Adagrad {
   float *weight, *acc, *velocity;  // velocity is null where there is no momentum
-  float lr, momentum, eps;
+  Numbers with;
 
   void move(int64_t from, const float* g, int64_t width) const {
     for (int64_t d = 0; d < width; d += FULL) {
       const int64_t at = from + d, n = width - d;
       const Full gradient = some(g + d, n), square = some(acc + at, n) + gradient * gradient;
       keep(acc + at, square, n);
-      Full change = -lr * gradient * inverse_root(square + eps);
+      Full change = -with.lr * gradient * inverse_root(square + with.eps);
       if (velocity) {
-        change += momentum * some(velocity + at, n);
+        change += with.momentum * some(velocity + at, n);
         keep(velocity + at, change, n);
       }
       keep(weight + at, some(weight + at, n) + change, n);
@@ -39,9 +43,39 @@ struct Adagrad {
 
   void move_one(int64_t at, float g) const {
     acc[at] += g * g;
-    float change = -lr * (g / std::sqrt(acc[at] + eps));
-    if (velocity) change = velocity[at] = momentum * velocity[at] + change;
+    float change = -with.lr * (g / std::sqrt(acc[at] + with.eps));
+    if (velocity) change = velocity[at] = with.momentum * velocity[at] + change;
     weight[at] += change;
+  }
+};
+
+// lr is divided by 1 - beta1^t, and correction is 1 / (1 - beta2^t); the rates are 1 - beta, which
+// float would round off; decay is added to the gradient, and the weight is first shrunk.
+struct Adam {
+  float *weight, *mean, *square;
+  Numbers with;
+
+  template <typename V>
+  V moved(V w, V g, V& m, V& s) const {
+    w *= with.shrink;
+    g += with.decay * w;
+    m += with.mean_rate * (g - m);
+    s += with.square_rate * (g * g - s);
+    return w - with.lr * m / (root(s * with.correction) + with.eps);
+  }
+
+  void move(int64_t from, const float* g, int64_t width) const {
+    for (int64_t d = 0; d < width; d += FULL) {
+      const int64_t at = from + d, n = width - d;
+      Full m = some(mean + at, n), s = some(square + at, n);
+      keep(weight + at, moved(some(weight + at, n), some(g + d, n), m, s), n);
+      keep(mean + at, m, n);
+      keep(square + at, s, n);
+    }
+  }
+
+  void move_one(int64_t at, float g) const {
+    weight[at] = moved(weight[at], g, mean[at], square[at]);
   }
 };
 
@@ -127,23 +161,40 @@ struct Plan {
 
 }  // namespace
 
-// A table [., width] whose rows were read as `parts` describe; `slots`: see Plan.
-struct AdagradRows {
-  float *weight, *acc, *velocity;
+// A table [., width] with its optimizer state (`second` may be null), whose rows were read as
+// `parts` describe; `slots`: see Plan.
+struct MovedRows {
+  float *weight, *first, *second;
   const Reads* parts;
   int32_t* slots;
   int64_t num_parts, width;
-  float lr, momentum, eps;
+  Numbers with;
 };
 
-// Adagrad on the rows that were read: the gradients of a row are summed, then the row and its
-// optimizer state are updated.
-extern "C" void adagrad_rows(const AdagradRows* given) {
-  float *const weight = given->weight, *const acc = given->acc, *const velocity = given->velocity;
-  const int64_t width = given->width;
-  const Adagrad rule{weight, acc, velocity, given->lr, given->momentum, given->eps};
+// A whole parameter, its optimizer state (`second` may be null) and its gradient.
+struct Parameter {
+  float *weight, *first, *second;
+  const float* gradient;
+  int64_t size;
+};
+
+struct MovedWhole {
+  const Parameter* parameters;
+  int64_t count;
+  Numbers with;
+};
+
+namespace {
+
+// On the rows that were read: the gradients of a row are summed, then the row and its optimizer
+// state are updated.
+template <typename Rule>
+void move_rows(const MovedRows& given) {
+  float *const weight = given.weight, *const first = given.first, *const second = given.second;
+  const int64_t width = given.width;
+  const Rule rule{weight, first, second, given.with};
   static thread_local Plan plan;  // reuses its memory
-  plan.make(given->parts, given->num_parts, width, given->slots, omp_get_thread_num(),
+  plan.make(given.parts, given.num_parts, width, given.slots, omp_get_thread_num(),
             omp_get_num_threads());
   const int64_t count = plan.rows.size();
   std::vector<float> sum(width);
@@ -152,8 +203,8 @@ extern "C" void adagrad_rows(const AdagradRows* given) {
     if (u + AHEAD < count) {
       const int64_t next = plan.rows[u + AHEAD] * width;
       ask_for(weight + next, width);
-      ask_for(acc + next, width);
-      if (velocity) ask_for(velocity + next, width);
+      ask_for(first + next, width);
+      if (second) ask_for(second + next, width);
     }
     const int64_t end = plan.starts[u + 1];
     int64_t j = plan.starts[u];
@@ -172,24 +223,11 @@ extern "C" void adagrad_rows(const AdagradRows* given) {
 #pragma omp barrier
 }
 
-// A whole parameter, its gradient and its optimizer state; `velocity` may be null.
-struct Parameter {
-  float *weight, *acc, *velocity;
-  const float* gradient;
-  int64_t size;
-};
-
-struct AdagradWhole {
-  const Parameter* parameters;
-  int64_t count;
-  float lr, momentum, eps;
-};
-
-// Adagrad on whole parameters.
-extern "C" void adagrad_whole(const AdagradWhole* given) {
-  const Parameter* const parameters = given->parameters;
-  const int64_t count = given->count;
-  const float lr = given->lr, momentum = given->momentum, eps = given->eps;
+template <typename Rule>
+void move_whole(const MovedWhole& given) {
+  const Parameter* const parameters = given.parameters;
+  const int64_t count = given.count;
+  const Numbers with = given.with;
   constexpr int64_t PIECE = 4096;
   int64_t pieces = 0;
   for (int64_t k = 0; k < count; ++k) pieces += (parameters[k].size + PIECE - 1) / PIECE;
@@ -200,51 +238,20 @@ extern "C" void adagrad_whole(const AdagradWhole* given) {
       for (int64_t own; at >= (own = (parameters[k].size + PIECE - 1) / PIECE); ++k) at -= own;
       const Parameter& p = parameters[k];
       const int64_t from = at * PIECE, n = p.size - from < PIECE ? p.size - from : PIECE;
-      const Adagrad rule{p.weight, p.acc, p.velocity, lr, momentum, eps};
+      const Rule rule{p.weight, p.first, p.second, with};
       rule.move(from, p.gradient + from, n);
     }
   }
 }
 
+}  // namespace
+
+extern "C" void adagrad_rows(const MovedRows* given) { move_rows<Adagrad>(*given); }
+extern "C" void adagrad_whole(const MovedWhole* given) { move_whole<Adagrad>(*given); }
+extern "C" void adam_rows(const MovedRows* given) { move_rows<Adam>(*given); }
+extern "C" void adam_whole(const MovedWhole* given) { move_whole<Adam>(*given); }
+
 extern "C" int64_t size_of_reads() { return sizeof(Reads); }
 extern "C" int64_t size_of_parameter() { return sizeof(Parameter); }
-extern "C" int64_t size_of_adagrad_rows() { return sizeof(AdagradRows); }
-extern "C" int64_t size_of_adagrad_whole() { return sizeof(AdagradWhole); }
-
-// Scores `block` [rows, columns], the scores `own` [rows] to compare them with, and the counts.
-struct Counting {
-  const float *block, *own;
-  int64_t *at_least, *above, *bad;
-  int64_t rows, columns;
-};
-
-extern "C" int64_t size_of_counting() { return sizeof(Counting); }
-
-// Adds to at_least[b] and above[b] how many scores of row b are >= and > own[b], and to *bad how
-// many are NaN or infinite.
-extern "C" void count_scores(const Counting* given) {
-  const Counting& g = *given;
-  const float *const block = g.block, *const own = g.own;
-  int64_t *const at_least = g.at_least, *const above = g.above, *const bad = g.bad;
-  const int64_t rows = g.rows, columns = g.columns;
-  int64_t all_bad = 0;
-  {
-#pragma omp for schedule(static)
-    for (int64_t b = 0; b < rows; ++b) {
-      const float* __restrict row = block + b * columns;
-      const float mine = own[b];
-      int32_t not_less = 0, more = 0, odd = 0;
-#pragma omp simd reduction(+ : not_less, more, odd)
-      for (int64_t c = 0; c < columns; ++c) {
-        not_less += row[c] >= mine;
-        more += row[c] > mine;
-        odd += !(std::fabs(row[c]) <= FLT_MAX);
-      }
-      at_least[b] += not_less;
-      above[b] += more;
-      all_bad += odd;
-    }
-  }
-#pragma omp atomic
-  *bad += all_bad;
-}
+extern "C" int64_t size_of_moved_rows() { return sizeof(MovedRows); }
+extern "C" int64_t size_of_moved_whole() { return sizeof(MovedWhole); }

@@ -146,6 +146,19 @@ inline Full inverse_root(Full x) {
   return y * (1.5f - 0.5f * x * y * y);
 }
 
+inline float root(float x) { return std::sqrt(x); }
+
+inline Full root(Full x) {
+#if defined(__AVX512F__)
+  return (Full)_mm512_sqrt_ps((__m512)x);
+#elif defined(__AVX__)
+  return (Full)_mm256_sqrt_ps((__m256)x);
+#else
+  for (int64_t k = 0; k < FULL; ++k) x[k] = std::sqrt(x[k]);
+  return x;
+#endif
+}
+
 // Element (i, k) of a matrix is at[i * row + k * column].
 struct Factor {
   const float* at;

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -21,6 +21,8 @@ Inner = Annotated[
     float, about("dropout inside, after attention and after the two layers", low=0, below=1)
 ]
 Gated = Annotated[bool, about("gates on both residual connections, and SwiGLU, as in LiGR")]
+
+SHORTEST = 8  # steps; shorter sessions are padded to it
 
 
 class Attention(Cell):
@@ -105,21 +107,35 @@ class Attention(Cell):
 
     def scan(self, a: Tensor, widths: Sequence[int], mask: Tensor | None) -> Tensor:
         """As `Cell.scan`, all positions at once."""
-        rows, steps, size = widths[0], len(widths), self.hidden_size
-        there = np.arange(rows) < np.array(widths)[:, None]  # [steps, rows]
+        there = np.arange(widths[0]) < np.array(widths)[:, None]  # [steps, rows]
         step, row = there.nonzero()
-        place = torch.from_numpy(row * steps + step).to(
-            a.device
-        )  # of packed positions in [rows, steps]
         normed = self.norms[0](a)
-        packed = normed @ self.read
+        packed, biases = normed @ self.read, self._biases(len(widths))
+        at, heard = [], []
+        for first, last, steps in of_similar_length(widths):
+            inside = ((first <= row) & (row < last)).nonzero()[0]
+            place = (row[inside] - first) * steps + step[inside]  # in [rows, steps]
+            at.append(torch.from_numpy(inside).to(a.device))
+            heard.append(
+                self._hear(
+                    packed.index_select(0, at[-1]),
+                    torch.from_numpy(place).to(a.device),
+                    biases[:, :steps, :steps],
+                    (last - first, steps),
+                )
+            )
+        together = torch.empty_like(a).index_copy(0, torch.cat(at), torch.cat(heard))
+        outputs = self._rest(a, normed, together)
+        return outputs if mask is None else outputs * mask
+
+    def _hear(self, packed: Tensor, place: Tensor, bias: Tensor, shape: tuple[int, int]) -> Tensor:
+        """What the heads hear [P, H]; packed [P, 3 H] lies at `place` of `shape` [rows, steps]."""
+        (rows, steps), size = shape, self.hidden_size
         padded = packed.new_zeros(rows * steps, 3 * size).index_copy(0, place, packed)
         split = (rows, steps, 3, self.heads, size // self.heads)
         query, key, value = padded.view(split).permute(2, 0, 3, 1, 4)
-        heard = self._attend(query, key, value, self._biases(steps))
-        heard = heard.transpose(1, 2).reshape(rows * steps, size).index_select(0, place)
-        outputs = self._rest(a, normed, heard)
-        return outputs if mask is None else outputs * mask
+        heard = self._attend(query, key, value, bias)
+        return heard.transpose(1, 2).reshape(rows * steps, size).index_select(0, place)
 
     def _biases(self, steps: int) -> Tensor:
         """b [heads, steps, steps] of each pair of query and key; -inf where it must not look."""
@@ -157,3 +173,17 @@ class Attention(Cell):
         size = self.hidden_size
         own = self.gate[:, which * size : (which + 1) * size]
         return torch.sigmoid(normed @ own) * change
+
+
+def of_similar_length(widths: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Groups (first, last, steps) of the sequences [first, last) with up to `steps` steps each.
+
+    Padding costs steps^2 per sequence, and most sessions are short, so each group holds those of
+    more than half of its `steps`.
+    """
+    last, steps = widths[0], SHORTEST
+    while last:
+        first = widths[steps] if steps < len(widths) else 0
+        if first < last:
+            yield first, last, min(steps, len(widths))
+        last, steps = first, 2 * steps

@@ -23,12 +23,14 @@ def write_report(
     against: str | None = None,
     cutoffs: Sequence[int] | None = None,
     best: bool = False,
+    inside: Path | None = None,
 ) -> str:
     """Write a report on all runs in some folders; return the table for the terminal.
 
     Args:
         against: the row that others are tested against, by words that only its label has.
         best: of rows that differ only in their settings, take only the best on validation.
+        inside: the row of `against` is one of the runs in this folder.
 
     Raises:
         UserError: nothing to report, unknown metrics, no such row.
@@ -47,7 +49,7 @@ def write_report(
     if best:
         chooses = rows[0].first.settings["early_stopping.metric"]  # as in training and search
         rows = best_rows(rows, chooses or metrics[0])
-    chosen = _row(rows, against) if against else {}
+    chosen = {} if against is None else _row(rows, against, inside)
     folder.mkdir(parents=True, exist_ok=True)
     tables, shown = [], []  # what is shown for people has a second table where it was measured
     for data in dict.fromkeys(row.first.data for row in rows):
@@ -70,20 +72,22 @@ def write_report(
     return text
 
 
-def _row(rows: Sequence[ReportRow], words: str) -> dict[str, ReportRow]:
-    """For each data set (`Run.data`), the row whose label has these words."""
+def _row(rows: Sequence[ReportRow], words: str, inside: Path | None) -> dict[str, ReportRow]:
+    """For each data set (`Run.data`), the row whose label has these words, of runs in a folder."""
     wanted = words.split()
     labels = ", ".join(f"'{row.label}'" for row in rows)
+    named = words if inside is None else f"{inside.name} {words}".strip()
     fitting: dict[str, list[ReportRow]] = {}
     for row in rows:
-        if set(wanted) <= set(row.label.split()):
+        here = inside is None or inside in row.first.folder.parents
+        if here and set(wanted) <= set(row.label.split()):
             fitting.setdefault(row.first.data, []).append(row)
     found = {}
     for data, own in fitting.items():
         exact = [row for row in own if set(row.name.split()) <= set(wanted)]
         if len(own) > 1 and len(exact) != 1:
-            raise UserError(f"--against '{words}' fits several rows of: {labels}")
+            raise UserError(f"--against '{named}' fits several rows of: {labels}")
         found[data] = exact[0] if exact else own[0]
     if not found:
-        raise UserError(f"--against '{words}' fits none of: {labels}")
+        raise UserError(f"--against '{named}' fits none of: {labels}")
     return found
