@@ -15,6 +15,7 @@ import inspect
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
+from types import NoneType, UnionType
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -97,7 +98,11 @@ def check_parameters(
     for key, f in known.items():
         if key not in given and f.default is dataclasses.MISSING:
             raise UserError(f"{section}.{key} is null, but {name} needs it")
-    try:
+    values = {key: given.get(key, f.default) for key, f in known.items()}
+    if all(fits(value, known[key].type) for key, value in values.items()):
+        check_ranges(schema(**values), f"{section}.")
+        return values
+    try:  # most of the time of building a small network
         made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), plain(given)))
     except OmegaConfBaseException as error:
         key, reason = str(error.full_key or ""), str(error).splitlines()[0]
@@ -108,6 +113,15 @@ def check_parameters(
         raise UserError(f"{section}.{key}: {in_words(reason)}") from error
     check_ranges(made, f"{section}.")
     return {key: getattr(made, key) for key in known}
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is already what OmegaConf would make of it, as nearly all are."""
+    alone = typing.get_origin(hint) not in (typing.Union, UnionType)
+    if type(value) not in ((hint,) if alone else typing.get_args(hint)):
+        return False
+    literal = isinstance(value, str) and "${" not in value and value != "???"
+    return literal or isinstance(value, (bool, int, float, NoneType))
 
 
 def in_words(reason: str) -> str:
