@@ -40,6 +40,7 @@ PLACES = (
     ("history",),
     ("history", 0),
     ("history", 0, "epoch"),
+    ("history", 0, "seconds"),
     ("history", 0, "valid"),
     ("history", 0, "valid", "recall@20"),
     ("config",),

@@ -83,6 +83,10 @@ def test_rows_and_tables(sweep: Path) -> None:
     assert mark in ("", " +", " -")
     assert cells["seeds"] == "2"
     assert len(table.notes) == 4 * 2
+    seconds = sorted(e["seconds"] for run in rows[0].runs for e in run.metrics["history"])
+    middle = seconds[len(seconds) // 2] + seconds[(len(seconds) - 1) // 2]
+    assert cells["s/epoch"] == f"{middle / 2:.1f}"
+    assert table.frame["s/epoch"].iloc[4] == ""  # counts
     text = as_text(table)
     assert text.startswith("data set tiny\n")
     assert max(map(len, text.splitlines())) <= 80

@@ -122,6 +122,7 @@ def _history(rows: Any, names: list[str]) -> None:
         before = epoch
         if "valid" in row:
             _figures(row["valid"], names, "history.valid")
+        _number(row["seconds"], "history.seconds", math.inf)
 
 
 def _figures(node: Any, names: Iterable[str], what: str) -> None:

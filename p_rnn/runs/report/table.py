@@ -70,10 +70,13 @@ def make_table(
                 "parameters": f"{run.metrics['parameters']:,}",
                 "updates": f"{np.mean([r.metrics['updates'] for r in row.runs]):,.0f}",
                 "seconds": f"{seconds:,.0f}",
+                "s/epoch": _seconds_per_epoch(row),
                 "best epoch": "/".join(best),
             }
         )
     frame = pd.DataFrame(lines, dtype=str)
+    if not any(frame["s/epoch"]):  # of models that count
+        frame = frame.drop(columns="s/epoch")
     if not any(frame["settings"]):
         frame = frame.drop(columns="settings")
     if set(frame["seeds"]) == {"1"}:
@@ -82,6 +85,12 @@ def make_table(
     if cold in frame and not any(frame[cold]):
         frame = frame.drop(columns=cold)
     return ReportTable(frame, [f"valid {metrics[0]}", *metrics, cold], legend, notes)
+
+
+def _seconds_per_epoch(row: ReportRow) -> str:
+    """The median of the epochs of all seeds, without validation."""
+    seconds = [e["seconds"] for run in row.runs for e in run.metrics["history"] if "seconds" in e]
+    return f"{np.median(seconds):,.1f}" if seconds else ""
 
 
 def _marks(
