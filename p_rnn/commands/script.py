@@ -29,11 +29,9 @@ from p_rnn.settings.hydra_glue import composed, register, typed
 from p_rnn.settings.id_lists import as_typed, path_as_typed
 from p_rnn.settings.job_names import SWEPT, swept_keys
 from p_rnn.settings.messages import (
-    MENDABLE,
     check_commands,
     check_flags,
     check_groups,
-    one_line,
     sections_there,
 )
 from p_rnn.settings.tree import check_ranges
@@ -155,8 +153,11 @@ def plain_script(
             except KeyboardInterrupt:
                 print("\ninterrupted", file=sys.stderr)
                 sys.exit(130)
-            except MENDABLE as error:
-                print(f"error: {one_line(error, schema)}", file=sys.stderr)
+            except Exception as error:
+                line = mendable(error, schema)
+                if line is None:
+                    raise
+                print(f"error: {line}", file=sys.stderr)
                 sys.exit(2)
 
         return script
