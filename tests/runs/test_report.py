@@ -357,6 +357,7 @@ def test_the_script(sweep: Path, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_failed_job_stops_nobody(sweep: Path, tmp_path: Path) -> None:
     folder: Any = sweep.parent
     paths = [f"paths.raw={folder}", f"paths.prepared={folder}/prepared"]
