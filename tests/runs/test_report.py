@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from p_rnn.runs.report.pictures import _together
+from p_rnn.runs.report.pictures import _together, heat_map
 from p_rnn.runs.report.rows import ReportRow, best_rows, rows_of
 from p_rnn.runs.report.runs import Run, find_runs
 from p_rnn.runs.report.table import as_latex, as_markdown, as_text, make_table, metrics_of
@@ -301,6 +301,13 @@ def test_settings_that_change_together_are_one(sweep: Path) -> None:
     ]
     assert _together(rows, "a", "twice a")
     assert not _together(rows, "a", "b")
+
+
+def test_no_heat_map_of_settings_that_never_meet(sweep: Path) -> None:
+    """One model varies one setting, another model another."""
+    runs = rows_of(find_runs([sweep / "first"]))[0].runs
+    rows = [ReportRow(runs, varied) for varied in ({"a": 1}, {"a": 2}, {"b": 1}, {"b": 2})]
+    assert not heat_map(None, rows, "recall@5")
 
 
 def test_best_settings(sweep: Path) -> None:

@@ -154,15 +154,15 @@ def heat_map(axes: Any, rows: Sequence[ReportRow], metric: str) -> bool:
     several.sort(key=lambda key: -len(values[key]))
     # Settings that always change together count as one.
     keys = several[:1] + [key for key in several[1:] if not _together(rows, several[0], key)][:1]
-    if len(keys) < 2:
+    full = [row for row in rows if all(row.varied.get(key) is not None for key in keys)]
+    if len(keys) < 2 or not full:
         return False
     across, down = (sorted(values[key]) for key in keys)
     cells = np.full((len(down), len(across)), np.nan)
     split = "valid" if "valid" in rows[0].first.metrics else "test"
-    for row in rows:
-        if all(key in row.varied and row.varied[key] is not None for key in keys):
-            at = down.index(row.varied[keys[1]]), across.index(row.varied[keys[0]])
-            cells[at] = np.fmax(cells[at], row.mean(metric, split))
+    for row in full:
+        at = down.index(row.varied[keys[1]]), across.index(row.varied[keys[0]])
+        cells[at] = np.fmax(cells[at], row.mean(metric, split))
     image = axes.imshow(cells, cmap="cividis", aspect="auto")
     middle = (np.nanmin(cells) + np.nanmax(cells)) / 2
     for (i, j), value in np.ndenumerate(cells):
