@@ -10,7 +10,7 @@ import pytest
 
 from tests.running import run_script as script
 
-SMALL = ("batch_size=8", "num_negatives=16", "hidden_size=8", "num_epochs=2")
+SMALL = ("batch_size=50", "num_negatives=16", "hidden_size=8", "num_epochs=2")
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +26,16 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_another_set_by_its_name(raw: Path, tmp_path: Path) -> None:
-    words = ["experiment=frontier_amazon_beauty", "dataset=s3rec", "dataset.name=Toys"]
+@pytest.mark.parametrize("cell", ["gru", "attention"])
+def test_another_set_by_its_name(cell: str, raw: Path, tmp_path: Path) -> None:
+    name = "frontier_amazon_beauty" + ("_attention" if cell == "attention" else "")
+    words = [f"experiment={name}", "dataset=s3rec", "dataset.name=Toys"]
     paths = [f"paths.raw={raw}", f"paths.prepared={tmp_path}/prepared", "hydra.run.dir=run"]
     done = script("train", tmp_path, *words, *paths, *SMALL)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["dataset"]["name"] == "Toys"
+    assert metrics["config"]["cell"]["name"] == cell
     assert metrics["config"]["selected_features"] == ["attributes"]
     assert metrics["config"]["model"]["output"] == "both"
     assert metrics["results"]["test"]["parallel_shared"]["targets"] == 60  # every user
