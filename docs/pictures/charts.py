@@ -6,7 +6,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from svg import BLUE, GREEN, GREY, INK, LINE, MUTED, ORANGE, PINK, Picture, number
+from svg import BLUE, GREY, INK, LINE, MUTED, ORANGE, Picture, number
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 PANELS = (
@@ -38,7 +38,7 @@ def read(name: str) -> list[dict[str, str]]:
 
 def colour_of(row: str) -> str:
     """Grey: models that count; blue: networks on ids alone; orange: networks that read features."""
-    if row == "id_only":
+    if row.startswith("id_only"):
         return BLUE
     return ORANGE if row.startswith(("parallel", "concat", "feature_only")) else GREY
 
@@ -129,72 +129,39 @@ class Panel:
             p.dot(self.at(value), y, 4.5, colour, "#ffffff")
 
 
+PAPER_PANELS = (
+    ("retailrocket_week", "web shop, 845 targets", 0.6, 0.8),
+    ("synthetic", "1,796 targets", 0.15, 0.35),
+    ("amazon_beauty", "purchases, 22,225 targets", 0.0, 0.1),
+    ("ml_100k_plots", "movies, 940 targets", 0.1, 0.2),
+)
 PAPER_ROWS = (
     "item_knn",
-    "v_sknn",
-    "session_pop",
     "id_only",
+    "id_only_200",
     "feature_only",
     "concat",
-    "parallel simultaneous",
-    "parallel alternating",
-    "parallel residual",
-    "parallel interleaving",
-)
-CURVES = (
-    ("parallel residual", GREEN, ""),
-    ("parallel alternating", PINK, ""),
-    ("parallel simultaneous", ORANGE, ""),
-    ("parallel interleaving", ORANGE, "2 3"),
-    ("concat", GREY, "6 3"),
-    ("id_only", BLUE, "3 3"),
+    *(
+        f"{model}_{strategy}"
+        for model in ("parallel", "parallel_shared", "parallel_interaction")
+        for strategy in ("simultaneous", "alternating", "residual", "interleaving")
+    ),
 )
 
 
 def paper_results() -> Picture:
-    """Test recall@20 and mrr@20 of experiment=prnn_paper."""
-    p = Picture(760, 422, "experiment=prnn_paper on retailrocket_week, test split")
-    p.text(24, 32, "experiment=prnn_paper, retailrocket_week", 15, anchor="start", bold=True)
-    _key(p, 54, 30)
-    found = {row["row"]: row for row in read("prnn_paper")}
+    """Test recall@20 of the networks of the paper in its own settings on four data sets."""
+    p = Picture(1080, 582, "The networks of the paper in its own settings on four data sets")
+    p.text(24, 32, "experiment=prnn_paper, tuned, test recall@20", 15, anchor="start", bold=True)
+    _key(p, 32, 440)
+    rows = [row for row in read("paper") if row["variant"] != "num_epochs=5"]
+    found = {(row["dataset"], row["row"]): row for row in rows}
     for k, name in enumerate(PAPER_ROWS):
-        p.text(184, 126 + 25 * k, name, 12.5, INK, "end")
-    for k, (metric, low, high) in enumerate((("recall@20", 0.55, 0.85), ("mrr@20", 0.2, 0.6))):
-        panel = Panel(p, 200 + 278 * k, 122, 250, low, high)
-        panel.frame(f"test {metric}", "845 targets", len(PAPER_ROWS))
-        panel.dots([found[name] for name in PAPER_ROWS], metric)
-    _note(p, 406, "Scales do not start at 0. ", "seeds 1 to 3")
-    return p
-
-
-def curves() -> Picture:
-    """Validation recall@20 of experiment=prnn_paper by pass over the data."""
-    p = Picture(760, 380, "Validation recall@20 by pass over the data")
-    title = "experiment=prnn_paper: validation recall@20, mean of seeds 1 to 3"
-    p.text(24, 32, title, 15, anchor="start", bold=True)
-    left, top, width, height, low, high = 64, 56, 480, 260, 0.58, 0.74
-
-    def at(passes: float, value: float) -> tuple[float, float]:
-        share = (max(value, low) - low) / (high - low)
-        return left + width * passes / 20, top + height * (1 - share)
-
-    p.box(left, top, width, height, "#fbfcfd", "#d0d7de", 3, 1)
-    for k in range(5):
-        value = low + (high - low) * k / 4
-        x, y = at(0, value)
-        p.line([(x, y), (x + width, y)], "#e6e9ed", 0.8)
-        p.text(x - 8, y + 4, f"{value:.2f}", 11, MUTED, "end")
-        p.text(at(5 * k, low)[0], top + height + 18, str(5 * k), 11, MUTED)
-    p.text(left + width / 2, top + height + 38, "passes over the data", 12, MUTED)
-    rows = read("prnn_paper_curves")
-    for k, (name, colour, dash) in enumerate(CURVES):
-        values = [(int(r["pass"]), float(r["valid_recall@20"])) for r in rows if r["row"] == name]
-        points = [at(n, v) for n, v in values if v >= low]
-        p.line(points, colour, 2.2, dash=dash)
-        y = top + 20 + 26 * k
-        p.line([(564, y - 4), (590, y - 4)], colour, 2.2, dash=dash)
-        p.text(598, y, name, 12.5, INK, "start")
-    p.text(564, top + 20 + 26 * 7, "residual: passes 1 to 10 train", 11.5, MUTED, "start")
-    p.text(564, top + 36 + 26 * 7, "the id subnet alone, 11 to 20", 11.5, MUTED, "start")
-    p.text(564, top + 52 + 26 * 7, "the category subnet", 11.5, MUTED, "start")
+        p.text(264, 106 + 25 * k, name, 12.5, INK, "end")
+    for k, (dataset, remark, low, high) in enumerate(PAPER_PANELS):
+        cells = [found[dataset, row] for row in PAPER_ROWS]
+        panel = Panel(p, 280 + 199 * k, 102, 160, low, high)
+        panel.frame(dataset, remark, len(cells))
+        panel.dots(cells, "recall@20")
+    _note(p, 566, "Each panel has its own scale. Equal updates per subnet. ", "seeds 1 to 3")
     return p

@@ -13,7 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from charts import curves, paper_results, results  # noqa: E402
+from charts import paper_results, results  # noqa: E402
 from diagrams import architecture, models, strategies  # noqa: E402
 from schedules import schedules  # noqa: E402
 from svg import Picture  # noqa: E402
@@ -24,7 +24,6 @@ PICTURES: dict[str, Callable[[], Picture]] = {
     "strategies": strategies,
     "results": results,
     "paper_results": paper_results,
-    "paper_curves": curves,
     "schedules": schedules,
 }
 
