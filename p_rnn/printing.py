@@ -7,7 +7,9 @@ written here, because pandas needs further packages for them; CSV is `DataFrame.
 from __future__ import annotations
 
 import logging
+import os
 import re
+import sys
 import textwrap
 from collections.abc import Collection, Sequence
 
@@ -21,6 +23,15 @@ NUMBER = re.compile(r"[-+−]?[\d.,]+( |%|/|$)")
 def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> pd.DataFrame:
     """A table of cells [rows, columns] under a header."""
     return pd.DataFrame([list(line) for line in lines], columns=list(header), dtype=str)
+
+
+def show(text: str) -> None:
+    """Print; a reader that has enough, as `head`, is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # What is left in the buffer has nowhere to go, and Python would say so at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def is_number(column: pd.Series[str]) -> bool:

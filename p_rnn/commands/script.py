@@ -102,7 +102,7 @@ def hydra_script(name: str, schema: type[C]) -> Callable[[Callable[[C], Any]], C
                     if text is None:
                         main()
                     else:
-                        print(text)
+                        printing.show(text)
             except KeyboardInterrupt as error:
                 interrupted = error if isinstance(error, Interrupted) else Interrupted()
                 print(how_to_go_on(interrupted), file=sys.stderr)
@@ -142,7 +142,7 @@ def plain_script(
                 words = [path_as_typed(as_typed(w, ids), paths) for w in sys.argv[1:]]
                 text = answer(words, name, schema, runs=False)
                 if text is not None:
-                    print(text)
+                    printing.show(text)
                     return
                 for word in words:
                     if word.startswith("-"):

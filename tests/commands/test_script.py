@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ import pytest
 from p_rnn.commands.script import plain_script
 from p_rnn.settings.commands import RecommendConfig
 from p_rnn.settings.errors import UserError
+from tests.running import ROOT
 
 
 def failing(error: Exception) -> Callable[[], None]:
@@ -46,3 +48,14 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["p-rnn recommend", "checkpoint=best.pt"])
     with pytest.raises(ZeroDivisionError):
         failing(ZeroDivisionError())()
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), "--cfg", "job"]
+    piped = subprocess.PIPE
+    with subprocess.Popen(command, stdout=piped, stderr=piped, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()  # as `| head` does, but surely before the first line
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=60) == 0
