@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,15 +50,29 @@ def results() -> Picture:
     p.text(24, 32, "Test recall@20, full catalogue", 15, anchor="start", bold=True)
     _key(p, 32, 340)
     found = {(row["dataset"], row["row"]): row for row in read("comparison")}
-    for k, name in enumerate(ROWS):
-        p.text(184, 106 + 25 * k, name, 12.5, INK, "end")
-    for k, (dataset, remark, low, high) in enumerate(PANELS):
-        cells = [found[dataset, row] for row in ROWS]
-        panel = Panel(p, 200 + 194 * k, 102, 156, low, high)
-        panel.frame(dataset, remark, len(cells))
-        panel.dots(cells, "recall@20")
+    _panels(p, found, ROWS, PANELS, x=200, width=156, gap=38)
     _note(p, 416, "Each panel has its own scale, which does not start at 0. ", "seeds 1 to 3")
     return p
+
+
+def _panels(
+    p: Picture,
+    found: dict[tuple[str, str], dict[str, str]],
+    rows: Sequence[str],
+    panels: Sequence[tuple[str, str, float, float]],
+    *,
+    x: float,
+    width: float,
+    gap: float,
+) -> None:
+    """Names of rows left of `x`, and recall@20 on each data set in a panel beside the last one."""
+    for k, name in enumerate(rows):
+        p.text(x - 16, 106 + 25 * k, name, 12.5, INK, "end")
+    for k, (dataset, remark, low, high) in enumerate(panels):
+        cells = [found[dataset, row] for row in rows]
+        panel = Panel(p, x + (width + gap) * k, 102, width, low, high)
+        panel.frame(dataset, remark, len(cells))
+        panel.dots(cells, "recall@20")
 
 
 def _key(p: Picture, y: float, x: float) -> None:
@@ -131,7 +146,7 @@ class Panel:
 
 PAPER_PANELS = (
     ("retailrocket_week", "web shop, 845 targets", 0.6, 0.8),
-    ("synthetic", "1,796 targets", 0.15, 0.35),
+    ("synthetic", "60,000 events, 5,189 targets", 0.15, 0.35),
     ("amazon_beauty", "purchases, 22,225 targets", 0.0, 0.1),
     ("ml_100k_plots", "movies, 940 targets", 0.1, 0.2),
 )
@@ -156,12 +171,6 @@ def paper_results() -> Picture:
     _key(p, 32, 440)
     rows = [row for row in read("paper") if row["variant"] != "num_epochs=5"]
     found = {(row["dataset"], row["row"]): row for row in rows}
-    for k, name in enumerate(PAPER_ROWS):
-        p.text(264, 106 + 25 * k, name, 12.5, INK, "end")
-    for k, (dataset, remark, low, high) in enumerate(PAPER_PANELS):
-        cells = [found[dataset, row] for row in PAPER_ROWS]
-        panel = Panel(p, 280 + 199 * k, 102, 160, low, high)
-        panel.frame(dataset, remark, len(cells))
-        panel.dots(cells, "recall@20")
+    _panels(p, found, PAPER_ROWS, PAPER_PANELS, x=280, width=160, gap=39)
     _note(p, 566, "Each panel has its own scale. Equal updates per subnet. ", "seeds 1 to 3")
     return p

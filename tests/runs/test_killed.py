@@ -147,8 +147,7 @@ def test_a_parallel_sweep_that_gets_sigterm_saves_the_state_of_its_jobs(place: P
     both = [start(place, *words), start(place, *words)]
     said = "".join(each.communicate(timeout=600)[0] for each in both)
     assert [each.returncode for each in both] == [0, 0], said
-    # Held by the other one, or finished by it before this one came to it.
-    assert "left out:" in said or "finished before:" in said
+    assert "left out: " in " ".join(said.split())  # lines are wrapped
     assert said.count("resuming from") == 2
     assert len(list(place.rglob("metrics.json"))) == 3
     assert "Traceback" not in said
