@@ -25,23 +25,6 @@ def test_every_picture_is_shown_on_a_page() -> None:
     assert all(f"pictures/{path.name}" in text for path in PICTURES.glob("*.svg"))
 
 
-def test_collect_takes_means_over_seeds(tmp_path: Path) -> None:
-    (tmp_path / "report").mkdir()
-    (tmp_path / "report" / "table.csv").write_text(
-        "dataset,folder,test recall@20,test mrr@20\n"
-        "shop,m/s/pop/run,.05,.01\n"
-        'shop,"m/s/parallel/num_epochs=5,seed=1",.2,.1\n'
-        'shop,"m/s/parallel/num_epochs=5,seed=2",.3,.1\n'
-    )
-    command = [sys.executable, "-B", str(ROOT / "docs" / "results" / "collect.py"), str(tmp_path)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert done.stdout.splitlines() == [
-        "dataset,row,variant,recall@20,recall@20_std,mrr@20,mrr@20_std,seeds",
-        "shop,pop,,0.05,,0.01,,1",
-        "shop,parallel,num_epochs=5,0.25,0.0707,0.1,0.0,2",
-    ]
-
-
 def comparison() -> dict[tuple[str, str], dict[str, str]]:
     with (ROOT / "docs" / "results" / "comparison.csv").open(newline="") as file:
         return {(row["dataset"], row["row"]): row for row in csv.DictReader(file)}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from p_rnn.runs.study import StudyConfig, read_study, run_study
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.messages import one_line
 from tests.conftest import random_log
+from tests.docs.pages import ROOT
 from tests.running import run_script as script
 from tests.runs.test_report import NETWORK, SETTINGS
 
@@ -93,6 +96,51 @@ def test_a_study(study: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (folder / "popular" / "run" / "metrics.json").stat().st_mtime_ns == stamp
     assert (folder / "report" / "table.txt").read_text().count("id_only") >= 2
+
+
+def collected(study: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    script = ROOT / "docs" / "results" / "collect.py"
+    command = [sys.executable, "-B", str(script), *words]
+    return subprocess.run(command, cwd=study, capture_output=True, text=True, timeout=120)
+
+
+def test_collect_takes_means_over_the_seeds_of_a_study(study: Path) -> None:
+    done = collected(study, "multirun/small")
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    names = [f"{row['row']} {row['variant']}".strip() for row in rows]
+    assert names[0] == "popular"  # the order of the study
+    assert names[-2:] == ["id_only cell.reset=after", "id_only cell.reset=before"]
+    folder = study / "multirun" / "small" / "id_only"
+    values = [
+        json.loads((folder / f"cell.reset=after,seed={s}" / "metrics.json").read_text())["test"]
+        for s in (3, 4)
+    ]
+    for name in ("recall@20", "mrr@20"):
+        pair = [value[name] for value in values]
+        assert float(rows[-2][name]) == pytest.approx(sum(pair) / 2, abs=6e-5)
+        spread = abs(pair[0] - pair[1]) / 2**0.5
+        assert float(rows[-2][f"{name}_std"]) == pytest.approx(spread, abs=6e-5)
+    assert rows[-2]["seeds"] == "2"
+
+    done = collected(study, "--against", "popular", "multirun/small")
+    assert done.returncode == 0, done.stderr
+    first, *_, last = csv.DictReader(done.stdout.splitlines())
+    assert (first["seeds"], last["row"], last["seeds"]) == ("", "id_only cell.reset=before", "3 4")
+    assert first["recall@20_vs_popular"] == ""
+    table = (study / "multirun" / "small" / "report" / "table.md").read_text().splitlines()
+    line = next(line for line in table if "reset=before" in line)
+    cells = dict(zip(map(str.strip, table[0].split("|")), line.split("|"), strict=True))
+    for name in ("recall@20", "mrr@20"):
+        mean, _, rest = cells[name].strip().partition(" ± ")
+        assert float(last[name]) == pytest.approx(float(mean), abs=6e-4)
+        mark = {"better": "+", "worse": "-", "": ""}[last[f"{name}_vs_popular"]]
+        assert rest.partition(" ")[2] == mark
+
+    assert "take one of popular, " in collected(study, "--against", "x", "multirun/small").stderr
+    nothing = collected(study, "multirun/none")
+    assert (nothing.returncode, "Traceback" in nothing.stderr) == (1, False)
+    assert "multirun/none holds no report of a study" in nothing.stderr
 
 
 MISTAKES = {
