@@ -53,7 +53,7 @@ def means(rows: list[ReportRow]) -> pd.DataFrame:
     lines = []
     for row in rows:
         folder, variant = names(row)
-        line = {"dataset": row.first.dataset, "row": folder, "variant": variant}
+        line: dict[str, object] = {"dataset": row.first.dataset, "row": folder, "variant": variant}
         for metric in METRICS:
             values = pd.Series(row.values(metric))
             line |= {metric: round(values.mean(), 4), f"{metric}_std": round(values.std(), 4)}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -141,6 +143,24 @@ def test_collect_takes_means_over_the_seeds_of_a_study(study: Path) -> None:
     nothing = collected(study, "multirun/none")
     assert (nothing.returncode, "Traceback" in nothing.stderr) == (1, False)
     assert "multirun/none holds no report of a study" in nothing.stderr
+
+
+def test_claims_are_the_differences_of_the_report(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs" / "results")
+    claims = importlib.import_module("claims")
+    folder = study / "multirun" / "small"
+    found = claims.Study(folder)
+    notes = (folder / "report" / "table.md").read_text()
+    for row, name in {"markov": "markov", "id_only cell.reset=before": ".*=before"}.items():
+        recall = found.cell(row, "popular").split(" / ")[0].replace("*", "")
+        value, low, high = (float(v) for v in re.findall(r"[+-][.\d]+", recall))
+        note = re.search(rf"- {name} - pop, recall@20: (\S+) \[(\S+), (\S+)\]", notes)
+        assert note is not None
+        expected = [float(v) for v in note.groups()]
+        assert [value, low, high] == pytest.approx(expected, abs=6e-4)
+    assert found.cell("concat", "popular") == ""
 
 
 MISTAKES = {
