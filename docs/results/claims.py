@@ -12,10 +12,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from collect import METRICS, label, rows_of_study
+from collect import METRICS, label, rows_of_study, shown
 
 from p_rnn.runs.report.rows import ReportRow
-from p_rnn.runs.report.significance import LEVEL, differences, holm
+from p_rnn.runs.report.significance import LEVEL, corrected_for, differences
 from p_rnn.settings.errors import UserError
 
 UPDATES = " num_epochs=10"  # of the paper study: as many updates of each subnet
@@ -58,20 +58,14 @@ class Study:
     def _compared(self, base: str) -> dict[str, str]:
         others = [name for name in self.rows if name != base]
         tests = differences([self.rows[n] for n in others], self.rows[base], METRICS)
-        corrected = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
         digits = 4 if len(self.rows[base].first.ranks.rank) > 10_000 else 3
         cells: dict[str, list[str]] = {name: [] for name in others}
-        for pair, p in corrected.items():
+        for pair, p in corrected_for(tests).items():
             test = tests[pair]
-            mean, low, high = (signed(v, digits) for v in (test.mean, test.low, test.high))
+            mean, low, high = (shown(v, digits, "+") for v in (test.mean, test.low, test.high))
             mean = f"**{mean}**" if p < LEVEL else mean
             cells[others[pair[0]]].append(f"{mean} [{low}, {high}]")
         return {name: " / ".join(both) for name, both in cells.items()}
-
-
-def signed(value: float, digits: int) -> str:
-    """Without the zero before the point: -.012."""
-    return f"{value:+.{digits}f}".replace("0.", ".", 1)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from p_rnn.runs.report.rows import ReportRow, rows_of
 from p_rnn.runs.report.runs import find_runs
-from p_rnn.runs.report.significance import LEVEL, differences, holm
+from p_rnn.runs.report.significance import LEVEL, corrected_for, differences
 from p_rnn.settings.errors import UserError
 
 METRICS = ("recall@20", "mrr@20")
@@ -68,10 +68,9 @@ def compared(rows: list[ReportRow], words: str) -> pd.DataFrame:
         raise UserError(f"--against '{words}': take one of {', '.join(map(label, rows))}")
     others = [row for row in rows if row is not base]
     tests = differences(others, base, METRICS)
-    corrected = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
     marks = {
         (label(others[n]), metric): "better" if tests[n, metric].mean > 0 else "worse"
-        for (n, metric), p in corrected.items()
+        for (n, metric), p in corrected_for(tests).items()
         if p < LEVEL
     }
     lines = []
@@ -90,8 +89,9 @@ def compared(rows: list[ReportRow], words: str) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def shown(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}".removeprefix("0")
+def shown(value: float, digits: int, sign: str = "-") -> str:
+    """Without the zero before the point, as .012; with sign="+", +.012."""
+    return f"{value:{sign}.{digits}f}".replace("0.", ".", 1)
 
 
 def main() -> None:

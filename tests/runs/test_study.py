@@ -19,7 +19,7 @@ from p_rnn.runs.study import StudyConfig, read_study, run_study
 from p_rnn.settings.errors import UserError
 from p_rnn.settings.messages import one_line
 from tests.conftest import random_log
-from tests.docs.pages import ROOT
+from tests.running import ROOT
 from tests.running import run_script as script
 from tests.runs.test_report import NETWORK, SETTINGS
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,6 +131,11 @@ def holm(p: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p) - rank) * p[k]))
         corrected[k] = highest
     return corrected
+
+
+def corrected_for(tests: Mapping[tuple[int, str], Difference]) -> dict[tuple[int, str], float]:
+    """The p-value of each test after Holm's correction for all of them."""
+    return dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
 
 
 def _same_targets(a: Any, b: Any, folder: Any, other: Any) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from p_rnn import printing
 from p_rnn.runs.report.rows import ReportRow
-from p_rnn.runs.report.significance import LEVEL, Difference, differences, holm
+from p_rnn.runs.report.significance import LEVEL, Difference, corrected_for, differences
 from p_rnn.settings.errors import UserError
 
 Array = NDArray[Any]
@@ -111,7 +111,7 @@ def _marks(
         return {}, "", []
     found = differences([rows[n] for n in rivals], against, metrics)
     tests = {(rivals[k], metric): test for (k, metric), test in found.items()}
-    corrected = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
+    corrected = corrected_for(tests)
     marks, notes = {}, []
     for pair, test in tests.items():
         n, metric = pair
